@@ -1,0 +1,423 @@
+"""SelfSupervisedClassifier: pretrain on all stamps, learn the classes from the labelled ones."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    clone,
+)
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skastro._validation import check_images, check_labels, check_sample_weight, draw_seed
+from skastro.encoder import PropertyPretrainedEncoder
+from skastro.losses import ClassLoss
+from skastro.networks import StampNetwork, make_network
+from skastro.training import Recipe, run, seeded, train
+
+_STRATEGIES = ("auto", "probe", "finetune", "scratch")
+_MIN_STEPS, _MAX_STEPS = 150, 1400
+_BLENDS = (0.0, 0.5, 1.0)  # shares of the network that "auto" compares
+
+
+def _pretrains(classifier: SelfSupervisedClassifier) -> bool:
+    return classifier.strategy != "scratch"
+
+
+class SelfSupervisedClassifier(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+):
+    """Classify stamps with few labels, on a representation learned from all of them.
+
+    The encoder is pretrained on every row, labelled or not; then the classes are learned from
+    the labelled rows, by a linear probe on the frozen embeddings, by fine-tuning the network,
+    or by both.
+
+    Parameters
+    ----------
+    encoder : PropertyPretrainedEncoder, FrozenEstimator or None, default=None
+        None pretrains a default encoder; an unfitted encoder is cloned and pretrained;
+        ``FrozenEstimator(fitted)`` is used as it is.
+    strategy : {"auto", "probe", "finetune", "scratch"}, default="auto"
+        "probe": logistic regression on the embeddings. "finetune": all layers, from the
+        encoder's weights and the probe's. "scratch": the same network from random weights
+        (the baseline). "auto": the probe, or its average with the fine-tuned network, or that
+        alone, whichever predicts the labelled rows best in cross-validation.
+    C : float, default=1.0
+        Inverse regularisation of the probe.
+    class_weight : dict, "balanced" or None, default="balanced"
+        As in scikit-learn.
+    steps : int, default=None
+        Batches to train a network on. None: 30 times the square root of the number of
+        labels, between 150 and 1,400.
+    batch_size : int, default=64
+    learning_rate : float, default=2e-3
+        Peak for random weights; pretrained ones train at a tenth of it.
+    label_smoothing : float, default=0.1
+    cv : int, default=3
+        Folds of strategy "auto". With fewer labels in the smallest class it takes the probe.
+    random_state : int, RandomState or None, default=None
+    verbose : int, default=0
+
+    Attributes
+    ----------
+    classes_ : array of shape (k,)
+    encoder_ : PropertyPretrainedEncoder
+        Fitted.
+    probe_ : LogisticRegression or None
+    network_ : nn.Module or None
+        Raw pixels to logits, where a network was trained.
+    blend_ : float
+        Share of the network in the probabilities; the rest is the probe's.
+    cv_losses_ : dict of float to float
+        Cross-validated log loss of each share that "auto" compared; empty otherwise.
+    n_features_in_ : int
+
+    Notes
+    -----
+    Rows without a label are marked as in `sklearn.semi_supervised`: -1 for integers, NaN for
+    floats, and None, NaN or ``""`` for text.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> stamps = rng.normal(size=(60, 3, 8, 8)).astype(np.float32)
+    >>> labels = np.where(np.arange(60) % 2, "star", "galaxy")
+    >>> stamps[labels == "star", :, 4, 4] += 20.0
+    >>> labels[20:] = ""  # unlabelled
+    >>> encoder = PropertyPretrainedEncoder("stamp_resnet10", max_epochs=2, random_state=0)
+    >>> classifier = SelfSupervisedClassifier(encoder, strategy="probe").fit(stamps, labels)
+    >>> classifier.predict(stamps[-2:]).tolist()
+    ['galaxy', 'star']
+    """
+
+    __metadata_request__fit = {"properties": True, "property_errors": True}  # noqa: RUF012
+
+    def __init__(
+        self,
+        encoder: PropertyPretrainedEncoder | FrozenEstimator | None = None,
+        *,
+        strategy: str = "auto",
+        C: float = 1.0,
+        class_weight: dict | str | None = "balanced",
+        steps: int | None = None,
+        batch_size: int = 64,
+        learning_rate: float = 2e-3,
+        label_smoothing: float = 0.1,
+        cv: int = 3,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.encoder = encoder
+        self.strategy = strategy
+        self.C = C
+        self.class_weight = class_weight
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.label_smoothing = label_smoothing
+        self.cv = cv
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @available_if(_pretrains)
+    def pretrain(self, X: Any, *, properties: Any = None, property_errors: Any = None) -> Self:
+        """Return an unfitted copy whose encoder is pretrained on these stamps, and frozen.
+
+        For studies that fit on many subsets of labels after one pretraining.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width) or (n, features)
+        properties, property_errors : array-like of shape (n, p), default=None
+            As in `PropertyPretrainedEncoder.fit`.
+
+        Returns
+        -------
+        classifier : SelfSupervisedClassifier
+        """
+        encoder = self._fit_encoder(X, draw_seed(self.random_state), properties, property_errors)
+        return clone(self).set_params(encoder=FrozenEstimator(encoder))
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        properties: Any = None,
+        property_errors: Any = None,
+        sample_weight: Any = None,
+    ) -> Self:
+        """Pretrain on all rows, if the encoder is not frozen, and learn from the labelled.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width) or (n, features)
+        y : array-like of shape (n,)
+            Classes; unlabelled rows are marked (see Notes).
+        properties, property_errors : array-like of shape (n, p), default=None
+            As in `PropertyPretrainedEncoder.fit`.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the labelled rows, multiplied by those of ``class_weight``.
+
+        Returns
+        -------
+        self : SelfSupervisedClassifier
+        """
+        if y is None:
+            raise ValueError("y is None, but SelfSupervisedClassifier requires y to be passed.")
+        self._check_parameters()
+        images = check_images(self, X, reset=True, image_shape=self._image_shape())
+        self.image_shape_ = tuple(images.shape[1:])
+        codes = self._encode_labels(y, len(images))
+        rows = np.flatnonzero(codes >= 0)
+        weights = self._row_weights(
+            codes[rows], check_sample_weight(sample_weight, len(images))[rows]
+        )
+        seed = draw_seed(self.random_state)
+        self.encoder_ = self._fit_encoder(images, seed, properties, property_errors)
+        self._fit_strategy(images[rows], codes[rows], weights, seed)
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return class probabilities, a float64 array of shape (n, k), in ``classes_`` order."""
+        check_is_fitted(self)
+        images = check_images(self, X, reset=False)
+        return self._blended(images, self.encoder_, self.probe_, self.network_, self.blend_)
+
+    def predict(self, X: Any) -> NDArray:
+        """Return the most probable class of each stamp, in the dtype of the labels."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Return the embeddings of the pretrained encoder, float32 of shape (n, d)."""
+        check_is_fitted(self)
+        return self.encoder_.transform(check_images(self, X, reset=False))
+
+    def _check_parameters(self) -> None:
+        if self.strategy not in _STRATEGIES:
+            raise ValueError(f"strategy={self.strategy!r} must be one of {_STRATEGIES}.")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps={self.steps} must be at least 1, or None.")
+        if self.cv < 2:
+            raise ValueError(f"cv={self.cv} must be at least 2.")
+
+    def _image_shape(self) -> tuple[int, int, int] | None:
+        if isinstance(self.encoder, FrozenEstimator):
+            return getattr(self.encoder.estimator, "image_shape_", None)
+        return getattr(self.encoder, "image_shape", None)
+
+    def _encode_labels(self, y: Any, n: int) -> NDArray[np.int64]:
+        classes, codes = check_labels(y)
+        if len(codes) != n:
+            raise ValueError(f"y has {len(codes)} labels, but X has {n} stamps: pass one a stamp.")
+        if len(classes) < 2:
+            raise ValueError(
+                f"y holds one class only ({classes[0]!r}): label stamps of at least two classes."
+            )
+        self.classes_ = classes
+        return codes
+
+    def _fit_encoder(
+        self, X: Any, seed: int, properties: Any, property_errors: Any
+    ) -> PropertyPretrainedEncoder:
+        encoder = self.encoder
+        if isinstance(encoder, FrozenEstimator):
+            check_is_fitted(encoder.estimator)
+            return encoder.estimator
+        if encoder is None:
+            encoder = PropertyPretrainedEncoder(random_state=seed, verbose=self.verbose)
+        if hasattr(encoder, "network_"):
+            raise ValueError(
+                "encoder is fitted, and would be trained anew: pass FrozenEstimator(encoder) to "
+                "keep its weights, or sklearn.base.clone(encoder) to train another."
+            )
+        encoder = clone(encoder)
+        if self.strategy == "scratch":  # only its scaling and architecture are used
+            encoder.set_params(max_epochs=0, properties="measured")
+            return encoder.fit(X)
+        return encoder.fit(X, properties=properties, property_errors=property_errors)
+
+    def _fit_strategy(
+        self, images: Any, codes: NDArray[np.int64], weights: NDArray[np.float64], seed: int
+    ) -> None:
+        """Fit probe and network as the strategy wants, on labelled rows alone."""
+        self.probe_ = self.network_ = None
+        self.blend_, self.cv_losses_ = 1.0, {}
+        if self.strategy == "scratch":
+            self.network_ = self._train_network(images, codes, weights, seed, probe=None)
+            return
+        embeddings = self.encoder_.transform(images)
+        self.probe_ = self._fit_probe(embeddings, codes, weights)
+        if self.strategy == "probe":
+            self.blend_ = 0.0
+        elif self.strategy == "auto":
+            self.blend_ = self._choose_blend(images, embeddings, codes, weights, seed)
+        if self.blend_ > 0:
+            self.network_ = self._train_network(images, codes, weights, seed, probe=self.probe_)
+
+    def _fit_probe(
+        self, embeddings: NDArray, codes: NDArray[np.int64], weights: NDArray[np.float64]
+    ) -> LogisticRegression:
+        probe = LogisticRegression(C=self.C, max_iter=2000)
+        # float64: the solver's stopping rule is lost in float32 rounding
+        return probe.fit(embeddings.astype(np.float64), codes, sample_weight=weights)
+
+    def _choose_blend(
+        self,
+        images: Any,
+        embeddings: NDArray,
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        seed: int,
+    ) -> float:
+        """Compare shares of the network by cross-validation; the probe wins ties."""
+        if np.bincount(codes).min() < self.cv:
+            return 0.0
+        predicted = {blend: np.zeros((len(codes), len(self.classes_))) for blend in _BLENDS}
+        folds = StratifiedKFold(self.cv, shuffle=True, random_state=seed)
+        for learn, judge in folds.split(embeddings, codes):
+            probe = self._fit_probe(embeddings[learn], codes[learn], weights[learn])
+            network = self._train_network(
+                images[learn], codes[learn], weights[learn], seed, probe=probe
+            )
+            for blend, probabilities in predicted.items():
+                probabilities[judge] = self._blended(
+                    images[judge], self.encoder_, probe, network, blend
+                )
+        losses = {
+            blend: _log_losses(codes, probabilities, weights)
+            for blend, probabilities in predicted.items()
+        }
+        self.cv_losses_ = {blend: float(loss.mean()) for blend, loss in losses.items()}
+        return _best_beyond_noise(losses)
+
+    def _row_weights(
+        self, codes: NDArray[np.int64], sample_weight: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        class_weight = self.class_weight
+        if isinstance(class_weight, dict):
+            codes_of = {label: code for code, label in enumerate(self.classes_)}
+            class_weight = {codes_of[label]: weight for label, weight in class_weight.items()}
+        return compute_sample_weight(class_weight, codes) * sample_weight
+
+    def _train_network(
+        self,
+        images: Any,
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        seed: int,
+        *,
+        probe: LogisticRegression | None,
+    ) -> StampNetwork:
+        """Train all layers: from the encoder's and the probe's weights, or from random ones."""
+        encoder = self.encoder_
+        with seeded(seed):
+            network = make_network(
+                encoder.backbone,
+                encoder.image_shape_,
+                len(self.classes_),
+                scaling=copy.deepcopy(encoder.network_.scaling),
+            )
+            if probe is not None:
+                network.backbone = copy.deepcopy(encoder.network_.backbone)
+                _fold_probe(network.head, probe, encoder)
+            train(
+                network,
+                images,
+                (codes, weights.astype(np.float32)),
+                loss=ClassLoss(self.label_smoothing),
+                recipe=self._recipe(len(codes), seed, pretrained=probe is not None),
+            )
+        return network
+
+    def _recipe(self, n: int, seed: int, *, pretrained: bool) -> Recipe:
+        steps = self.steps or int(np.clip(30 * np.sqrt(n), _MIN_STEPS, _MAX_STEPS))
+        steps_per_epoch = -(-n // self.batch_size)
+        return Recipe(
+            max_epochs=-(-steps // steps_per_epoch),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate * (0.1 if pretrained else 1.0),
+            augment=self.encoder_.augment,
+            device=self.encoder_.device,
+            precision=self.encoder_.precision,
+            seed=seed,
+            verbose=self.verbose,
+        )
+
+    def _blended(
+        self,
+        images: Any,
+        encoder: PropertyPretrainedEncoder,
+        probe: LogisticRegression | None,
+        network: StampNetwork | None,
+        share: float,
+    ) -> NDArray[np.float64]:
+        """Return class probabilities, ``share`` of them the network's and the rest the probe's."""
+        probabilities = np.zeros((len(images), len(self.classes_)))
+        if share > 0:
+            probabilities += share * run(
+                network,
+                images,
+                lambda net, stamps: net(stamps).softmax(dim=1),
+                batch_size=encoder.batch_size,
+                average_views=encoder.average_views,
+                device=encoder.device,
+                precision=encoder.precision,
+            )
+        if share < 1:
+            embeddings = encoder.transform(images).astype(np.float64)
+            probabilities += (1 - share) * probe.predict_proba(embeddings)
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.encoder_.embedding_mean_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+def _fold_probe(
+    head: torch.nn.Linear, probe: LogisticRegression, encoder: PropertyPretrainedEncoder
+) -> None:
+    """Set a head to the probe's decision on raw features, standardisation included."""
+    weight = probe.coef_ / encoder.embedding_scale_
+    bias = probe.intercept_ - weight @ encoder.embedding_mean_
+    if len(probe.coef_) == 1:  # two classes share one logit
+        weight, bias = np.vstack([-weight, weight]) / 2, np.hstack([-bias, bias]) / 2
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        head.bias.copy_(torch.from_numpy(bias))
+
+
+def _log_losses(
+    codes: NDArray[np.int64], probabilities: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the weighted log loss of each row; its mean is the log loss."""
+    true = np.take_along_axis(probabilities, codes[:, None], axis=1)[:, 0]
+    return -np.log(np.maximum(true, 1e-12)) * weights / weights.mean()
+
+
+def _best_beyond_noise(losses: dict[float, NDArray[np.float64]]) -> float:
+    """Return the share of the least loss, or 0 if it beats the probe by less than its error."""
+    best = min(losses, key=lambda share: losses[share].mean())
+    gain = losses[0.0] - losses[best]
+    return best if gain.mean() > gain.std() / np.sqrt(len(gain)) else 0.0

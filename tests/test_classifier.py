@@ -1,0 +1,187 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import balanced_accuracy_score
+
+from skastro import SelfSupervisedClassifier
+from skastro.classifier import _best_beyond_noise, _fold_probe
+from tests.conftest import make_stamps, tiny_encoder
+
+
+def classifier(encoder, **params):
+    return SelfSupervisedClassifier(encoder, **{"random_state": 0, "steps": 10, **params})
+
+
+@pytest.mark.parametrize("strategy", ["probe", "finetune", "scratch", "auto"])
+def test_every_strategy_learns(survey, fitted, strategy):
+    stamps, labels, _ = survey
+    steps = 60 if strategy == "scratch" else 10
+    model = classifier(FrozenEstimator(fitted), strategy=strategy, steps=steps)
+    model.fit(stamps[:40], labels[:40])
+    assert balanced_accuracy_score(labels[40:], model.predict(stamps[40:])) > 0.8
+    assert_allclose(model.predict_proba(stamps).sum(1), 1, rtol=1e-6)
+    assert (model.network_ is None) == (model.blend_ == 0)
+    assert (model.probe_ is None) == (strategy == "scratch")
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])  # two classes share one logit, three do not
+def test_fine_tuning_starts_at_the_probe(survey, fitted, n_classes):
+    stamps, _, _ = survey
+    codes = np.arange(60) % n_classes
+    encoder = copy.copy(fitted).set_params(average_views=False)
+    model = classifier(FrozenEstimator(encoder), strategy="probe").fit(stamps, codes)
+    head = torch.nn.Linear(256, n_classes)
+    _fold_probe(head, model.probe_, encoder)
+    with torch.inference_mode():
+        start = head(encoder.network_.embed(torch.from_numpy(stamps))).softmax(1)
+    assert_allclose(start, model.predict_proba(stamps), atol=1e-4)
+
+
+def test_a_frozen_encoder_is_left_as_it_is(survey, fitted):
+    stamps, labels, _ = survey
+    before = {k: v.clone() for k, v in fitted.network_.state_dict().items()}
+    model = classifier(FrozenEstimator(fitted), strategy="finetune").fit(stamps, labels)
+    assert model.encoder_ is fitted
+    assert all(torch.equal(before[k], v) for k, v in fitted.network_.state_dict().items())
+    assert_array_equal(model.transform(stamps), fitted.transform(stamps))
+
+
+def test_unlabelled_rows_are_pretrained_on(survey):
+    stamps, labels, properties = survey
+    few = np.where(np.arange(60) < 20, labels, "")
+    model = classifier(tiny_encoder(), strategy="probe")
+    model.fit(stamps, few, properties=properties)
+    alone = tiny_encoder().fit(stamps, properties=properties)
+    assert_array_equal(model.transform(stamps), alone.transform(stamps))
+    assert model.classes_.tolist() == ["galaxy", "star"]
+    labelled = classifier(FrozenEstimator(alone), strategy="probe").fit(stamps[:20], labels[:20])
+    assert_allclose(model.predict_proba(stamps), labelled.predict_proba(stamps))
+
+
+def test_no_encoder_means_a_default_one(survey, monkeypatch):
+    stamps, labels, _ = survey
+    monkeypatch.setattr("skastro.classifier.PropertyPretrainedEncoder", tiny_encoder)
+    model = SelfSupervisedClassifier(strategy="probe", random_state=3).fit(stamps, labels)
+    assert model.encoder_.random_state == 3
+    assert model.encoder_.property_source_ == "measured"
+
+
+def test_a_bare_fitted_encoder_is_refused(survey, fitted):
+    with pytest.raises(ValueError, match=r"pass FrozenEstimator\(encoder\)"):
+        classifier(fitted).fit(*survey[:2])
+
+
+def test_pretraining_gives_a_copy_with_a_frozen_encoder(survey):
+    stamps, labels, properties = survey
+    model = classifier(tiny_encoder(), strategy="probe")
+    pretrained = model.pretrain(stamps, properties=properties)
+    assert isinstance(pretrained.encoder, FrozenEstimator)
+    assert not hasattr(model, "encoder_")
+    fitted = clone(pretrained).fit(stamps[:30], labels[:30])
+    assert fitted.encoder_ is not None
+    assert not hasattr(classifier(tiny_encoder(), strategy="scratch"), "pretrain")
+
+
+def test_scratch_sees_nothing_but_the_labelled_rows(survey):
+    stamps, labels, properties = survey
+    model = classifier(tiny_encoder(), strategy="scratch").fit(stamps[:40], labels[:40])
+    again = classifier(tiny_encoder(properties="catalog"), strategy="scratch")
+    again.fit(stamps[:40], labels[:40], properties=properties[:40])
+    assert_array_equal(model.predict_proba(stamps), again.predict_proba(stamps))
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [lambda y: y == "star", lambda y: np.where(y == "star", 7, 3), lambda y: y.astype(object)],
+    ids=["bool", "int", "object"],
+)
+def test_classes_of_any_dtype(survey, fitted, encode):
+    stamps, labels, _ = survey
+    y = encode(labels)
+    model = classifier(FrozenEstimator(fitted), strategy="probe").fit(stamps, y)
+    predicted = model.predict(stamps)
+    assert predicted.dtype == y.dtype
+    assert set(predicted) <= set(y)
+
+
+def test_rare_classes_are_not_given_up(fitted):
+    stamps, labels, _ = make_stamps(120, seed=1)
+    rare = np.flatnonzero(labels == "star")[6:]
+    keep = np.setdiff1d(np.arange(120), rare)
+    balanced = classifier(FrozenEstimator(fitted), strategy="probe").fit(stamps[keep], labels[keep])
+    plain = clone(balanced).set_params(class_weight=None).fit(stamps[keep], labels[keep])
+    star = balanced.classes_.tolist().index("star")
+    unseen, mean = stamps[rare], lambda m: m.predict_proba(stamps[rare])[:, star].mean()
+    assert len(unseen) > 40
+    assert mean(balanced) > mean(plain)
+    weighted = clone(balanced).set_params(class_weight={"star": 9.0, "galaxy": 1.0})
+    assert mean(weighted.fit(stamps[keep], labels[keep])) > mean(plain)
+
+
+def test_sample_weights_of_zero_leave_rows_out(survey, fitted):
+    stamps, labels, _ = survey
+    wrong = labels.copy()
+    wrong[40:] = "star"
+    weights = (np.arange(60) < 40).astype(float)
+    params = {"strategy": "probe", "class_weight": None}
+    weighted = classifier(FrozenEstimator(fitted), **params)
+    weighted.fit(stamps, wrong, sample_weight=weights)
+    alone = classifier(FrozenEstimator(fitted), **params).fit(stamps[:40], labels[:40])
+    assert_allclose(weighted.predict_proba(stamps), alone.predict_proba(stamps), atol=1e-3)
+
+
+def test_auto_takes_the_probe_with_fewer_labels_than_folds(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted)).fit(stamps[:4], labels[:4])
+    assert model.blend_ == 0
+    assert model.cv_losses_ == {}
+
+
+def test_auto_compares_by_cross_validation(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted)).fit(stamps, labels)
+    assert set(model.cv_losses_) == {0.0, 0.5, 1.0}
+    assert model.blend_ in model.cv_losses_
+
+
+def test_the_probe_wins_unless_beaten_beyond_noise():
+    rng = np.random.default_rng(0)
+    probe = rng.uniform(size=200)
+    assert _best_beyond_noise({0.0: probe, 0.5: probe - 0.2, 1.0: probe - 0.1}) == 0.5
+    lucky = probe - 0.01 * np.eye(200)[0] + 0.009 * np.eye(200)[1]
+    assert _best_beyond_noise({0.0: probe, 1.0: lucky}) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.full(60, "star"), "y holds one class only"),
+        (np.full(60, -1), "y holds no label"),
+        (np.arange(59) % 2, "y has 59 labels, but X has 60 stamps"),
+        (np.linspace(0, 1, 60), "Unknown label type"),
+    ],
+)
+def test_bad_labels_are_named(survey, fitted, y, message):
+    with pytest.raises(ValueError, match=message):
+        classifier(FrozenEstimator(fitted)).fit(survey[0], y)
+
+
+@pytest.mark.parametrize(
+    "params", [{"strategy": "guess"}, {"steps": 0}, {"cv": 1}], ids=lambda p: next(iter(p))
+)
+def test_bad_parameters_are_named(survey, fitted, params):
+    name, value = next(iter(params.items()))
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        classifier(FrozenEstimator(fitted), **params).fit(*survey[:2])
+
+
+def test_the_same_seed_gives_the_same_probabilities(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted), strategy="finetune").fit(stamps, labels)
+    again = clone(model).fit(stamps, labels)
+    assert_array_equal(model.predict_proba(stamps), again.predict_proba(stamps))

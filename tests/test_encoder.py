@@ -1,0 +1,276 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from astropy.table import Table
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from torch import nn
+
+from skastro import PropertyPretrainedEncoder
+from tests.conftest import make_stamps, tiny_encoder
+
+
+def weights_of(encoder):
+    return torch.cat([p.detach().flatten() for p in encoder.network_.parameters()])
+
+
+def test_embeddings_are_standardised_float32(survey, fitted):
+    embeddings = fitted.transform(survey[0])
+    assert embeddings.shape == (60, 256)
+    assert embeddings.dtype == np.float32
+    assert_allclose(embeddings.mean(0), 0, atol=1e-4)
+    spread = embeddings.std(0)
+    assert_allclose(spread[spread > 0], 1, rtol=1e-3)
+
+
+def test_predictions_are_in_catalogue_units_and_named(survey, fitted):
+    stamps, _, properties = survey
+    predicted = fitted.predict(stamps)
+    assert list(predicted) == list(properties)
+    assert_allclose(predicted.median(), properties.median(), atol=2.0)
+
+
+@pytest.mark.slow
+def test_the_pretext_is_learned_on_unseen_stamps():
+    stamps, _, properties = make_stamps(400, side=16)
+    encoder = tiny_encoder(max_epochs=12).fit(stamps[:300], properties=properties[:300])
+    assert encoder.score(stamps[300:], properties=properties[300:]) > 0.5
+    losses = [row["train_loss"] for row in encoder.history_]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("y", "given", "source", "names"),
+    [
+        (None, True, "catalog", ["mag_u", "mag_g", "mag_r", "size"]),
+        ("labels", True, "catalog", ["mag_u", "mag_g", "mag_r", "size"]),
+        ("continuous", False, "y", ["property_0"]),
+        ("labels", False, "measured", None),
+        (None, False, "measured", None),
+    ],
+)
+def test_where_the_targets_come_from(survey, y, given, source, names):
+    stamps, labels, properties = survey
+    targets = {"labels": labels, "continuous": properties["size"].to_numpy() + 0.01, None: None}[y]
+    encoder = tiny_encoder(max_epochs=1)
+    encoder.fit(stamps, targets, properties=properties if given else None)
+    assert encoder.property_source_ == source
+    if names is not None:
+        assert encoder.property_names_ == names
+    else:
+        assert "mag_band0" in encoder.property_names_
+
+
+def test_integer_labels_are_never_regressed(survey):
+    stamps, labels, _ = survey
+    codes = (labels == "star").astype(int)
+    assert tiny_encoder(max_epochs=0).fit(stamps, codes).property_source_ == "measured"
+
+
+def test_catalogue_and_measured_properties_together(survey):
+    stamps, _, properties = survey
+    encoder = tiny_encoder(properties="catalog+measured", max_epochs=1)
+    encoder.fit(stamps, properties=properties, property_errors=np.full(properties.shape, 0.1))
+    assert encoder.property_names_[:4] == list(properties)
+    assert "measured_concentration" in encoder.property_names_
+    assert np.isfinite(encoder.score(stamps, properties=properties))
+    with pytest.raises(ValueError, match="pass properties= along with X"):
+        tiny_encoder(properties="catalog").fit(stamps)
+
+
+def test_units_of_a_table_are_kept(survey):
+    stamps, _, properties = survey
+    table = Table(properties.to_numpy(), names=list(properties), units={"size": "arcsec"})
+    encoder = tiny_encoder(max_epochs=0).fit(stamps, properties=table)
+    assert encoder.property_units_ == {"size": "arcsec"}
+    assert encoder.predict(stamps).attrs["units"] == {"size": "arcsec"}
+
+
+def test_the_same_seed_gives_the_same_weights_and_touches_no_global_generator(survey):
+    stamps, _, properties = survey
+    torch.manual_seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first = tiny_encoder().fit(stamps, properties=properties)
+    torch.manual_seed(2)
+    second = tiny_encoder().fit(stamps, properties=properties)
+    other = tiny_encoder(random_state=1).fit(stamps, properties=properties)
+    assert torch.equal(weights_of(first), weights_of(second))
+    assert not torch.equal(weights_of(first), weights_of(other))
+    torch.manual_seed(1)
+    tiny_encoder(max_epochs=1).fit(stamps, properties=properties)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 200])
+def test_embeddings_do_not_depend_on_the_batch_size(survey, fitted, batch_size):
+    whole = fitted.transform(survey[0])
+    other = clone_of(fitted).set_params(batch_size=batch_size)
+    assert_allclose(other.transform(survey[0]), whole, atol=1e-4)
+
+
+def clone_of(fitted):
+    other = clone(fitted)
+    vars(other).update({k: v for k, v in vars(fitted).items() if k.endswith("_")})
+    return other
+
+
+def test_embeddings_do_not_depend_on_the_other_stamps(survey, fitted):
+    stamps = survey[0]
+    assert_array_equal(fitted.transform(stamps[3:4])[0], fitted.transform(stamps)[3])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float64", ">f4", ">i2"])
+def test_stamps_of_every_dtype_train(survey, dtype):
+    stamps = np.clip(survey[0], 0, 250).astype(dtype)
+    encoder = tiny_encoder(max_epochs=1).fit(stamps)
+    assert np.isfinite(encoder.transform(stamps)).all()
+    assert_allclose(encoder.transform(stamps.astype("f4")), encoder.transform(stamps), atol=1e-5)
+
+
+def test_layouts_of_memory_make_no_difference(survey, fitted, tmp_path):
+    stamps = survey[0]
+    expected = fitted.transform(stamps)
+    strided = np.repeat(stamps, 2, axis=0)[::2]
+    fixed = stamps.copy()
+    fixed.flags.writeable = False
+    np.save(tmp_path / "stamps.npy", stamps)
+    mapped = np.load(tmp_path / "stamps.npy", mmap_mode="r")
+    turned = np.ascontiguousarray(stamps.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    for other in (strided, fixed, mapped, turned, torch.from_numpy(stamps), list(stamps)):
+        assert_array_equal(fitted.transform(other), expected)
+    assert_array_equal(
+        weights_of(tiny_encoder().fit(mapped)), weights_of(tiny_encoder().fit(stamps))
+    )
+
+
+def test_any_linear_unit_trains_alike(survey):
+    stamps, _, properties = survey
+    first = tiny_encoder().fit(stamps, properties=properties)
+    scaled = tiny_encoder().fit(stamps * 1000 + 50, properties=properties)
+    assert_allclose(scaled.history_[-1]["train_loss"], first.history_[-1]["train_loss"], rtol=0.05)
+
+
+def test_missing_pixels_are_counted_and_harmless(survey):
+    stamps = survey[0].copy()
+    stamps[2, 0, :2] = np.nan
+    encoder = tiny_encoder(max_epochs=1).fit(stamps)
+    assert encoder.n_missing_pixels_ == 16
+    assert np.isfinite(encoder.transform(stamps)).all()
+
+
+def test_stamps_that_cannot_be_used_are_named(survey, fitted):
+    stamps = survey[0].copy()
+    stamps[41] = np.nan
+    for use in (tiny_encoder().fit, fitted.transform, fitted.predict):
+        with pytest.raises(ValueError, match="no finite pixel in row 41"):
+            use(stamps)
+    stamps[41] = np.inf
+    for use in (tiny_encoder().fit, fitted.transform):
+        with pytest.raises(ValueError, match="infinite pixel in row 41"):
+            use(stamps)
+    with pytest.raises(ValueError, match=r"X has 2 bands, but .* was fitted with 3"):
+        fitted.transform(survey[0][:, :2])
+    with pytest.raises(ValueError, match="8 x 7 pixels"):
+        fitted.transform(survey[0][..., :7])
+
+
+def test_one_stamp_can_be_fitted_and_embedded(survey):
+    stamps = survey[0][:1]
+    encoder = tiny_encoder(max_epochs=1).fit(stamps)
+    assert np.isfinite(encoder.transform(stamps)).all()
+
+
+def test_properties_may_have_gaps(survey):
+    stamps, _, properties = survey
+    gappy = properties.copy()
+    gappy.iloc[::2, 0] = np.nan
+    gappy.iloc[5] = np.nan
+    encoder = tiny_encoder().fit(stamps, properties=gappy)
+    assert torch.isfinite(weights_of(encoder)).all()
+    assert np.isfinite(encoder.score(stamps, properties=gappy))
+    with pytest.raises(ValueError, match="properties has 3 columns, but the encoder was fitted"):
+        encoder.score(stamps, properties=gappy.iloc[:, :3])
+
+
+def test_sentinels_are_no_magnitudes(survey):
+    stamps, _, properties = survey
+    gappy = properties.copy()
+    gappy.iloc[:7, 0] = 99.0
+    gappy.iloc[7, 1] = -9999
+    with pytest.warns(UserWarning, match="8 sentinel values"):
+        encoder = tiny_encoder(max_epochs=1).fit(stamps, properties=gappy)
+    assert encoder.targets_.center[0] < 22
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"properties": "labels"}, "properties='labels' must be one of"),
+        ({"max_epochs": -1}, "max_epochs=-1"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"learning_rate": 0}, "learning_rate=0"),
+        ({"validation_fraction": 1.5}, "validation_fraction=1.5"),
+        ({"validation_fraction": 0.001}, "leaves nothing"),
+        ({"backbone": "resnet_999"}, "backbone='resnet_999' is unknown"),
+        ({"loss": "hinge"}, "loss='hinge' is unknown"),
+        ({"precision": "half"}, "precision='half'"),
+    ],
+)
+def test_bad_parameters_are_named(survey, params, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_encoder(**params).fit(survey[0])
+
+
+def test_validation_is_recorded_and_stops_early(survey):
+    stamps, _, properties = survey
+    encoder = tiny_encoder(validation_fraction=0.3, max_epochs=3)
+    encoder.fit(stamps, properties=properties)
+    assert all(np.isfinite(row["valid_loss"]) for row in encoder.history_)
+
+
+def test_progress_is_printed_when_asked(survey, capsys):
+    tiny_encoder(max_epochs=1).fit(survey[0])
+    assert capsys.readouterr().out == ""
+    tiny_encoder(max_epochs=1, verbose=1).fit(survey[0])
+    assert "train_loss" in capsys.readouterr().out
+
+
+def test_net_params_reach_skorch(survey):
+    plain = tiny_encoder().fit(survey[0])
+    decayed = tiny_encoder(net_params={"optimizer__weight_decay": 5.0}).fit(survey[0])
+    assert weights_of(decayed).abs().sum() < weights_of(plain).abs().sum()
+
+
+def test_flat_rows_are_folded(survey):
+    stamps, _, properties = survey
+    flat = stamps.reshape(60, -1)
+    folded = tiny_encoder(image_shape=(3, 8, 8)).fit(flat, properties=properties)
+    straight = tiny_encoder().fit(stamps, properties=properties)
+    assert torch.equal(weights_of(folded), weights_of(straight))
+    assert_array_equal(straight.transform(flat), straight.transform(stamps))
+
+
+def test_a_module_of_ones_own_is_trained_as_a_copy(survey):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+    before = module[0].weight.clone()
+    encoder = PropertyPretrainedEncoder(module, max_epochs=2, random_state=0).fit(survey[0])
+    assert torch.equal(module[0].weight, before)
+    assert not torch.equal(encoder.network_.backbone.body[0].weight, before)
+    assert encoder.transform(survey[0]).shape == (60, 4)
+
+
+def test_weights_of_a_saved_encoder_are_the_start(survey, fitted, tmp_path):
+    fitted.save(tmp_path / "encoder.safetensors")
+    encoder = tiny_encoder(weights=tmp_path / "encoder.safetensors", max_epochs=0).fit(survey[0])
+    assert_allclose(encoder.transform(survey[0]), fitted.transform(survey[0]), atol=1e-4)
+
+
+def test_nothing_keeps_the_training_stamps(fitted):
+    network = sum(p.numel() * 4 for p in fitted.network_.parameters())
+    assert len(pickle.dumps(fitted)) < network + 200_000
+    assert not any(isinstance(v, (np.ndarray, pd.DataFrame)) and len(v) == 60
+                   for v in vars(fitted).values())  # fmt: skip
