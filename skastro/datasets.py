@@ -1,0 +1,279 @@
+"""Data sets: a survey simulated with GalSim, and folders of one's own data."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Memory, Parallel, delayed
+from sklearn.utils import Bunch, check_random_state, gen_batches
+
+from skastro._optional import import_optional
+from skastro.catalogs import _settle_ids, read_table  # noqa: F401 - study_data asks here
+from skastro.simulation import (
+    BANDS,
+    CLASSES,
+    PIXEL_SCALE,
+    SIMULATION_VERSION,
+    ZERO_POINT,
+    plan_survey,
+    simulate_chunk,
+)
+
+__all__ = ["load_folder", "make_survey"]
+
+_read_table = read_table  # until study_data imports it from catalogs
+_CHUNK = 25  # objects of one task, whatever n_jobs
+
+_DESCRIPTION = """Simulated survey of stars, galaxies and quasars
+-----------------------------------------------
+Stamps in nanomaggies (AB magnitude = 22.5 - 2.5 log10 flux), sky-subtracted, {scale} arcsec a
+pixel, at the depth and seeing of a single Rubin visit (Ivezic et al. 2019), drawn with GalSim.
+Stars follow the SDSS stellar locus (Covey et al. 2007), with 4 % white dwarfs. Galaxies are bulge
+and disc with Coleman, Wu & Weedman (1980) spectra. Quasars are power laws with broad lines, the
+absorption of the intergalactic medium and, at low redshift, a host galaxy. Magnitudes are measured
+on the noise of the very stamps by a model fit and are not corrected for Galactic extinction.
+Redshifts are those of a spectrum, NaN for stars: as a pretext target only, never as an input to
+classify by. The classes' shares are fixed, not those of the sky at this depth.
+"""
+
+
+def make_survey(
+    n_objects: int = 3000,
+    *,
+    bands: str | Sequence[str] = BANDS,
+    image_size: int = 32,
+    random_state: int | np.random.RandomState | None = 0,
+    cache: bool | str | os.PathLike[str] = True,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> Bunch:
+    """Simulate a survey of stars, galaxies and quasars with GalSim.
+
+    Parameters
+    ----------
+    n_objects : int, default=3000
+        Number of stamps. About 30 % are stars, 55 % galaxies and 15 % quasars.
+    bands : str or sequence of str, default="ugrizy"
+        LSST bands to observe, in the order of the stamps. The objects are the same whatever the
+        bands.
+    image_size : int, default=32
+        Height and width of a stamp in pixels of 0.3 arcsec, at least 8.
+    random_state : int, RandomState instance or None, default=0
+        The same integer gives the same survey bit for bit, whatever `n_jobs`. None gives another
+        survey with each call and is never cached.
+    cache : bool, str or path-like, default=True
+        Keep the survey on disk and take it from there the next time: True for the folder in the
+        environment variable ``SKASTRO_CACHE`` (``~/.cache/skastro`` without it), a path for
+        another folder, False for none.
+    n_jobs : int or None, default=None
+        Processes to simulate with, as joblib reads it.
+    verbose : int, default=0
+        joblib's progress messages; 10 shows every step.
+
+    Returns
+    -------
+    survey : Bunch
+        - ``images``: float32 (n_objects, n_bands, image_size, image_size), nanomaggies,
+          sky-subtracted, always finite;
+        - ``catalog``: DataFrame with ``id`` (int64), ``class``, ``ra``, ``dec`` (degrees),
+          ``field`` (int64, the pointing: a group for splits), ``ebv`` (mag), ``mag_*`` and
+          ``err_*`` (AB mag, not corrected for extinction; both NaN below a signal-to-noise ratio
+          of 3), ``size`` (arcsec, half-light radius as seen through the seeing in the band of the
+          best signal; NaN if no band detects the object), ``redshift`` (NaN for stars);
+        - ``truth``: DataFrame without noise, the same rows: ``mag_*``, ``size``, ``fwhm_*``
+          (seeing, arcsec), ``sky_*`` (sky noise of a pixel, nanomaggies), ``n_neighbours``;
+        - ``target``: the class as an array of str (n_objects,); ``target_names``: list of str;
+        - ``bands``: tuple of str; ``pixel_scale`` (arcsec); ``zero_point`` (22.5); ``DESCR``.
+
+    Raises
+    ------
+    ValueError
+        `n_objects`, `bands` or `image_size` is out of range.
+    ImportError
+        GalSim is not installed.
+
+    Examples
+    --------
+    >>> from skastro.datasets import make_survey
+    >>> survey = make_survey(4, bands="gri", cache=False)
+    >>> survey.images.shape, survey.images.dtype
+    ((4, 3, 32, 32), dtype('float32'))
+    >>> survey.catalog.columns.tolist()
+    ['id', 'class', 'ra', 'dec', 'field', 'ebv', 'mag_g', 'mag_r', 'mag_i', 'err_g', 'err_r',
+     'err_i', 'size', 'redshift']
+    """
+    chosen = _check_survey(n_objects, bands, image_size)
+    seed = int(check_random_state(random_state).randint(2**31 - 1))
+    # A survey drawn without a seed never comes back: keeping it would only fill the disk.
+    simulate = _cached(cache if random_state is not None else False)
+    images, catalog, truth = simulate(
+        int(n_objects), chosen, int(image_size), seed, _versions(), n_jobs=n_jobs, verbose=verbose
+    )
+    return Bunch(
+        images=images,
+        catalog=catalog,
+        truth=truth,
+        target=catalog["class"].to_numpy(dtype="U6"),
+        target_names=list(CLASSES),
+        bands=tuple(chosen),
+        pixel_scale=PIXEL_SCALE,
+        zero_point=ZERO_POINT,
+        DESCR=_DESCRIPTION.format(scale=PIXEL_SCALE),
+    )
+
+
+def _check_survey(n_objects: int, bands: str | Sequence[str], image_size: int) -> str:
+    """Refuse what cannot be simulated; return the bands as one string."""
+    if not isinstance(n_objects, Integral) or n_objects < 1:
+        raise ValueError(f"n_objects must be a whole number of at least 1, got {n_objects!r}.")
+    if not isinstance(image_size, Integral) or image_size < 8:
+        raise ValueError(f"image_size must be a whole number of at least 8, got {image_size!r}.")
+    letters = list(bands)
+    if not letters or len(set(letters)) < len(letters) or not set(letters) <= set(BANDS):
+        raise ValueError(f"bands must be different letters out of {BANDS!r}, got {bands!r}.")
+    return "".join(letters)
+
+
+def _versions() -> tuple[str, ...]:
+    galsim = import_optional("galsim", extra="sim", needed_by="make_survey")
+    return (str(SIMULATION_VERSION), galsim.__version__, np.__version__)
+
+
+def _cached(cache: bool | str | os.PathLike[str]) -> Any:
+    """Return `_simulate`, behind a cache on disk if wanted and possible."""
+    if cache is False:
+        return _simulate
+    default = os.environ.get("SKASTRO_CACHE") or Path.home() / ".cache" / "skastro"
+    folder = Path(default if cache is True else cache).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        warnings.warn(
+            f"The survey is not cached because {folder} cannot be created ({error.strerror}): "
+            "set SKASTRO_CACHE to a folder you may write, or pass cache=False.",
+            stacklevel=3,
+        )
+        return _simulate
+    return Memory(folder, verbose=0).cache(_simulate, ignore=["n_jobs", "verbose"])
+
+
+def _simulate(
+    n_objects: int,
+    bands: str,
+    image_size: int,
+    seed: int,
+    versions: tuple[str, ...],  # noqa: ARG001 - a part of the cache's key
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
+    """Simulate in chunks that do not depend on `n_jobs`, each object from a seed of its own."""
+    survey = plan_survey(n_objects, bands, image_size, seed)
+    images = np.empty((n_objects, len(bands), image_size, image_size), dtype=np.float32)
+    measured, true = [], []
+    chunks = list(gen_batches(n_objects, _CHUNK))
+    run = Parallel(n_jobs=n_jobs, verbose=verbose, return_as="generator")
+    tasks = (delayed(simulate_chunk)(survey, range(c.start, c.stop)) for c in chunks)
+    for chunk, (stamps, rows, truths) in zip(chunks, run(tasks), strict=True):
+        images[chunk] = stamps
+        measured += rows
+        true += truths
+    return images, pd.DataFrame(measured), pd.DataFrame(true)
+
+
+def load_folder(path: str | os.PathLike[str], *, label: str | None = None) -> Bunch:
+    """Read a data folder: a catalogue and the stamps of its rows.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Folder with one of ``catalog.csv``, ``catalog.fits``, ``catalog.ecsv`` or
+        ``catalog.parquet``, and ``stamps.npy``: the same rows in the same order.
+    label : str or None, default=None
+        Column of the catalogue to classify by.
+
+    Returns
+    -------
+    data : Bunch
+        - ``images``: read-only memory map (n, bands, height, width) in the file's own dtype;
+          nothing is read before it is used;
+        - ``catalog``: DataFrame of n rows. Masked values are NaN, numbers are in the machine's
+          byte order. Columns named ``id`` or ending in ``objid`` or ``_id`` (whatever the case)
+          are int64 if no value is missing, has more than 15 digits or a leading zero, else text:
+          never float, which cannot hold the 19 digits of SDSS. Sentinels such as -9999 are left
+          as they are;
+        - ``path``: the folder as a Path;
+        - with `label`: ``target``, the column as an array (n,), missing labels kept as they are,
+          and ``target_names``, the sorted list of the others.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder, its catalogue or its stamps are missing.
+    ValueError
+        There are several catalogues, the numbers of rows differ, the stamps have not four
+        dimensions, an id column is float, a column holds arrays, or `label` is not a column.
+    ImportError
+        The catalogue is Parquet and pyarrow is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from skastro.datasets import load_folder
+    >>> table = pd.DataFrame({"id": [1237648720693755918, 7], "class": ["star", "galaxy"]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/stamps.npy", np.zeros((2, 1, 8, 8), dtype="float32"))
+    ...     table.to_csv(f"{folder}/catalog.csv", index=False)
+    ...     data = load_folder(folder, label="class")
+    ...     data.images = np.array(data.images)  # the folder goes away
+    >>> data.images.shape, data.catalog["id"].tolist(), data.target_names
+    ((2, 1, 8, 8), ['1237648720693755918', '7'], ['galaxy', 'star'])
+    """
+    folder = Path(path).expanduser()
+    source, stamps = _find_data(folder)
+    images = np.load(stamps, mmap_mode="r")
+    if images.ndim != 4:
+        raise ValueError(
+            f"{stamps} has the shape {images.shape}: save stamps as (n, bands, height, width)."
+        )
+    catalog = read_table(source)
+    if len(catalog) != len(images):
+        raise ValueError(
+            f"{source} has {len(catalog)} rows and {stamps} has {len(images)} stamps: "
+            "keep one row for each stamp, in the same order."
+        )
+    data = Bunch(images=images, catalog=catalog, path=folder)
+    if label is not None:
+        if label not in catalog.columns:
+            raise ValueError(
+                f"label={label!r} is not a column of {source}: choose one of "
+                f"{', '.join(map(str, catalog.columns))}."
+            )
+        data.target = catalog[label].to_numpy()
+        data.target_names = sorted(catalog[label].dropna().unique().tolist())
+    return data
+
+
+def _find_data(folder: Path) -> tuple[Path, Path]:
+    """Return the paths of the catalogue and of the stamps in a folder."""
+    layout = "catalog.csv, .fits, .ecsv or .parquet and stamps.npy"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder: pass one that holds {layout}.")
+    names = [f"catalog{suffix}" for suffix in (".csv", ".fits", ".ecsv", ".parquet")]
+    found = [folder / name for name in names if (folder / name).is_file()]
+    stamps = folder / "stamps.npy"
+    if not found or not stamps.is_file():
+        missing = "stamps.npy" if found else "catalogue"
+        raise FileNotFoundError(f"{folder} has no {missing}: a data folder holds {layout}.")
+    if len(found) > 1:
+        several = " and ".join(file.name for file in found)
+        raise ValueError(f"{folder} has {several}: keep one catalogue.")
+    return found[0], stamps
