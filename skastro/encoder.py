@@ -340,6 +340,7 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             "property_source": self.property_source_,
             "n_missing_pixels": self.n_missing_pixels_,
             "history": self.history_,
+            "stretch": self.network_.scaling.stretch,
         }
 
     @classmethod
@@ -373,7 +374,7 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
                 encoder.backbone,
                 encoder.image_shape_,
                 len(encoder.targets_.names),
-                scaling=InputScaling(0 * bands, bands, stretch=True),
+                scaling=InputScaling(0 * bands, bands, stretch=document["stretch"]),
             )
         try:
             encoder.network_.load_state_dict(tensors)
@@ -417,7 +418,7 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     ) -> tuple[pd.DataFrame, NDArray | None]:
         """Return the properties of one source, and their errors if any are known."""
         if source == "measured":
-            return measure_properties(images), None
+            return _measured(images), None
         if source == "y" and properties is None:
             return check_properties(y, len(images), name="y"), None
         if properties is None:
@@ -431,10 +432,12 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             errors = check_property_errors(property_errors, table)
         if source != "catalog+measured":
             return table, errors
-        measured = measure_properties(images).add_prefix("measured_")
+        measured = _measured(images, prefix="measured_")
         if errors is not None:
             errors = np.hstack([errors, np.zeros(measured.shape)])
-        return pd.concat([table, measured], axis=1), errors
+        both = pd.concat([table, measured], axis=1)
+        both.attrs["units"] = {**_units(table), **_units(measured)}
+        return both, errors
 
     def _make_network(self, images: Any) -> torch.nn.Module:
         named = self.weights in (None, "imagenet")
@@ -450,6 +453,9 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         return network
 
     def _make_scaling(self, images: Any) -> InputScaling:
+        if self.weights == "imagenet" and images.shape[1] == 3 and images.dtype == np.uint8:
+            # photographs: what the weights were trained on, (rgb - 127) / 128
+            return InputScaling(torch.full((3,), 127.0), torch.full((3,), 128.0), stretch=False)
         scaler = AsinhScaler().fit(images)
         return InputScaling(
             torch.from_numpy(scaler.sky_), torch.from_numpy(scaler.noise_), stretch=True
@@ -522,3 +528,16 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _measured(images: Any, *, prefix: str = "") -> pd.DataFrame:
+    """Return the properties measured from the pixels, without columns that are all missing."""
+    table = measure_properties(images)
+    units = _units(table)
+    table = table.dropna(axis=1, how="all").add_prefix(prefix)
+    table.attrs["units"] = {prefix + name: unit for name, unit in units.items()}
+    return table
+
+
+def _units(table: pd.DataFrame) -> dict[str, str]:
+    return table.attrs.get("units", {})
