@@ -56,14 +56,14 @@ class SelfSupervisedClassifier(
         encoder's weights and the probe's. "scratch": the same network from random weights
         (the baseline). "auto": the probe, or its average with the fine-tuned network, or that
         alone, whichever predicts the labelled rows best in cross-validation.
-    C : float, default=1.0
-        Inverse regularisation of the probe.
+    C : float, default=0.1
+        Inverse regularisation of the probe, on standardised embeddings.
     class_weight : dict, "balanced" or None, default="balanced"
         As in scikit-learn.
     steps : int, default=None
         Batches to train a network on. None: 30 times the square root of the number of
-        labels, between 150 and 1,400.
-    batch_size : int, default=64
+        labels, between 150 and 1,400, from random weights, and half of that from pretrained.
+    batch_size : int, default=32
     learning_rate : float, default=2e-3
         Peak for random weights; pretrained ones train at a tenth of it.
     label_smoothing : float, default=0.1
@@ -112,10 +112,10 @@ class SelfSupervisedClassifier(
         encoder: PropertyPretrainedEncoder | FrozenEstimator | None = None,
         *,
         strategy: str = "auto",
-        C: float = 1.0,
+        C: float = 0.1,
         class_weight: dict | str | None = "balanced",
         steps: int | None = None,
-        batch_size: int = 64,
+        batch_size: int = 32,
         learning_rate: float = 2e-3,
         label_smoothing: float = 0.1,
         cv: int = 3,
@@ -346,7 +346,10 @@ class SelfSupervisedClassifier(
         return network
 
     def _recipe(self, n: int, seed: int, *, pretrained: bool) -> Recipe:
-        steps = self.steps or int(np.clip(30 * np.sqrt(n), _MIN_STEPS, _MAX_STEPS))
+        steps = self.steps
+        if steps is None:
+            steps = int(np.clip(30 * np.sqrt(n), _MIN_STEPS, _MAX_STEPS))
+            steps = steps // 2 if pretrained else steps
         steps_per_epoch = -(-n // self.batch_size)
         return Recipe(
             max_epochs=-(-steps // steps_per_epoch),

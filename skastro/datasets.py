@@ -15,7 +15,7 @@ from joblib import Memory, Parallel, delayed
 from sklearn.utils import Bunch, check_random_state, gen_batches
 
 from skastro._optional import import_optional
-from skastro.catalogs import _settle_ids, read_table  # noqa: F401 - study_data asks here
+from skastro.catalogs import read_table
 from skastro.simulation import (
     BANDS,
     CLASSES,
@@ -28,7 +28,6 @@ from skastro.simulation import (
 
 __all__ = ["load_folder", "make_survey"]
 
-_read_table = read_table  # until study_data imports it from catalogs
 _CHUNK = 25  # objects of one task, whatever n_jobs
 
 _DESCRIPTION = """Simulated survey of stars, galaxies and quasars

@@ -69,7 +69,7 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Initial weights of the backbone: random, ImageNet, or those of a saved encoder.
     image_shape : tuple (bands, height, width), default=None
         How 2-D rows fold into stamps; None reads them as strips of one band.
-    max_epochs : int, default=30
+    max_epochs : int, default=20
         0 leaves the network untrained.
     batch_size : int, default=64
     learning_rate : float, default=2e-3
@@ -140,7 +140,7 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         loss: str | Callable = "huber",
         weights: str | None = None,
         image_shape: tuple[int, int, int] | None = None,
-        max_epochs: int = 30,
+        max_epochs: int = 20,
         batch_size: int = 64,
         learning_rate: float = 2e-3,
         augment: bool = True,
@@ -531,9 +531,15 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
 
 def _measured(images: Any, *, prefix: str = "") -> pd.DataFrame:
-    """Return the properties measured from the pixels, without columns that are all missing."""
+    """Return the measured properties that serve as targets, without columns that are all missing.
+
+    Core magnitudes repeat the total ones, sky and peak offset tell of the survey's processing:
+    as targets they cost accuracy at few labels (docs/backbones.md).
+    """
     table = measure_properties(images)
     units = _units(table)
+    no_targets = [name for name in table if name.startswith("mag_core_")]
+    table = table.drop(columns=[*no_targets, "sky", "peak_offset"], errors="ignore")
     table = table.dropna(axis=1, how="all").add_prefix(prefix)
     table.attrs["units"] = {prefix + name: unit for name, unit in units.items()}
     return table

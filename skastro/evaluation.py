@@ -25,7 +25,6 @@ from skastro._subsets import Split, check_pool, draw_splits
 from skastro._validation import check_labels, check_properties, check_property_errors, take_rows
 
 _RUN_COLUMNS = ["estimator", "n_labels", "split", "repeat", "metric"]
-_draw_splits = draw_splits  # until study imports it from _subsets
 _Scoring = str | Callable | Sequence[str] | Mapping[str, str | Callable]
 
 

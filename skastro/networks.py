@@ -23,7 +23,7 @@ Backbone = str | nn.Module | Callable[[int], nn.Module]
 _ALIASES = {"resnext50": "resnext50_32x4d"}
 _LITE0 = "tf_efficientnet_lite0"
 _IMAGENET_SIDE = 128  # ImageNet features of smaller stamps are weak: they are enlarged
-_ENLARGEMENTS = (1, 2, 3, 4, 8)
+_STAMP_SIDE = 48  # the stamp backbones see larger stamps reduced by a whole factor to this
 
 
 def _stamp_resnet(blocks: tuple[int, ...]) -> Callable[[int], nn.Module]:
@@ -80,32 +80,30 @@ class PooledBackbone(nn.Module):
     ----------
     body : nn.Module
         Its ``forward_features`` (timm) or its call gives (n, d, h, w), (n, tokens, d) or (n, d).
-    enlarge : int or tuple (height, width)
-        Factor, or size, to which stamps are enlarged before.
+    size : tuple (height, width), default=None
+        Stamps are resampled to it before; None leaves them as they are.
     """
 
-    def __init__(self, body: nn.Module, enlarge: int | tuple[int, int] = 1) -> None:
+    def __init__(self, body: nn.Module, size: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.body = body
-        self.enlarge = enlarge
+        self.size = size
 
     def forward(self, stamps: Tensor) -> Tensor:
         """Map (n, bands, height, width) to (n, d)."""
-        features = getattr(self.body, "forward_features", self.body)(self._enlarged(stamps))
+        features = getattr(self.body, "forward_features", self.body)(self._resampled(stamps))
         if features.ndim == 4:
             # timm's transformers of the Swin kind put the channels last
             channels_last = getattr(self.body, "output_fmt", "NCHW") == "NHWC"
             return features.mean((1, 2)) if channels_last else features.mean((2, 3))
         return features.mean(1) if features.ndim == 3 else features
 
-    def _enlarged(self, stamps: Tensor) -> Tensor:
-        if self.enlarge == 1:
+    def _resampled(self, stamps: Tensor) -> Tensor:
+        if self.size is None or tuple(stamps.shape[2:]) == self.size:
             return stamps
-        height, width = stamps.shape[2:]
-        size = self.enlarge
-        if isinstance(size, int):
-            size = (height * size, width * size)
-        return functional.interpolate(stamps, size, mode="bicubic", align_corners=False)
+        if self.size[0] < stamps.shape[2]:
+            return functional.interpolate(stamps, self.size, mode="area")
+        return functional.interpolate(stamps, self.size, mode="bicubic", align_corners=False)
 
 
 class StampNetwork(nn.Module):
@@ -181,7 +179,8 @@ def make_backbone(
     Returns
     -------
     backbone : nn.Module
-        (n, bands, height, width) -> (n, d). Stamps too small for the network are enlarged.
+        (n, bands, height, width) -> (n, d). Stamps too small for the network are enlarged;
+        those over 48 pixels are reduced by a whole factor for the stamp backbones.
     n_features : int
         d.
 
@@ -197,21 +196,29 @@ def make_backbone(
     (torch.Size([2, 256]), 256)
     """
     body = _make_body(backbone, image_shape, weights)
-    if weights == "imagenet" and max(image_shape[1:]) < _IMAGENET_SIDE:
-        longest = max(image_shape[1:])
-        size = tuple(max(1, side * _IMAGENET_SIDE // longest) for side in image_shape[1:])
-        return _first_that_works(body, image_shape, backbone, (size,))
-    return _first_that_works(body, image_shape, backbone, _ENLARGEMENTS)
+    height, width = image_shape[1:]
+    longest = max(height, width)
+    if weights == "imagenet" and longest < _IMAGENET_SIDE:
+        sides = [_IMAGENET_SIDE / longest]
+    elif backbone in STAMP_BACKBONES and longest > _STAMP_SIDE:
+        sides = [1 / -(-longest // _STAMP_SIDE)]
+    else:
+        sides = [1, 2, 3, 4, 8]
+    sizes = [(max(1, int(height * side)), max(1, int(width * side))) for side in sides]
+    return _first_that_works(body, image_shape, backbone, sizes)
 
 
 def _first_that_works(
-    body: nn.Module, image_shape: tuple[int, int, int], backbone: Backbone, enlargements: tuple
+    body: nn.Module,
+    image_shape: tuple[int, int, int],
+    backbone: Backbone,
+    sizes: list[tuple[int, int]],
 ) -> tuple[nn.Module, int]:
-    """Find the smallest enlargement at which a network processes such stamps."""
+    """Find the first size at which a network processes such stamps."""
     stamp = torch.zeros(1, *image_shape)
     problem: Exception | None = None
-    for enlarge in enlargements:
-        net = PooledBackbone(body, enlarge).eval()
+    for size in sizes:
+        net = PooledBackbone(body, None if size == image_shape[1:] else size).eval()
         try:
             with torch.inference_mode():
                 features = net(stamp)

