@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
+from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
@@ -140,6 +141,15 @@ def unfold_like(stamps: NDArray, X: Any) -> NDArray:
     return stamps.reshape(len(stamps), -1) if _n_dimensions(X) <= 2 else stamps
 
 
+def contained(estimator: BaseEstimator, output: NDArray, X: Any) -> Any:
+    """Return rows in the container that `set_output` asks for; stamps, no table, as they are."""
+    library = _get_output_config("transform", estimator)["dense"]
+    if output.ndim != 2 or library == "default":
+        return output
+    adapter = ADAPTERS_MANAGER.adapters[library]
+    return adapter.create_container(output, X, columns=estimator.get_feature_names_out)
+
+
 def read_stamps(images: Any, rows: slice | NDArray, *, first_row: int = 0) -> NDArray[np.float32]:
     """Read some stamps as native float32 pixels, refusing what no network can use.
 
@@ -155,7 +165,7 @@ def read_stamps(images: Any, rows: slice | NDArray, *, first_row: int = 0) -> ND
     Returns
     -------
     stamps : float32 array of shape (rows, bands, height, width)
-        Masked pixels are NaN.
+        Masked pixels are NaN. Not to be written to: it may be a view of ``images``.
 
     Raises
     ------
@@ -167,7 +177,9 @@ def read_stamps(images: Any, rows: slice | NDArray, *, first_row: int = 0) -> ND
         raw = raw.astype(np.float32).filled(np.nan)
     is_float = np.dtype(raw.dtype).kind == "f"
     with np.errstate(over="ignore"):  # beyond float32 is caught as infinite below
-        stamps = np.asarray(raw).astype(np.float32, order="C")
+        stamps = np.asarray(raw).astype(np.float32, order="C", copy=False)
+    if not stamps.flags.writeable:  # a view of read-only pixels, which torch does not take
+        stamps = stamps.copy()
     if is_float:
         _check_pixels(stamps, rows, first_row)
     return stamps
@@ -348,8 +360,8 @@ def check_labels(y: Any) -> tuple[NDArray, NDArray[np.int64]]:
     Parameters
     ----------
     y : array-like of shape (n,)
-        Classes of any dtype. Unlabelled rows are -1 for integers, NaN for floats, and
-        None, NaN or ``""`` for text.
+        Classes of any dtype. Unlabelled rows are -1 for integers (unless -1 and 1 are the
+        only values: those are two classes), NaN for floats, and None, NaN or ``""`` for text.
 
     Returns
     -------
@@ -372,6 +384,8 @@ def check_labels(y: Any) -> tuple[NDArray, NDArray[np.int64]]:
     """
     values = np.asarray(y)
     values = column_or_1d(values, warn=True)
+    if values.dtype.kind == "f" and np.isinf(values).any():
+        raise ValueError("Input y contains infinity: mark unlabelled rows with NaN.")
     known = ~_is_unlabelled(values)
     if not known.any():
         raise ValueError("y holds no label: label at least one row of each class.")
@@ -393,7 +407,9 @@ def check_labels(y: Any) -> tuple[NDArray, NDArray[np.int64]]:
 
 def _is_unlabelled(values: NDArray) -> NDArray[np.bool_]:
     if values.dtype.kind in "iu":
-        return values == UNLABELLED
+        # with -1 and 1 alone there would be one class: they are the two of a binary problem
+        binary = set(np.unique(values).tolist()) == {UNLABELLED, 1}
+        return np.zeros(len(values), dtype=bool) if binary else values == UNLABELLED
     if values.dtype.kind == "f":
         return np.isnan(values)
     if values.dtype.kind == "U":
@@ -404,22 +420,6 @@ def _is_unlabelled(values: NDArray) -> NDArray[np.bool_]:
             dtype=bool,
         )
     return np.zeros(len(values), dtype=bool)
-
-
-def check_sample_weight(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64]:
-    """Return one finite, non-negative weight for each row (ones by default)."""
-    if sample_weight is None:
-        return np.ones(n)
-    weight = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weight.shape != (n,):
-        raise ValueError(
-            f"sample_weight has shape {weight.shape}, but X has {n} rows: pass one weight a row."
-        )
-    if (weight < 0).any():
-        raise ValueError("sample_weight holds negative weights: pass weights of at least 0.")
-    return weight
 
 
 def take_rows(X: Any, rows: NDArray) -> Any:

@@ -17,12 +17,13 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skastro._validation import check_images, check_labels, check_sample_weight, draw_seed
+from skastro._validation import check_images, check_labels, draw_seed
 from skastro.encoder import PropertyPretrainedEncoder
 from skastro.losses import ClassLoss
 from skastro.networks import StampNetwork, make_network
@@ -67,8 +68,9 @@ class SelfSupervisedClassifier(
     learning_rate : float, default=2e-3
         Peak for random weights; pretrained ones train at a tenth of it.
     label_smoothing : float, default=0.1
-    cv : int, default=3
-        Folds of strategy "auto". With fewer labels in the smallest class it takes the probe.
+    n_folds : int, default=3
+        Of the cross-validation of strategy "auto", which takes the probe where the smallest
+        class has fewer labels.
     random_state : int, RandomState or None, default=None
     verbose : int, default=0
 
@@ -118,7 +120,7 @@ class SelfSupervisedClassifier(
         batch_size: int = 32,
         learning_rate: float = 2e-3,
         label_smoothing: float = 0.1,
-        cv: int = 3,
+        n_folds: int = 3,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -130,7 +132,7 @@ class SelfSupervisedClassifier(
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.label_smoothing = label_smoothing
-        self.cv = cv
+        self.n_folds = n_folds
         self.random_state = random_state
         self.verbose = verbose
 
@@ -160,7 +162,6 @@ class SelfSupervisedClassifier(
         *,
         properties: Any = None,
         property_errors: Any = None,
-        sample_weight: Any = None,
     ) -> Self:
         """Pretrain on all rows, if the encoder is not frozen, and learn from the labelled.
 
@@ -171,23 +172,22 @@ class SelfSupervisedClassifier(
             Classes; unlabelled rows are marked (see Notes).
         properties, property_errors : array-like of shape (n, p), default=None
             As in `PropertyPretrainedEncoder.fit`.
-        sample_weight : array-like of shape (n,), default=None
-            Weights of the labelled rows, multiplied by those of ``class_weight``.
 
         Returns
         -------
         self : SelfSupervisedClassifier
         """
         if y is None:
-            raise ValueError("y is None, but SelfSupervisedClassifier requires y to be passed.")
+            raise ValueError(
+                "SelfSupervisedClassifier requires y to be passed, but the target y is None: "
+                "label some rows, and mark the others as unlabelled."
+            )
         self._check_parameters()
         images = check_images(self, X, reset=True, image_shape=self._image_shape())
         self.image_shape_ = tuple(images.shape[1:])
         codes = self._encode_labels(y, len(images))
         rows = np.flatnonzero(codes >= 0)
-        weights = self._row_weights(
-            codes[rows], check_sample_weight(sample_weight, len(images))[rows]
-        )
+        weights = self._row_weights(codes[rows])
         seed = draw_seed(self.random_state)
         self.encoder_ = self._fit_encoder(images, seed, properties, property_errors)
         self._fit_strategy(images[rows], codes[rows], weights, seed)
@@ -201,20 +201,43 @@ class SelfSupervisedClassifier(
 
     def predict(self, X: Any) -> NDArray:
         """Return the most probable class of each stamp, in the dtype of the labels."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the embeddings of the pretrained encoder, float32 of shape (n, d)."""
         check_is_fitted(self)
-        return self.encoder_.transform(check_images(self, X, reset=False))
+        return _embed(self.encoder_, check_images(self, X, reset=False))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy on the labelled rows; those without a label are left out.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width) or (n, features)
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        score : float
+        """
+        check_is_fitted(self)
+        images = check_images(self, X, reset=False)
+        _, codes = check_labels(y)
+        rows = np.flatnonzero(codes >= 0)
+        weights = None if sample_weight is None else np.asarray(sample_weight)[rows]
+        return accuracy_score(
+            np.asarray(y)[rows], self.predict(images[rows]), sample_weight=weights
+        )
 
     def _check_parameters(self) -> None:
         if self.strategy not in _STRATEGIES:
             raise ValueError(f"strategy={self.strategy!r} must be one of {_STRATEGIES}.")
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps={self.steps} must be at least 1, or None.")
-        if self.cv < 2:
-            raise ValueError(f"cv={self.cv} must be at least 2.")
+        if self.n_folds < 2:
+            raise ValueError(f"n_folds={self.n_folds} must be at least 2.")
 
     def _image_shape(self) -> tuple[int, int, int] | None:
         if isinstance(self.encoder, FrozenEstimator):
@@ -261,7 +284,7 @@ class SelfSupervisedClassifier(
         if self.strategy == "scratch":
             self.network_ = self._train_network(images, codes, weights, seed, probe=None)
             return
-        embeddings = self.encoder_.transform(images)
+        embeddings = _embed(self.encoder_, images)
         self.probe_ = self._fit_probe(embeddings, codes, weights)
         if self.strategy == "probe":
             self.blend_ = 0.0
@@ -286,10 +309,10 @@ class SelfSupervisedClassifier(
         seed: int,
     ) -> float:
         """Compare shares of the network by cross-validation; the probe wins ties."""
-        if np.bincount(codes).min() < self.cv:
+        if np.bincount(codes).min() < self.n_folds:
             return 0.0
         predicted = {blend: np.zeros((len(codes), len(self.classes_))) for blend in _BLENDS}
-        folds = StratifiedKFold(self.cv, shuffle=True, random_state=seed)
+        folds = StratifiedKFold(self.n_folds, shuffle=True, random_state=seed)
         for learn, judge in folds.split(embeddings, codes):
             probe = self._fit_probe(embeddings[learn], codes[learn], weights[learn])
             network = self._train_network(
@@ -306,14 +329,12 @@ class SelfSupervisedClassifier(
         self.cv_losses_ = {blend: float(loss.mean()) for blend, loss in losses.items()}
         return _best_beyond_noise(losses)
 
-    def _row_weights(
-        self, codes: NDArray[np.int64], sample_weight: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def _row_weights(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
         class_weight = self.class_weight
         if isinstance(class_weight, dict):
             codes_of = {label: code for code, label in enumerate(self.classes_)}
             class_weight = {codes_of[label]: weight for label, weight in class_weight.items()}
-        return compute_sample_weight(class_weight, codes) * sample_weight
+        return compute_sample_weight(class_weight, codes)
 
     def _train_network(
         self,
@@ -383,7 +404,7 @@ class SelfSupervisedClassifier(
                 precision=encoder.precision,
             )
         if share < 1:
-            embeddings = encoder.transform(images).astype(np.float64)
+            embeddings = _embed(encoder, images).astype(np.float64)
             probabilities += (1 - share) * probe.predict_proba(embeddings)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
@@ -396,6 +417,11 @@ class SelfSupervisedClassifier(
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _embed(encoder: PropertyPretrainedEncoder, images: Any) -> NDArray[np.float32]:
+    """Return embeddings as an array, whatever container scikit-learn is told to return."""
+    return np.asarray(encoder.transform(images))
 
 
 def _fold_probe(

@@ -531,15 +531,9 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
 
 def _measured(images: Any, *, prefix: str = "") -> pd.DataFrame:
-    """Return the measured properties that serve as targets, without columns that are all missing.
-
-    Core magnitudes repeat the total ones, sky and peak offset tell of the survey's processing:
-    as targets they cost accuracy at few labels (docs/backbones.md).
-    """
+    """Return the properties measured from the pixels, without columns that are all missing."""
     table = measure_properties(images)
     units = _units(table)
-    no_targets = [name for name in table if name.startswith("mag_core_")]
-    table = table.drop(columns=[*no_targets, "sky", "peak_offset"], errors="ignore")
     table = table.dropna(axis=1, how="all").add_prefix(prefix)
     table.attrs["units"] = {prefix + name: unit for name, unit in units.items()}
     return table

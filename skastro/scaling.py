@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skastro._validation import as_stack, check_images, read_stamps, unfold_like
+from skastro._validation import as_stack, check_images, contained, read_stamps, unfold_like
 
 _MAX_FITTED_STAMPS = 2000
 _BORDER_PIXELS = 2
 _MAD_TO_SIGMA = 1.4826  # of a normal distribution
 
 
-class AsinhScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class AsinhScaler(
+    OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):
     r"""Stretch pixels by asinh, in units of the sky noise of each band.
 
     .. math:: y = \operatorname{asinh}\!\left(\frac{x - s_b}{k\,\sigma_b}\right)
@@ -113,7 +115,23 @@ class AsinhScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         pixels = self._pixels(X)
         sky, scale = self._per_band(pixels.dtype)
-        return unfold_like(np.arcsinh((pixels - sky) / scale), X)
+        return contained(self, unfold_like(np.arcsinh((pixels - sky) / scale), X), X)
+
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Set the container of stretched 2-D rows; stamps stay arrays.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            None leaves it as it is.
+
+        Returns
+        -------
+        self : AsinhScaler
+        """
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
 
     def inverse_transform(self, X: Any) -> NDArray:
         """Undo `transform`.

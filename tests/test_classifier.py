@@ -123,18 +123,6 @@ def test_rare_classes_are_not_given_up(fitted):
     assert mean(weighted.fit(stamps[keep], labels[keep])) > mean(plain)
 
 
-def test_sample_weights_of_zero_leave_rows_out(survey, fitted):
-    stamps, labels, _ = survey
-    wrong = labels.copy()
-    wrong[40:] = "star"
-    weights = (np.arange(60) < 40).astype(float)
-    params = {"strategy": "probe", "class_weight": None}
-    weighted = classifier(FrozenEstimator(fitted), **params)
-    weighted.fit(stamps, wrong, sample_weight=weights)
-    alone = classifier(FrozenEstimator(fitted), **params).fit(stamps[:40], labels[:40])
-    assert_allclose(weighted.predict_proba(stamps), alone.predict_proba(stamps), atol=1e-3)
-
-
 def test_auto_takes_the_probe_with_fewer_labels_than_folds(survey, fitted):
     stamps, labels, _ = survey
     model = classifier(FrozenEstimator(fitted)).fit(stamps[:4], labels[:4])
@@ -172,7 +160,7 @@ def test_bad_labels_are_named(survey, fitted, y, message):
 
 
 @pytest.mark.parametrize(
-    "params", [{"strategy": "guess"}, {"steps": 0}, {"cv": 1}], ids=lambda p: next(iter(p))
+    "params", [{"strategy": "guess"}, {"steps": 0}, {"n_folds": 1}], ids=lambda p: next(iter(p))
 )
 def test_bad_parameters_are_named(survey, fitted, params):
     name, value = next(iter(params.items()))

@@ -7,6 +7,7 @@ from skastro.losses import PropertyLoss
 from skastro.training import (
     Recipe,
     StampBatches,
+    keep_memory,
     resolve_device,
     run,
     seeded,
@@ -133,3 +134,8 @@ def test_precision_is_bfloat16_only_when_asked_or_fast():
 def test_a_device_that_is_named_is_taken():
     assert resolve_device("cpu") == "cpu"
     assert resolve_device("auto") in ("cpu", "cuda", "mps")
+
+
+def test_memory_is_kept_without_harm():
+    keep_memory()
+    assert np.ones(10_000_000).sum() == 10_000_000

@@ -194,6 +194,7 @@ def test_only_measurements_are_continuous(y, expected):
     ("y", "classes", "codes"),
     [
         ([3, -1, 7], [3, 7], [0, -1, 1]),
+        ([1, -1, 1], [-1, 1], [1, 0, 1]),
         ([True, False, True], [False, True], [1, 0, 1]),
         ([1.0, np.nan, 0.0], [0.0, 1.0], [1, -1, 0]),
         (np.array(["b", None, "a", np.nan, ""], dtype=object), ["a", "b"], [1, -1, 0, -1, -1]),
