@@ -41,6 +41,7 @@ def probe_scores(
     task: Task, embeddings: NDArray, counts: list[int], repeats: int, C: float
 ) -> dict[int, list[float]]:
     """Return the test scores of class-balanced logistic regression on frozen embeddings."""
+    embeddings = embeddings.astype(np.float64)  # in float32 the solver's stopping rule is lost
     return {
         count: [
             balanced_accuracy_score(

@@ -66,7 +66,11 @@ def study(
         str, typer.Option(help="Values of the label column that mean no label.")
     ] = "unknown",
     backbone: Annotated[str | None, typer.Option(help="Network: stamp_resnet18.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=0, help="Of the pretraining: 30.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Of the pretraining: 20.")] = None,
+    finetune: Annotated[
+        bool | None,
+        typer.Option("--finetune/--no-finetune", help="A row for the fine-tuned network, too."),
+    ] = None,
     objects: Annotated[
         int | None, typer.Option(min=1, help="Size of the simulated survey: 6000.")
     ] = None,
@@ -96,6 +100,7 @@ def study(
             n_repeats=repeats,
             backbone=backbone,
             max_epochs=epochs,
+            finetune=finetune,
         )
         terminal.progress(
             "reading the data" if folder or catalog or images else "simulating", 0, None

@@ -442,15 +442,16 @@ def _write(study: Study, ids: NDArray, folder: Path) -> None:
     ids = ids if ids.dtype.kind in "iu" else ids.astype(str)
     np.savez(folder / "embeddings.npz", ids=ids, embeddings=study.embeddings, split=study.split)
     (folder / "config.json").write_text(json.dumps(study.config, indent=2) + "\n")
-    _draw(study.curve, folder / "label_efficiency.png")
+    _draw(study.curve, folder / "label_efficiency.png", careful=not study.config["plan"]["steps"])
     write_report(folder)
 
 
-def _draw(curve: LabelEfficiencyCurve, path: Path) -> None:
+def _draw(curve: LabelEfficiencyCurve, path: Path, *, careful: bool) -> None:
     matplotlib = import_optional("matplotlib.figure", extra="report", needed_by="A study")
     # not pyplot: it would keep the figure, and look for a screen
     figure = matplotlib.Figure(figsize=(8.0, 4.6), layout="constrained")
-    saving = (METHOD, "scratch") if len(curve.label_counts) > 1 else None
+    # against a network that was trained for a few steps only, any method saves labels
+    saving = (METHOD, "scratch") if careful and len(curve.label_counts) > 1 else None
     LabelEfficiencyDisplay.from_curve(curve, saving=saving, ax=figure.subplots())
     figure.savefig(path, dpi=160)
 
