@@ -261,6 +261,8 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         predicted = self.predict(X)
         images = check_images(self, X, reset=False)
         true, _ = self._targets_of(images, y, properties, None, self.property_source_)
+        if "measured" in self.property_source_:  # a column may be empty here, but not in fit
+            true = true.reindex(columns=self.property_names_)
         if true.shape[1] != predicted.shape[1]:
             raise ValueError(
                 f"properties has {true.shape[1]} columns, but the encoder was fitted with "
@@ -341,6 +343,7 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             "n_missing_pixels": self.n_missing_pixels_,
             "history": self.history_,
             "stretch": self.network_.scaling.stretch,
+            "size": self.network_.backbone.size,
         }
 
     @classmethod
@@ -376,6 +379,9 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
                 len(encoder.targets_.names),
                 scaling=InputScaling(0 * bands, bands, stretch=document["stretch"]),
             )
+        # ImageNet weights enlarge stamps further than the same network without them
+        size = document["size"]
+        encoder.network_.backbone.size = None if size is None else tuple(size)
         try:
             encoder.network_.load_state_dict(tensors)
         except RuntimeError as error:

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from torch import nn
 
-from skastro import PropertyPretrainedEncoder
+from skastro import PropertyPretrainedEncoder, measure_properties
 from tests.conftest import make_stamps, tiny_encoder
 
 
@@ -274,3 +274,11 @@ def test_nothing_keeps_the_training_stamps(fitted):
     assert len(pickle.dumps(fitted)) < network + 200_000
     assert not any(isinstance(v, (np.ndarray, pd.DataFrame)) and len(v) == 60
                    for v in vars(fitted).values())  # fmt: skip
+
+
+def test_measured_properties_that_are_empty_on_the_scored_rows_are_left_out(survey):
+    encoder = tiny_encoder(max_epochs=1).fit(survey[0])
+    blank = -np.abs(survey[0][:4])  # no positive flux: neither size nor shape can be measured
+    assert "half_light_radius" in encoder.property_names_
+    assert "half_light_radius" not in measure_properties(blank)
+    assert np.isfinite(encoder.score(blank))

