@@ -6,42 +6,74 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skastro.catalogs import CatalogMatch, join_catalog, read_catalog, sky_positions
     from skastro.classifier import SelfSupervisedClassifier
-    from skastro.datasets import load_folder, make_survey
+    from skastro.cutouts import cut_stamps
+    from skastro.datasets import make_survey
     from skastro.encoder import PropertyPretrainedEncoder
     from skastro.evaluation import LabelEfficiencyCurve, label_efficiency_curve, label_saving
+    from skastro.folders import load_folder, load_survey
+    from skastro.groups import find_duplicates, healpix_groups, merge_groups
+    from skastro.inspection import Inspection, inspect_survey
     from skastro.photometry import measure_properties
     from skastro.plots import LabelEfficiencyDisplay
     from skastro.scaling import AsinhScaler, to_rgb
+    from skastro.stamps import Stamps, open_stamps
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "AsinhScaler",
+    "CatalogMatch",
+    "Inspection",
     "LabelEfficiencyCurve",
     "LabelEfficiencyDisplay",
     "PropertyPretrainedEncoder",
     "SelfSupervisedClassifier",
+    "Stamps",
+    "cut_stamps",
+    "find_duplicates",
+    "healpix_groups",
+    "inspect_survey",
+    "join_catalog",
     "label_efficiency_curve",
     "label_saving",
     "load_folder",
+    "load_survey",
     "make_survey",
     "measure_properties",
+    "merge_groups",
+    "open_stamps",
+    "read_catalog",
+    "sky_positions",
     "to_rgb",
 ]
 
 # each name is imported when it is first asked for: reading a catalogue should not load torch
 _HOMES = {
     "AsinhScaler": "scaling",
+    "CatalogMatch": "catalogs",
+    "Inspection": "inspection",
     "LabelEfficiencyCurve": "evaluation",
     "LabelEfficiencyDisplay": "plots",
     "PropertyPretrainedEncoder": "encoder",
     "SelfSupervisedClassifier": "classifier",
+    "Stamps": "stamps",
+    "cut_stamps": "cutouts",
+    "find_duplicates": "groups",
+    "healpix_groups": "groups",
+    "inspect_survey": "inspection",
+    "join_catalog": "catalogs",
     "label_efficiency_curve": "evaluation",
     "label_saving": "evaluation",
-    "load_folder": "datasets",
+    "load_folder": "folders",
+    "load_survey": "folders",
     "make_survey": "datasets",
     "measure_properties": "photometry",
+    "merge_groups": "groups",
+    "open_stamps": "stamps",
+    "read_catalog": "catalogs",
+    "sky_positions": "catalogs",
     "to_rgb": "scaling",
 }
 

@@ -225,8 +225,9 @@ def check_properties(properties: Any, n: int, *, name: str = "properties") -> pd
     Parameters
     ----------
     properties : array-like, Series, DataFrame or astropy Table of shape (n, p) or (n,)
-        NaN or masked means not measured; the sentinels 99, -99, 999, -999 and -9999 are
-        read as NaN, with one warning that counts them.
+        NaN or masked means not measured; the sentinels 99, -99, 999, -999 and -9999, where
+        they lie outside the range of a column's other values, are read as NaN, with one
+        warning that counts them.
     n : int
         Number of stamps.
     name : str, default="properties"
@@ -253,7 +254,7 @@ def check_properties(properties: Any, n: int, *, name: str = "properties") -> pd
         raise ValueError(f"{name} has two columns named {twice!r}: rename one of them.")
     for column in table:
         table[column] = _as_floats(table[column], f"{name} column {column!r}")
-    sentinel = table.isin(SENTINELS)
+    sentinel = table.apply(find_sentinels)
     if count := int(sentinel.to_numpy().sum()):
         warnings.warn(
             f"{count} sentinel values (99, -99, 999, -999 or -9999) in {name} are read as missing.",
@@ -265,6 +266,26 @@ def check_properties(properties: Any, n: int, *, name: str = "properties") -> pd
     if len(empty):
         raise ValueError(f"{name} column {empty[0]!r} has no value in any row: leave it out.")
     return table
+
+
+def find_sentinels(values: pd.Series) -> pd.Series:
+    """Tell which values stand for "not measured": 99, -99, 999, -999 and -9999.
+
+    Only those outside the range of the other values do: 99 among position angles is an angle,
+    among magnitudes of 15 to 25 it is none.
+
+    Examples
+    --------
+    >>> find_sentinels(pd.Series([20.1, 99.0, 21.3])).tolist()
+    [False, True, False]
+    >>> find_sentinels(pd.Series([20.1, 99.0, 171.3])).tolist()
+    [False, False, False]
+    """
+    sentinel = values.isin(SENTINELS)
+    others = values[~sentinel & values.notna()]
+    if others.empty:
+        return sentinel
+    return sentinel & ~values.between(others.min(), others.max())
 
 
 def _as_frame(properties: Any, name: str) -> pd.DataFrame:

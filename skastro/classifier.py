@@ -18,7 +18,7 @@ from sklearn.base import (
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -31,6 +31,7 @@ from skastro.training import Recipe, run, seeded, train
 
 _STRATEGIES = ("auto", "probe", "finetune", "scratch")
 _MIN_STEPS, _MAX_STEPS = 150, 1400
+_Fold = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows to learn from, rows to judge by
 _BLENDS = (0.0, 0.5, 1.0)  # shares of the network that "auto" compares
 
 
@@ -107,7 +108,11 @@ class SelfSupervisedClassifier(
     ['galaxy', 'star']
     """
 
-    __metadata_request__fit = {"properties": True, "property_errors": True}  # noqa: RUF012
+    __metadata_request__fit = {  # noqa: RUF012
+        "properties": True,
+        "property_errors": True,
+        "groups": True,
+    }
 
     def __init__(
         self,
@@ -162,6 +167,7 @@ class SelfSupervisedClassifier(
         *,
         properties: Any = None,
         property_errors: Any = None,
+        groups: Any = None,
     ) -> Self:
         """Pretrain on all rows, if the encoder is not frozen, and learn from the labelled.
 
@@ -172,6 +178,9 @@ class SelfSupervisedClassifier(
             Classes; unlabelled rows are marked (see Notes).
         properties, property_errors : array-like of shape (n, p), default=None
             As in `PropertyPretrainedEncoder.fit`.
+        groups : array-like of shape (n,), default=None
+            Rows of one group (an object, a field) stay together in the cross-validation of
+            strategy "auto".
 
         Returns
         -------
@@ -188,9 +197,11 @@ class SelfSupervisedClassifier(
         codes = self._encode_labels(y, len(images))
         rows = np.flatnonzero(codes >= 0)
         weights = self._row_weights(codes[rows])
+        groups = _check_groups(groups, len(codes))
         seed = draw_seed(self.random_state)
         self.encoder_ = self._fit_encoder(images, seed, properties, property_errors)
-        self._fit_strategy(images[rows], codes[rows], weights, seed)
+        folds = self._folds(codes[rows], None if groups is None else groups[rows], seed)
+        self._fit_strategy(images[rows], codes[rows], weights, seed, folds)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -276,7 +287,12 @@ class SelfSupervisedClassifier(
         return encoder.fit(X, properties=properties, property_errors=property_errors)
 
     def _fit_strategy(
-        self, images: Any, codes: NDArray[np.int64], weights: NDArray[np.float64], seed: int
+        self,
+        images: Any,
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        seed: int,
+        folds: list[_Fold],
     ) -> None:
         """Fit probe and network as the strategy wants, on labelled rows alone."""
         self.probe_ = self.network_ = None
@@ -289,7 +305,7 @@ class SelfSupervisedClassifier(
         if self.strategy == "probe":
             self.blend_ = 0.0
         elif self.strategy == "auto":
-            self.blend_ = self._choose_blend(images, embeddings, codes, weights, seed)
+            self.blend_ = self._choose_blend(images, embeddings, codes, weights, seed, folds)
         if self.blend_ > 0:
             self.network_ = self._train_network(images, codes, weights, seed, probe=self.probe_)
 
@@ -307,13 +323,13 @@ class SelfSupervisedClassifier(
         codes: NDArray[np.int64],
         weights: NDArray[np.float64],
         seed: int,
+        folds: list[_Fold],
     ) -> float:
         """Compare shares of the network by cross-validation; the probe wins ties."""
-        if np.bincount(codes).min() < self.n_folds:
+        if not folds:
             return 0.0
         predicted = {blend: np.zeros((len(codes), len(self.classes_))) for blend in _BLENDS}
-        folds = StratifiedKFold(self.n_folds, shuffle=True, random_state=seed)
-        for learn, judge in folds.split(embeddings, codes):
+        for learn, judge in folds:
             probe = self._fit_probe(embeddings[learn], codes[learn], weights[learn])
             network = self._train_network(
                 images[learn], codes[learn], weights[learn], seed, probe=probe
@@ -328,6 +344,21 @@ class SelfSupervisedClassifier(
         }
         self.cv_losses_ = {blend: float(loss.mean()) for blend, loss in losses.items()}
         return _best_beyond_noise(losses)
+
+    def _folds(self, codes: NDArray[np.int64], groups: NDArray | None, seed: int) -> list[_Fold]:
+        """Split the labelled rows for strategy "auto"; no fold if there are too few of a class."""
+        too_few = np.bincount(codes).min() < self.n_folds
+        if groups is not None:
+            # one class of one group only would be missing where the group is judged
+            spread = [len(np.unique(groups[codes == code])) for code in range(codes.max() + 1)]
+            too_few |= min(spread) < self.n_folds
+        if too_few:
+            return []
+        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+        splitter = kind(self.n_folds, shuffle=True, random_state=seed)
+        folds = list(splitter.split(codes, codes, groups))
+        complete = all(len(np.unique(codes[learn])) == codes.max() + 1 for learn, _ in folds)
+        return folds if complete else []
 
     def _row_weights(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
         class_weight = self.class_weight
@@ -417,6 +448,17 @@ class SelfSupervisedClassifier(
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _check_groups(groups: Any, n: int) -> NDArray | None:
+    if groups is None:
+        return None
+    values = np.asarray(groups)
+    if values.shape != (n,):
+        raise ValueError(
+            f"groups has shape {values.shape}, but X has {n} stamps: pass one a stamp."
+        )
+    return np.unique(values, return_inverse=True)[1]
 
 
 def _embed(encoder: PropertyPretrainedEncoder, images: Any) -> NDArray[np.float32]:

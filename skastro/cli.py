@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from rich.table import Table
 from skastro import __version__
 
 if TYPE_CHECKING:
+    from skastro.inspection import Inspection
     from skastro.study import Plan, Study
 
 _INTERRUPTED = 130  # as shells have it, and typer
@@ -44,11 +46,20 @@ def study(
     context: typer.Context,
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Data folder (catalog.* and stamps.npy); none: a simulated survey."),
+        typer.Argument(help="Data folder (catalog.* and stamps); none: a simulated survey."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("study"),
     catalog: Annotated[Path | None, typer.Option(help="Catalogue, instead of a folder.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Stamps (.npy) of its rows.")] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(help="Stamps: a file, a folder, or mosaics as band=path, several times."),
+    ] = None,
+    id: Annotated[str | None, typer.Option(help="Column that names the objects.")] = None,  # noqa: A002
+    ra: Annotated[str | None, typer.Option(help="Column of right ascension.")] = None,
+    dec: Annotated[str | None, typer.Option(help="Column of declination.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels of a stamp: of mosaics, or to crop files.")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Column of the classes.")] = None,
     properties: Annotated[
         str | None, typer.Option(help="Columns to pretrain on: 'mag_*,u_g'.")
@@ -109,6 +120,10 @@ def study(
             folder,
             catalog=catalog,
             images=images,
+            id=id,
+            ra=ra,
+            dec=dec,
+            size=size,
             label=label,
             properties=_names(properties) or (),
             errors=_names(errors) or (),
@@ -131,6 +146,54 @@ def study(
         )
     if not quiet:
         _show(found, out)
+
+
+@app.command()
+def check(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Data folder (catalog.* and stamps).")
+    ] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Catalogue, instead of a folder.")] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(help="Stamps: a file, a folder, or mosaics as band=path, several times."),
+    ] = None,
+    id: Annotated[str | None, typer.Option(help="Column that names the objects.")] = None,  # noqa: A002
+    ra: Annotated[str | None, typer.Option(help="Column of right ascension.")] = None,
+    dec: Annotated[str | None, typer.Option(help="Column of declination.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Pixels of a stamp.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the classes.")] = None,
+    properties: Annotated[
+        str | None, typer.Option(help="Columns to pretrain on: 'mag_*,u_g'.")
+    ] = None,
+    errors: Annotated[str | None, typer.Option(help="Columns of their errors: 'err_*'.")] = None,
+    radius: Annotated[
+        float, typer.Option(min=0, help="Arcsec within which two rows are one object.")
+    ] = 1.0,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,  # noqa: ARG001
+) -> None:
+    """Look at stamps and catalogue before a study; nothing is trained or written."""
+    with _talking(quiet=False) as terminal:
+        terminal.progress("looking at the data", 0, None)
+        from skastro.inspection import inspect_survey  # noqa: PLC0415 - --help needs no scikit-learn
+        from skastro.study_data import read_data, select_columns  # noqa: PLC0415
+
+        data, source = read_data(
+            folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
+        )
+        columns = data.catalog.columns
+        found = inspect_survey(
+            data.images,
+            data.catalog,
+            label=label,
+            properties=select_columns(columns, _names(properties) or (), label=label),
+            errors=select_columns(columns, _names(errors) or (), label=label, name="errors"),
+            ra=ra,
+            dec=dec,
+            radius=radius,
+            notes=[data.join],
+        )
+    _show_inspection(found, source)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -236,6 +299,39 @@ def _show(found: Study, out: Path) -> None:
             highlight=False,
         )
     console.print(f"Report: {escape(str(out / 'index.html'))}", soft_wrap=True, highlight=False)
+
+
+def _show_inspection(found: Inspection, source: str) -> None:
+    """Print what was found, the worst last, where the eye is."""
+    console = Console()
+    say = partial(console.print, highlight=False)
+    stamps = found.stamps
+    named = f" ({'/'.join(stamps['band_names'])})" if stamps["band_names"] else ""
+    bands = f"{stamps['bands']} band{'s' * (stamps['bands'] != 1)}{named}"
+    say(f"[bold]{escape(source)}[/]")
+    for note in found.notes:
+        say(escape(note))
+    say(
+        f"{stamps['n']:,} stamps of {bands}, {stamps['height']} x {stamps['width']} pixels, "
+        f"{stamps['dtype']}; {stamps['missing_pixels']:.2%} of the pixels of {stamps['sampled']:,} "
+        "are missing."
+    )
+    if found.classes:
+        say("Classes: " + ", ".join(f"{k or 'no label'} {n:,}" for k, n in found.classes.items()))
+    table = Table("column", "missing", "distinct", "use", "remarks")
+    for column in ("missing", "distinct"):
+        next(c for c in table.columns if c.header == column).justify = "right"
+    for row in found.columns.itertuples():
+        share = f"{row.missing:.1%}" if row.missing else ""
+        table.add_row(row.column, share, f"{row.distinct:,}", row.use, escape(row.remarks))
+    say(table)
+    if found.groups:
+        named = ", ".join(f"{name} ({n:,})" for name, n in found.groups.items())
+        say(f"Columns that could be --groups: {escape(named)}.")
+    for problem in found.problems:
+        say(f"[yellow]![/] {escape(problem)}")
+    if not found.problems:
+        say("[green]Nothing stands in the way of a study.[/]")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from joblib import Memory, Parallel, delayed
 from sklearn.utils import Bunch, check_random_state, gen_batches
 
 from skastro._optional import import_optional
-from skastro.catalogs import read_table
+from skastro.folders import load_folder
 from skastro.simulation import (
     BANDS,
     CLASSES,
@@ -184,95 +184,3 @@ def _simulate(
         measured += rows
         true += truths
     return images, pd.DataFrame(measured), pd.DataFrame(true)
-
-
-def load_folder(path: str | os.PathLike[str], *, label: str | None = None) -> Bunch:
-    """Read a data folder: a catalogue and the stamps of its rows.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Folder with one of ``catalog.csv``, ``catalog.fits``, ``catalog.ecsv`` or
-        ``catalog.parquet``, and ``stamps.npy``: the same rows in the same order.
-    label : str or None, default=None
-        Column of the catalogue to classify by.
-
-    Returns
-    -------
-    data : Bunch
-        - ``images``: read-only memory map (n, bands, height, width) in the file's own dtype;
-          nothing is read before it is used;
-        - ``catalog``: DataFrame of n rows. Masked values are NaN, numbers are in the machine's
-          byte order. Columns named ``id`` or ending in ``objid`` or ``_id`` (whatever the case)
-          are int64 if no value is missing, has more than 15 digits or a leading zero, else text:
-          never float, which cannot hold the 19 digits of SDSS. Sentinels such as -9999 are left
-          as they are;
-        - ``path``: the folder as a Path;
-        - with `label`: ``target``, the column as an array (n,), missing labels kept as they are,
-          and ``target_names``, the sorted list of the others.
-
-    Raises
-    ------
-    FileNotFoundError
-        The folder, its catalogue or its stamps are missing.
-    ValueError
-        There are several catalogues, the numbers of rows differ, the stamps have not four
-        dimensions, an id column is float, a column holds arrays, or `label` is not a column.
-    ImportError
-        The catalogue is Parquet and pyarrow is not installed.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from skastro.datasets import load_folder
-    >>> table = pd.DataFrame({"id": [1237648720693755918, 7], "class": ["star", "galaxy"]})
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     np.save(f"{folder}/stamps.npy", np.zeros((2, 1, 8, 8), dtype="float32"))
-    ...     table.to_csv(f"{folder}/catalog.csv", index=False)
-    ...     data = load_folder(folder, label="class")
-    ...     data.images = np.array(data.images)  # the folder goes away
-    >>> data.images.shape, data.catalog["id"].tolist(), data.target_names
-    ((2, 1, 8, 8), ['1237648720693755918', '7'], ['galaxy', 'star'])
-    """
-    folder = Path(path).expanduser()
-    source, stamps = _find_data(folder)
-    images = np.load(stamps, mmap_mode="r")
-    if images.ndim != 4:
-        raise ValueError(
-            f"{stamps} has the shape {images.shape}: save stamps as (n, bands, height, width)."
-        )
-    catalog = read_table(source)
-    if len(catalog) != len(images):
-        raise ValueError(
-            f"{source} has {len(catalog)} rows and {stamps} has {len(images)} stamps: "
-            "keep one row for each stamp, in the same order."
-        )
-    data = Bunch(images=images, catalog=catalog, path=folder)
-    if label is not None:
-        if label not in catalog.columns:
-            raise ValueError(
-                f"label={label!r} is not a column of {source}: choose one of "
-                f"{', '.join(map(str, catalog.columns))}."
-            )
-        data.target = catalog[label].to_numpy()
-        data.target_names = sorted(catalog[label].dropna().unique().tolist())
-    return data
-
-
-def _find_data(folder: Path) -> tuple[Path, Path]:
-    """Return the paths of the catalogue and of the stamps in a folder."""
-    layout = "catalog.csv, .fits, .ecsv or .parquet and stamps.npy"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder: pass one that holds {layout}.")
-    names = [f"catalog{suffix}" for suffix in (".csv", ".fits", ".ecsv", ".parquet")]
-    found = [folder / name for name in names if (folder / name).is_file()]
-    stamps = folder / "stamps.npy"
-    if not found or not stamps.is_file():
-        missing = "stamps.npy" if found else "catalogue"
-        raise FileNotFoundError(f"{folder} has no {missing}: a data folder holds {layout}.")
-    if len(found) > 1:
-        several = " and ".join(file.name for file in found)
-        raise ValueError(f"{folder} has {several}: keep one catalogue.")
-    return found[0], stamps

@@ -20,6 +20,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import has_fit_parameter
 
 from skastro._subsets import Split, check_pool, draw_splits
 from skastro._validation import check_labels, check_properties, check_property_errors, take_rows
@@ -244,7 +245,8 @@ def label_efficiency_curve(
         Share of the labelled rows, of every class alike, to test on.
     groups : array-like of shape (n,), default=None
         Rows that belong together (one galaxy, one field): whole groups stay on one side,
-        unlabelled rows included. Of ten random draws of groups the one is taken that is
+        unlabelled rows included. An estimator whose ``fit`` takes ``groups`` gets them, too,
+        for its own validation. Of ten random draws of groups the one is taken that is
         most nearly stratified and of ``test_size``.
     properties, property_errors : array-like of shape (n, p), default=None
         Catalogue values and their 1-sigma errors for the pretraining; NaN = not measured.
@@ -331,7 +333,7 @@ def label_efficiency_curve(
             ready.append(entry)
             if is_new:
                 report(next(steps), total)
-        tasks = _fit_tasks(ready, split, labels, counts, scorers)
+        tasks = _fit_tasks(ready, split, labels, counts, scorers, group_codes)
         parallel = Parallel(n_jobs=n_jobs, verbose=verbose, return_as="generator_unordered")
         for row in parallel(tasks):
             rows.append((number, *row))
@@ -484,12 +486,16 @@ def _fit_tasks(
     labels: NDArray,
     counts: list[int],
     scorers: dict[str, Callable],
+    groups: NDArray | None,
 ) -> Iterator[tuple]:
     for entry in entries:
         for repeat, order in enumerate(split.orders):
             for count in counts:
                 train = order[:count]
-                yield delayed(_fit_one)(entry, repeat, train, split.test, labels, scorers=scorers)
+                params = {} if groups is None else {"groups": groups[train]}
+                yield delayed(_fit_one)(
+                    entry, repeat, train, split.test, labels, scorers=scorers, params=params
+                )
 
 
 def _fit_one(
@@ -500,11 +506,13 @@ def _fit_one(
     labels: NDArray,
     *,
     scorers: dict[str, Callable],
+    params: dict[str, NDArray],
 ) -> tuple[str, int, int, dict[str, float], float]:
     try:
         model = clone(entry.estimator)
+        wanted = {name: value for name, value in params.items() if has_fit_parameter(model, name)}
         start = perf_counter()
-        model.fit(take_rows(entry.X, train), labels[train])
+        model.fit(take_rows(entry.X, train), labels[train], **wanted)
         seconds = perf_counter() - start
         # one scorer for all metrics predicts once, which is what costs with a network
         scores = check_scoring(model, scoring=scorers)(

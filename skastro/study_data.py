@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch
 
 from skastro._validation import check_properties, check_property_errors
-from skastro.catalogs import read_table
-from skastro.datasets import load_folder, make_survey
+from skastro.datasets import make_survey
+from skastro.folders import load_folder, load_survey
 
 MIN_CLASS_ROWS = 20
 SURVEY_OBJECTS = 6000
@@ -67,7 +67,11 @@ def load_data(
     folder: str | Path | None = None,
     *,
     catalog: str | Path | None = None,
-    images: str | Path | None = None,
+    images: Sequence[str] | str | Path | None = None,
+    id: str | None = None,  # noqa: A002 - the catalogue's word, as in read_catalog
+    ra: str | None = None,
+    dec: str | None = None,
+    size: int | None = None,
     label: str | None = None,
     properties: Sequence[str] = (),
     errors: Sequence[str] = (),
@@ -85,8 +89,12 @@ def load_data(
     folder : path, default=None
         A data folder as `load_folder` reads it. Without it and without files a survey is
         simulated, whose columns need not be named.
-    catalog, images : path, default=None
-        A catalogue and a ``.npy`` file of stamps, instead of a folder.
+    catalog : path, default=None
+        A catalogue, with ``images``, instead of a folder.
+    images : path or sequence of str, default=None
+        Stamps: a file, a folder, a pattern, or mosaics as ``"band=path"``; see `load_survey`.
+    id, ra, dec, size
+        As in `load_survey`.
     label : str, default=None
         Column of the classes.
     properties, errors : sequence of str, default=()
@@ -121,7 +129,10 @@ def load_data(
         if not properties:
             properties, errors = SURVEY_COLUMNS["properties"], SURVEY_COLUMNS["errors"]
         return _choose(survey, source, label, properties, errors, unlabelled, classes, groups, say)
-    data, source = _read(folder, catalog, images)
+    data, source = read_data(
+        folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
+    )
+    say(data.join)
     if label is None:
         raise ValueError(
             "label is missing: name the column of the classes (--label), out of "
@@ -130,29 +141,56 @@ def load_data(
     return _choose(data, source, label, properties, errors, unlabelled, classes, groups, say)
 
 
-def _read(folder: Any, catalog: Any, images: Any) -> tuple[Bunch, str]:
+def read_data(
+    folder: str | Path | None = None,
+    *,
+    catalog: str | Path | None = None,
+    images: Sequence[str] | str | Path | None = None,
+    id: str | None = None,  # noqa: A002 - the catalogue's word, as in read_catalog
+    ra: str | None = None,
+    dec: str | None = None,
+    size: int | None = None,
+) -> tuple[Bunch, str]:
+    """Read a data folder, or stamps of any kind and their catalogue.
+
+    Parameters
+    ----------
+    folder : path, default=None
+        As `load_folder` reads it.
+    catalog, images, id, ra, dec, size
+        As `load_survey` takes them; ``images`` may be mosaics as a sequence of ``"band=path"``.
+
+    Returns
+    -------
+    data : Bunch
+        ``images``, ``catalog`` and ``join``.
+    source : str
+        Where they come from.
+    """
     if folder is not None:
         if catalog is not None or images is not None:
             raise ValueError("pass a folder, or a catalog and images, not both.")
         return load_folder(folder), str(folder)
-    if catalog is None or images is None:
+    if catalog is None or not images:
         missing = "catalog" if catalog is None else "images"
         raise ValueError(f"{missing} is missing: pass both a catalog and images, or a folder.")
-    catalog, images = Path(catalog).expanduser(), Path(images).expanduser()
-    for path in (catalog, images):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist: pass the path of a file.")
-    if images.suffix != ".npy":
-        raise ValueError(
-            f"images={str(images)!r} is no .npy file: save the stamps with numpy.save."
-        )
-    stamps, table = np.load(images, mmap_mode="r"), read_table(catalog)
-    if len(stamps) != len(table):
-        raise ValueError(
-            f"{catalog} has {len(table)} rows and {images} has {len(stamps)} stamps: "
-            "keep one row for each stamp, in the same order."
-        )
-    return Bunch(images=stamps, catalog=table), f"{catalog} and {images}"
+    data = load_survey(_mosaics(images), catalog, id=id, ra=ra, dec=dec, size=size)
+    shown = images if isinstance(images, (str, Path)) else ", ".join(map(str, images))
+    return data, f"{catalog} and {shown}"
+
+
+def _mosaics(images: Sequence[str] | str | Path) -> Any:
+    """Tell mosaics, given as "band=path" (several times for several tiles), from one path."""
+    given = [images] if isinstance(images, (str, Path)) else list(images)
+    mosaics: dict[str, list[str]] = {}
+    for text in map(str, given):
+        band, found, path = text.partition("=")
+        if not found:
+            if len(given) > 1:
+                raise ValueError(f"images={text!r} must be band=path, where several are given.")
+            return text
+        mosaics.setdefault(band, []).append(path)
+    return mosaics
 
 
 def _choose(

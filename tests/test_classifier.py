@@ -137,6 +137,34 @@ def test_auto_compares_by_cross_validation(survey, fitted):
     assert model.blend_ in model.cv_losses_
 
 
+def test_groups_stay_together_in_the_cross_validation(survey, fitted, monkeypatch):
+    stamps, labels, _ = survey
+    groups = np.arange(60) // 4
+    model = classifier(FrozenEstimator(fitted))
+    seen, choose = [], SelfSupervisedClassifier._choose_blend
+
+    def watch(self, *args):
+        seen.extend(args[-1])
+        return choose(self, *args)
+
+    monkeypatch.setattr(SelfSupervisedClassifier, "_choose_blend", watch)
+    keep = np.r_[0:30, 32:60]
+    model.fit(stamps, np.where(np.isin(np.arange(60), keep), labels, ""), groups=groups)
+    groups = groups[keep]
+    assert len(seen) == 3
+    for learn, judge in seen:
+        assert not set(groups[learn]) & set(groups[judge])
+    assert sorted(np.concatenate([judge for _, judge in seen])) == list(range(58))
+    with pytest.raises(ValueError, match=r"groups has shape \(5,\), but X has 60 stamps"):
+        model.fit(stamps, labels, groups=np.arange(5))
+
+
+def test_classes_of_one_group_leave_the_probe(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted)).fit(stamps, labels, groups=labels)
+    assert model.blend_ == 0
+
+
 def test_the_probe_wins_unless_beaten_beyond_noise():
     rng = np.random.default_rng(0)
     probe = rng.uniform(size=200)

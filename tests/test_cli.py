@@ -47,7 +47,7 @@ def test_a_study_prints_scores_savings_and_notes(folder, tmp_path, capsys):
     printed = capsys.readouterr()
     for text in ("self-supervised", "scratch", "catalogue", "aperture", "With 24 labels", "±"):
         assert text in printed.out
-    assert "Warning: 1 sentinel values" in printed.out
+    assert "Warning: Sentinels such as -999 in" in printed.out
     assert "2 steps only" in printed.out
     assert printed.err == ""
     assert (tmp_path / "out" / "index.html").is_file()
@@ -159,3 +159,20 @@ def test_the_catalogue_of_a_survey_needs_no_options(monkeypatch, survey, tmp_pat
     )
     assert run("study", "--quick", "--quiet", "--out", tmp_path / "out") == 0
     assert "simulated survey" in (tmp_path / "out" / "config.json").read_text()
+
+
+def test_check_prints_what_it_finds(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "stamps.npy", rng.normal(size=(40, 2, 8, 8)).astype(np.float32))
+    catalog = pd.DataFrame({"id": np.arange(40), "class": ["a", "b"] * 20, "mag_r": 20.5})
+    catalog.to_csv(tmp_path / "catalog.csv", index=False)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["check", str(tmp_path), "--label", "class", "--properties", "mag_*"])
+    assert exit_.value.code == 0
+    out = capsys.readouterr().out
+    for text in ("40 stamps of 2 bands", "Classes: a 20, b 20", "! property mag_r: is constant"):
+        assert text in out
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["check", str(tmp_path), "--label", "klass"])
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err.startswith("Error: 'klass' is no column")

@@ -184,6 +184,25 @@ def test_unlabelled_rows_serve_the_pretraining_only(labels, unlabelled):
         assert not unknown & set(entry["rows"])
 
 
+class GroupReader(LogisticRegression):
+    def fit(self, X, y, groups=None):
+        LOG.append({"rows": X[:, 0].astype(int), "groups": groups})
+        return super().fit(X, y)
+
+
+def test_groups_reach_estimators_that_take_them():
+    rng = np.random.default_rng(0)
+    groups = rng.choice(["f1", "f2", "f3", "f4", "f5", "f6"], size=200)
+    codes = {name: code for code, name in enumerate(dict.fromkeys(groups))}
+    label_efficiency_curve(
+        {"reader": GroupReader(), "plain": GaussianNB()}, row_numbers(200),
+        np.arange(200) % 2, label_counts=[20], n_repeats=2, groups=groups, random_state=0,
+    )  # fmt: skip
+    assert len(LOG) == 2
+    for entry in LOG:
+        assert [codes[name] for name in groups[entry["rows"]]] == entry["groups"].tolist()
+
+
 def test_groups_are_not_split_even_where_unlabelled():
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 40, size=400)

