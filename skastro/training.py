@@ -173,7 +173,8 @@ def train(
     if validation_rows is not None:
         validation = StampBatches(images, targets, validation_rows, recipe.batch_size)
     if recipe.max_epochs > 0:
-        net = _make_net(network, loss, recipe, len(batches), validation, learning_rates)
+        shape = tuple(images.shape[1:])
+        net = _make_net(network, loss, recipe, shape, len(batches), validation, learning_rates)
         # not `fit`: it swallows a keyboard interrupt, and half a training looks like a whole one
         net.notify("on_train_begin", X=batches, y=validation)
         _fit_loop(net, batches, validation)
@@ -204,6 +205,7 @@ def _make_net(
     network: nn.Module,
     loss: nn.Module,
     recipe: Recipe,
+    shape: tuple[int, int, int],
     n_batches: int,
     validation: StampBatches | None,
     learning_rates: Callable[[nn.Module], list[dict[str, Any]]] | None,
@@ -232,7 +234,7 @@ def _make_net(
         callbacks=callbacks,
         callbacks__print_log=PrintLog() if recipe.verbose else None,
         device=device,
-        bfloat16=uses_bfloat16(recipe.precision, network, device, training=True),
+        bfloat16=uses_bfloat16(recipe.precision, network, device, trained_on=shape),
         verbose=recipe.verbose,
     )
     net.set_params(**recipe.net_params)
@@ -281,7 +283,7 @@ def run(
     keep_memory()
     device = resolve_device(device)
     network = network.to(device)
-    bfloat16 = uses_bfloat16(precision, network, device, training=False)
+    bfloat16 = uses_bfloat16(precision, network, device)
     kind = torch.device(device).type
     parts = []
     with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=bfloat16):
@@ -318,22 +320,75 @@ def resolve_device(device: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def uses_bfloat16(precision: str, network: nn.Module, device: str, *, training: bool) -> bool:
+def uses_bfloat16(
+    precision: str,
+    network: nn.Module,
+    device: str,
+    *,
+    trained_on: tuple[int, int, int] | None = None,
+) -> bool:
     """Whether to compute in bfloat16.
 
     ``"auto"`` does so in training on hardware with bfloat16 products, unless the network has
-    depthwise convolutions, which train slower so; embeddings stay float32 then.
+    depthwise convolutions, which train slower so, or convolutions over fewer pixels than their
+    padding, whose gradients are wrong so; embeddings stay float32.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16"}
+    network : nn.Module
+    device : str
+    trained_on : tuple (bands, height, width), default=None
+        Shape of the stamps in training; None when embedding.
     """
     if precision not in ("auto", "float32", "bfloat16"):
         raise ValueError(f"precision={precision!r} must be 'auto', 'float32' or 'bfloat16'.")
-    if precision != "auto":
-        return precision == "bfloat16"
-    if not training or device == "mps":
+    if precision == "bfloat16":
+        if device == "cpu" and trained_on and _pads_beyond_the_image(network, trained_on):
+            raise ValueError(
+                f"precision='bfloat16' gives wrong gradients for stamps of shape {trained_on}, "
+                "which this backbone reduces to single pixels: use 'auto' or 'float32'."
+            )
+        return True
+    if precision == "float32" or trained_on is None or device == "mps":
         return False
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported()
     depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in network.modules())
-    return not depthwise and bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    able = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return able and not depthwise and not _pads_beyond_the_image(network, trained_on)
+
+
+def _pads_beyond_the_image(network: nn.Module, image_shape: tuple[int, int, int]) -> bool:
+    """Whether a convolution sees no more pixels than its padding.
+
+    Some of its weights then multiply nothing but padding, and oneDNN leaves their bfloat16
+    gradient as it finds the memory (seen with torch 2.14.1 on AVX512-BF16).
+    """
+    found = []
+
+    def note(conv: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+        padding = conv.padding
+        if isinstance(padding, str):
+            same = padding == "same"
+            padding = tuple(
+                same * d * (k - 1) // 2
+                for k, d in zip(conv.kernel_size, conv.dilation, strict=True)
+            )
+        sides = inputs[0].shape[2:]
+        found.append(any(p >= side for p, side in zip(padding, sides, strict=True)))
+
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    hooks = [conv.register_forward_pre_hook(note) for conv in convolutions]
+    was_training = network.training
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, *image_shape))
+    finally:
+        network.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return any(found)
 
 
 @functools.cache

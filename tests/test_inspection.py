@@ -1,9 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tests.conftest import find_data
 
 from skastro import inspect_survey, load_folder
+from tests.conftest import find_data
 
 N = 90
 

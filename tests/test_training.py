@@ -77,7 +77,7 @@ def test_the_best_epoch_by_validation_loss_is_kept():
     stamps, (target, weight) = linear_problem()
     noise = np.random.default_rng(1).normal(size=target.shape).astype(np.float32)
     rows = np.arange(40)
-    options = recipe(max_epochs=60, patience=3, augment=False)
+    options = recipe(max_epochs=60, patience=3, augment=False, precision="float32")
     network = linear_network()
     history = train(
         network, stamps, (noise, weight), loss=PropertyLoss("mse"), recipe=options,
@@ -121,14 +121,28 @@ def test_running_averages_over_views_and_keeps_rows_apart():
     np.testing.assert_allclose(mean[:, 0], corners, rtol=1e-5, atol=1e-6)
 
 
-def test_precision_is_bfloat16_only_when_asked_or_fast():
+def test_precision_is_bfloat16_only_when_asked_or_fast(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     dense, depthwise = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1, groups=4)
-    assert uses_bfloat16("bfloat16", dense, "cpu", training=False)
-    assert not uses_bfloat16("float32", dense, "cpu", training=True)
-    assert not uses_bfloat16("auto", dense, "cpu", training=False)
-    assert not uses_bfloat16("auto", depthwise, "cpu", training=True)
+    shape = (4, 8, 8)
+    assert uses_bfloat16("bfloat16", dense, "cpu")
+    assert uses_bfloat16("auto", dense, "cpu", trained_on=shape)
+    assert not uses_bfloat16("auto", dense, "cpu")
+    assert not uses_bfloat16("float32", dense, "cpu", trained_on=shape)
+    assert not uses_bfloat16("auto", depthwise, "cpu", trained_on=shape)
     with pytest.raises(ValueError, match="precision='half'"):
-        uses_bfloat16("half", dense, "cpu", training=True)
+        uses_bfloat16("half", dense, "cpu", trained_on=shape)
+
+
+@pytest.mark.parametrize("padding", [1, "same"])
+def test_convolutions_that_see_padding_alone_are_not_trained_in_bfloat16(monkeypatch, padding):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 3, padding=padding)).train()
+    assert not uses_bfloat16("auto", network, "cpu", trained_on=(3, 8, 8))
+    assert network.training
+    with pytest.raises(ValueError, match="wrong gradients for stamps of shape \\(3, 8, 8\\)"):
+        uses_bfloat16("bfloat16", network, "cpu", trained_on=(3, 8, 8))
+    assert uses_bfloat16("bfloat16", network, "cpu")  # embedding has no gradient
 
 
 def test_a_device_that_is_named_is_taken():
