@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skastro.catalogs import CatalogMatch, join_catalog, read_catalog, sky_positions
+    from skastro.catalogs import read_catalog
     from skastro.classifier import SelfSupervisedClassifier
     from skastro.cutouts import cut_stamps
     from skastro.datasets import make_survey
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skastro.folders import load_folder, load_survey
     from skastro.groups import find_duplicates, healpix_groups, merge_groups
     from skastro.inspection import Inspection, inspect_survey
+    from skastro.matching import CatalogMatch, join_catalog, sky_positions
     from skastro.photometry import measure_properties
     from skastro.plots import LabelEfficiencyDisplay
     from skastro.scaling import AsinhScaler, to_rgb
@@ -52,7 +53,7 @@ __all__ = [
 # each name is imported when it is first asked for: reading a catalogue should not load torch
 _HOMES = {
     "AsinhScaler": "scaling",
-    "CatalogMatch": "catalogs",
+    "CatalogMatch": "matching",
     "Inspection": "inspection",
     "LabelEfficiencyCurve": "evaluation",
     "LabelEfficiencyDisplay": "plots",
@@ -63,7 +64,7 @@ _HOMES = {
     "find_duplicates": "groups",
     "healpix_groups": "groups",
     "inspect_survey": "inspection",
-    "join_catalog": "catalogs",
+    "join_catalog": "matching",
     "label_efficiency_curve": "evaluation",
     "label_saving": "evaluation",
     "load_folder": "folders",
@@ -73,7 +74,7 @@ _HOMES = {
     "merge_groups": "groups",
     "open_stamps": "stamps",
     "read_catalog": "catalogs",
-    "sky_positions": "catalogs",
+    "sky_positions": "matching",
     "to_rgb": "scaling",
 }
 

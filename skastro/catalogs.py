@@ -1,4 +1,4 @@
-"""Catalogues from disk: every digit of an id, NaN where nothing was measured, rows that match."""
+"""Catalogues from disk: every digit of an id, NaN where nothing was measured."""
 
 from __future__ import annotations
 
@@ -6,44 +6,36 @@ import difflib
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from astropy import units as u
-from astropy.coordinates import Latitude, Longitude, SkyCoord
-from astropy.io import fits
+from astropy.io import fits, votable
 from astropy.table import Table
+from astropy.table.meta import get_header_from_yaml
 from astropy.utils.exceptions import AstropyWarning
-from numpy.typing import ArrayLike, NDArray
+from pandas.api.types import is_bool_dtype, is_float_dtype, is_integer_dtype, is_numeric_dtype
 
+from skastro._optional import import_optional
 from skastro._validation import find_sentinels
-from skastro.readers import stem
 
-_FORMATS = {
-    ".csv": None,
-    ".parquet": None,
-    ".fits": "fits",
-    ".fit": "fits",
-    ".fits.gz": "fits",
-    ".ecsv": "ascii.ecsv",
-    ".vot": "votable",
-    ".votable": "votable",
-    ".xml": "votable",
-}
+_ENDINGS = (".csv", ".parquet", ".fits", ".fit", ".fits.gz", ".ecsv", ".vot", ".votable", ".xml")
 _COLUMNS = {  # usual names of what locates an object, in lower case, the best first
-    "id": ("id", "objid", "source_id", "object_id"),
+    "id": ("id", "objid", "source_id", "object_id", "objectid", "sourceid"),
     "file": ("file", "filename", "path"),
     "ra": ("ra", "raj2000", "ra_icrs", "alpha_j2000", "ramean", "_raj2000"),
     "dec": ("dec", "dej2000", "decj2000", "de_icrs", "delta_j2000", "decmean", "_dej2000"),
     "x": ("x", "x_image", "xcentroid"),
     "y": ("y", "y_image", "ycentroid"),
 }
+_PLACES = {name for kind in ("ra", "dec", "x", "y") for name in _COLUMNS[kind]} | {"l", "glon"}
 _PLACEHOLDER_ROWS = 10
 _FLOAT_DIGITS = 2**53  # whole numbers beyond it are rounded by float64
+_FLOAT_ID = r"-?\d+\.0*"
+_ROUNDED_ID = r"-?\d\.\d+[eE]\+\d+"  # what spreadsheets make of long ids
 
 
 def read_catalog(
@@ -60,7 +52,7 @@ def read_catalog(
     ----------
     path : str or path-like
         ``.fits`` (also ``.fits.gz``), ``.vot``, ``.votable``, ``.xml``, ``.ecsv``, ``.csv`` or
-        ``.parquet``.
+        ``.parquet``. Of a FITS file or VOTable the first table is read.
     id : str, default=None
         The column that names the objects. None: columns named ``id`` or ending in ``objid`` or
         ``_id``, whatever the case.
@@ -76,10 +68,12 @@ def read_catalog(
     -------
     catalog : DataFrame
         Masked values are NaN, numbers are in the machine's byte order. The sentinels 99, -99, 999,
-        -999 and -9999 are NaN in columns of floats, except positions (``ra``, ``dec``, ``x``,
-        ``y`` and their like), and one warning counts them; in columns of whole numbers they may
-        be what they say and are left. Ids are int64 if no value is missing, has more than 15
-        digits or a leading zero, else text: never float, which cannot hold the 19 digits of SDSS.
+        -999 and -9999, where they lie outside the range of a column's other values, are NaN in
+        columns of floats, except positions (``ra``, ``dec``, ``x``, ``y`` and their like), and one
+        warning counts them; in columns of whole numbers they may be what they say and are left,
+        as is all text. Whole numbers with gaps are floats, or text beyond 2**53. Ids are int64 if
+        no value is missing, has more than 15 digits or a leading zero, else text: never float,
+        which cannot hold the 19 digits of SDSS.
 
     Raises
     ------
@@ -107,14 +101,18 @@ def read_catalog(
         raise ValueError(f"{source} has no row: pass a catalogue with at least one.")
     if id is not None and id not in frame.columns:
         raise ValueError(f"id={id!r} is no column of {source}{_near(id, frame.columns)}")
-    attributes = frame.attrs if units else {}
+    known = frame.attrs.get("units", {}) if units else {}
+    ids = {name for name in frame.columns if _is_id(name, id)}
     if columns is not None:
-        frame = frame[_select(frame.columns, columns, id, source)].copy()
-    frame = _settle_ids(_plain_numbers(frame, id), id, source)
-    frame = _without_sentinels(frame, id, source, placeholders=placeholders)
-    frame.attrs = {}
-    if attributes.get("units"):
-        frame.attrs["units"] = {k: v for k, v in attributes["units"].items() if k in frame.columns}
+        frame = frame[_select(frame.columns, columns, ids, source)].copy()
+    whole = {name for name in frame.columns if is_integer_dtype(frame[name].dtype)}
+    columns_of = {
+        name: _settle_id(values, name, source) if name in ids else _plain(values)
+        for name, values in frame.items()
+    }
+    frame = _without_sentinels(pd.DataFrame(columns_of), ids | whole, source, placeholders)
+    known = {name: unit for name, unit in known.items() if name in frame.columns}
+    frame.attrs = {"units": known} if known else {}
     return frame
 
 
@@ -126,22 +124,19 @@ def _is_id(column: str, id: str | None) -> bool:  # noqa: A002
 
 
 def _read_frame(source: Path, id: str | None) -> pd.DataFrame:  # noqa: A002
-    name = source.name.lower()
-    ending = next((e for e in sorted(_FORMATS, key=len)[::-1] if name.endswith(e)), None)
+    ending = next((each for each in _ENDINGS if source.name.lower().endswith(each)), None)
     if ending is None:
-        raise ValueError(f"{source} is no catalogue: use one of {', '.join(_FORMATS)}.")
+        raise ValueError(f"{source} is no catalogue: use one of {', '.join(_ENDINGS)}.")
     if not source.is_file():
         raise FileNotFoundError(f"{source} does not exist: pass the path of a catalogue.")
     try:
         if ending == ".csv":
             return _read_csv(source, id)
         if ending == ".parquet":
-            return pd.read_parquet(source, dtype_backend="numpy_nullable")
-        return _read_table(source, _FORMATS[ending])
-    except _UnfitError:
+            return _read_parquet(source)
+        return _read_table(source, ending)
+    except (_UnfitError, ImportError):
         raise
-    except ImportError as error:
-        raise ImportError(f"Reading {source} needs pyarrow: pip install 'skastro[data]'") from error
     except Exception as error:  # parsers raise many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(
@@ -154,13 +149,39 @@ class _UnfitError(ValueError):
 
 
 def _read_csv(source: Path, id: str | None) -> pd.DataFrame:  # noqa: A002
-    names = pd.read_csv(source, nrows=0, header=None).columns
-    header = [str(name) for name in pd.read_csv(source, nrows=1, header=None, dtype=str).iloc[0]]
+    options = {"skipinitialspace": True, "low_memory": False}
+    first = pd.read_csv(source, nrows=1, header=None, dtype=str, **options).iloc[0]
+    header = [str(name) for name in first]
     _check_unique(header, source)
     ids = [name for name in header if _is_id(name, id)]
-    frame = pd.read_csv(source, dtype=dict.fromkeys(ids, str))
-    if not isinstance(frame.index, pd.RangeIndex) or len(frame.columns) != len(names):
+    # nullable: whole numbers with gaps are told from floats, and keep their digits
+    frame = pd.read_csv(
+        source, dtype=dict.fromkeys(ids, str), dtype_backend="numpy_nullable", **options
+    )
+    if not isinstance(frame.index, pd.RangeIndex) or len(frame.columns) != len(header):
         raise _UnfitError(f"{source} has rows of more values than its header: mend them.")
+    _check_last_row(source, len(header))
+    return frame
+
+
+def _check_last_row(source: Path, columns: int) -> None:
+    """Refuse a file that ends within a row: pandas would fill it up."""
+    with source.open("rb") as file:
+        file.seek(max(0, source.stat().st_size - 2**20))
+        tail = file.read()
+    last = tail.splitlines()[-1].strip()
+    ended = tail.endswith((b"\n", b"\r")) or not last or b'"' in last
+    if not ended and last.count(b",") + 1 < columns:
+        raise _UnfitError(f"{source} ends within a row, so it is truncated: copy it again.")
+
+
+def _read_parquet(source: Path) -> pd.DataFrame:
+    parquet = import_optional("pyarrow.parquet", extra="data", needed_by=f"Reading {source}")
+    _check_unique(parquet.read_schema(source).names, source)
+    frame = pd.read_parquet(source, dtype_backend="numpy_nullable")
+    frame = frame.reset_index(drop=not any(frame.index.names))  # ids may have been the index
+    frame.columns = frame.columns.map(str)
+    _refuse_arrays(frame, frame.columns, source)
     return frame
 
 
@@ -170,99 +191,128 @@ def _check_unique(names: Sequence[str], source: Path) -> None:
         raise _UnfitError(f"{source} has two columns named {min(twice)!r}: rename one of them.")
 
 
-def _read_table(source: Path, kind: str | None) -> pd.DataFrame:
-    with source.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
-        _check_complete(source, kind)
-        options = {"character_as_bytes": False} if kind == "fits" else {}
-        table = Table.read(file if kind == "fits" else source, format=kind, **options)
-    table.convert_bytestring_to_unicode()
-    arrays = [name for name in table.colnames if len(table[name].shape) > 1]
+def _refuse_arrays(table: Any, names: Sequence[str], source: Path) -> None:
+    kinds = (np.ndarray, list, dict)
+    arrays = [
+        name
+        for name in names
+        if table[name].ndim > 1
+        or (table[name].dtype == object and any(isinstance(each, kinds) for each in table[name]))
+    ]
     if arrays:
         raise _UnfitError(
             f"{source} has arrays in the columns {', '.join(arrays)}: "
             "save each of their elements as a column of its own."
         )
+
+
+def _read_table(source: Path, ending: str) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        if ending == ".ecsv":
+            table = _read_ecsv(source)
+        else:
+            table = _read_fits(source) if ending.startswith(".fit") else _read_votable(source)
+    table.convert_bytestring_to_unicode()
+    _refuse_arrays(table, table.colnames, source)
     frame = table.to_pandas(index=False)
     frame.attrs["units"] = {c: str(table[c].unit) for c in table.colnames if table[c].unit}
     return frame
 
 
-def _check_complete(source: Path, kind: str | None) -> None:
-    """Refuse a FITS file that is cut: astropy would read what is there."""
-    if kind != "fits" or source.suffix == ".gz":
-        return
+def _read_fits(source: Path) -> Table:
     with source.open("rb") as file, fits.open(file) as hdus:
-        for hdu in hdus:
-            place = hdu.fileinfo()
-            if source.stat().st_size < place["datLoc"] + hdu.size:
-                raise fits.VerifyError("it is truncated")
+        tables = [hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))]
+        size = np.inf if source.suffix.lower() == ".gz" else source.stat().st_size
+        if any(size < hdu.fileinfo()["datLoc"] + hdu.size for hdu in hdus):
+            raise fits.VerifyError("it is truncated")  # astropy would read what is there
+        if not tables:
+            raise _UnfitError(f"{source} holds no table: pass the catalogue, not an image.")
+        _check_unique(tables[0].columns.names, source)
+    with source.open("rb") as file:
+        return Table.read(file, format="fits", character_as_bytes=False)
+
+
+def _read_ecsv(source: Path) -> Table:
+    table = Table.read(source, format="ascii.ecsv")
+    with source.open(encoding="utf-8") as file:
+        header = [line[2:].rstrip() for line in takewhile(lambda line: line[0] == "#", file)]
+    # astropy renames the second column of one name
+    _check_unique([each["name"] for each in get_header_from_yaml(header)["datatype"]], source)
+    return table
+
+
+def _read_votable(source: Path) -> Table:
+    table = next(votable.parse(source).iter_tables(), None)
+    if table is None:
+        raise _UnfitError(f"{source} holds no table: pass a catalogue.")
+    _check_unique([field.name for field in table.fields], source)
+    return table.to_table(use_names_over_ids=True)
 
 
 def _select(
-    names: Sequence[str],
-    patterns: str | Sequence[str],
-    id: str | None,  # noqa: A002
-    source: Path,
+    names: Sequence[str], patterns: str | Sequence[str], ids: set[str], source: Path
 ) -> list[str]:
     wanted = [patterns] if isinstance(patterns, str) else list(patterns)
     for pattern in wanted:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(f"columns={pattern!r} is no column of {source}{_near(pattern, names)}")
-    return [
-        name
-        for name in names
-        if _is_id(name, id) or any(fnmatchcase(name, pattern) for pattern in wanted)
-    ]
+    return [n for n in names if n in ids or any(fnmatchcase(n, pattern) for pattern in wanted)]
 
 
 def _near(wanted: str, names: Sequence[str]) -> str:
     """Name columns like the wanted one, as the end of a sentence."""
-    near = difflib.get_close_matches(wanted.replace("*", "").lower(), names, n=3, cutoff=0.5)
-    return f": did you mean {' or '.join(near)}?" if near else f": choose from {', '.join(names)}."
+    plain = wanted.replace("*", "").replace("?", "").lower()
+    folded = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(plain, folded, n=3, cutoff=0.5)
+    if near:
+        return f": did you mean {' or '.join(folded[each] for each in near)}?"
+    return f": choose from {', '.join(names)}."
 
 
-def _plain_numbers(frame: pd.DataFrame, id: str | None) -> pd.DataFrame:  # noqa: A002
-    """Turn pandas' nullable numbers, which numpy sees as objects, into plain ones."""
-    for name in frame.columns:
-        dtype = frame[name].dtype
-        nullable = isinstance(dtype, pd.api.extensions.ExtensionDtype)
-        if nullable and pd.api.types.is_numeric_dtype(dtype) and not _is_id(name, id):
-            gaps = frame[name].isna().any()
-            plain = np.dtype(np.float64) if gaps else dtype.numpy_dtype
-            frame[name] = frame[name].to_numpy(plain, na_value=np.nan if gaps else None)
-    return frame
+def _plain(values: pd.Series) -> pd.Series:
+    """Turn pandas' nullable values, which numpy sees as objects, into plain ones."""
+    dtype = values.dtype
+    number = isinstance(dtype, pd.api.extensions.ExtensionDtype) and is_numeric_dtype(dtype)
+    if number and not values.isna().any():
+        return values.astype(dtype.numpy_dtype)
+    if number and is_integer_dtype(dtype) and (values.abs() > _FLOAT_DIGITS).any():
+        return _as_text(values)
+    if number or isinstance(dtype, pd.StringDtype):
+        kind = np.float64 if number and not is_bool_dtype(dtype) else object
+        return pd.Series(values.to_numpy(kind, na_value=np.nan))
+    return values
 
 
-def _settle_ids(frame: pd.DataFrame, id: str | None, source: Path) -> pd.DataFrame:  # noqa: A002
-    """Make every id column int64 where that loses nothing, else text; never float."""
-    for name in [name for name in frame.columns if _is_id(name, id)]:
-        if pd.api.types.is_float_dtype(frame[name].dtype):
-            raise ValueError(
-                f"The column {name!r} of {source} is float, which cannot hold long ids: "
-                "save it as integers or text."
-            )
-        text = frame[name].astype("str").str.strip().where(frame[name].notna())
-        plain = text.str.fullmatch(r"0|-?[1-9]\d{0,14}")
-        whole = not frame[name].isna().any() and bool(plain.all())
-        frame[name] = text.astype(np.int64) if whole else text
-    return frame
+def _as_text(values: pd.Series) -> pd.Series:
+    """Return values as text without blanks around it, NaN where there is none."""
+    return values.astype("str").str.strip().where(values.notna())
+
+
+def _settle_id(values: pd.Series, name: str, source: Path) -> pd.Series:
+    """Make ids int64 where that loses nothing, else text; never float."""
+    text = _as_text(values)
+    known = text.dropna().astype("str").str
+    floats = is_float_dtype(values.dtype) or known.fullmatch(_FLOAT_ID).all()
+    if text.notna().any() and (floats or known.fullmatch(_ROUNDED_ID).any()):
+        raise ValueError(
+            f"The column {name!r} of {source} is float, which cannot hold long ids: "
+            "save it as integers or text."
+        )
+    plain = known.fullmatch(r"0|-?[1-9]\d{0,14}").all()
+    return text.astype(np.int64) if plain and text.notna().all() else text
 
 
 def _without_sentinels(
     frame: pd.DataFrame,
-    id: str | None,  # noqa: A002
+    others: set[str],
     source: Path,
-    *,
     placeholders: bool,
 ) -> pd.DataFrame:
-    """Set what stands for "not measured" to NaN, and tell of it once."""
-    places = {name for kind in ("ra", "dec", "x", "y") for name in _COLUMNS[kind]}
+    """Set what stands for "not measured" to NaN, except in others, and tell of it once."""
     told = []
-    for name in frame.columns:
-        values = frame[name]
-        measured = pd.api.types.is_float_dtype(values) and name.lower() not in places
-        if not measured or _is_id(name, id):
+    for name, values in frame.items():
+        if name in others or name.lower() in _PLACES or not is_float_dtype(values):
             continue
         empty = find_sentinels(values)
         if placeholders:
@@ -271,12 +321,9 @@ def _without_sentinels(
             frame[name] = values.mask(empty)
             told.append(f"{name} {count:,}")
     if told:
-        what = "sentinels and placeholders" if placeholders else "sentinels such as -999"
-        warnings.warn(
-            f"{what.capitalize()} in {source} are read as missing: {', '.join(told)}.",
-            UserWarning,
-            stacklevel=3,
-        )
+        what = "Sentinels and placeholders" if placeholders else "Sentinels such as -999"
+        text = f"{what} in {source} are read as missing: {', '.join(told)}."
+        warnings.warn(text, UserWarning, stacklevel=3)
     return frame
 
 
@@ -287,7 +334,7 @@ def find_placeholders(values: pd.Series) -> dict[float, int]:
     -------
     counts : dict of float to int
         Values that are there at least 10 times, and 5 times as often as 95 % of the others, in a
-        column most of whose values are unique; the most frequent first.
+        column most of whose other values are unique; the most frequent first.
 
     Examples
     --------
@@ -295,10 +342,11 @@ def find_placeholders(values: pd.Series) -> dict[float, int]:
     {27.434: 12}
     """
     counts = values.value_counts()
-    if len(counts) <= counts.sum() / 2:  # rounded so coarsely that values do repeat
+    often = counts >= max(_PLACEHOLDER_ROWS, 5 * counts.quantile(0.95))
+    others = counts[~often]
+    if len(others) <= others.sum() / 2:  # rounded so coarsely that values do repeat
         return {}
-    limit = max(_PLACEHOLDER_ROWS, 5 * counts.quantile(0.95))
-    return {value: int(n) for value, n in counts[counts >= limit].items() if value % 1}
+    return {value: int(n) for value, n in counts[often].items() if value % 1}
 
 
 def find_column(catalog: pd.DataFrame, kind: str) -> str | None:
@@ -320,272 +368,3 @@ def find_column(catalog: pd.DataFrame, kind: str) -> str | None:
     """
     names = {str(name).lower(): name for name in catalog.columns}
     return next((names[name] for name in _COLUMNS[kind] if name in names), None)
-
-
-def sky_positions(ra: ArrayLike, dec: ArrayLike) -> SkyCoord:
-    """Read positions on the sky.
-
-    Parameters
-    ----------
-    ra, dec : array-like of shape (n,)
-        Numbers, or text of plain numbers, are degrees; sexagesimal text is hours and degrees
-        (``"12:34:56.7"``, ``"12h34m56.7s"``). NaN and "" are no position. Right ascension may run
-        from -180 to 180 or from 0 to 360.
-
-    Returns
-    -------
-    sky : SkyCoord of shape (n,), ICRS
-
-    Raises
-    ------
-    ValueError
-        A position is out of range or no number; the message names its row.
-
-    Examples
-    --------
-    >>> sky_positions(["00:42:44.3"], ["+41:16:09"]).ra.deg.round(3)
-    array([10.685])
-    """
-    east, north = _degrees(ra, "ra", hours=True), _degrees(dec, "dec", hours=False)
-    if east.shape != north.shape:
-        raise ValueError(f"ra has {len(east)} values and dec has {len(north)}: pass pairs.")
-    for name, values, low, high in (("ra", east, -180, 360), ("dec", north, -90, 90)):
-        bad = (values < low) | (values > high)
-        if bad.any():
-            row = int(bad.argmax())
-            raise ValueError(
-                f"{name} is {values[row]:g} in row {row}, outside {low} to {high} degrees: "
-                "correct it, or set it to NaN."
-            )
-    nowhere = np.isnan(east) | np.isnan(north)
-    east, north = (np.where(nowhere, np.nan, values) for values in (east, north))
-    return SkyCoord(Longitude(east, u.deg), Latitude(north, u.deg))
-
-
-def _degrees(values: ArrayLike, name: str, *, hours: bool) -> NDArray[np.float64]:
-    column = pd.Series(np.asarray(values).ravel())
-    if pd.api.types.is_numeric_dtype(column):
-        degrees = column.to_numpy(np.float64)
-        return np.where(np.isfinite(degrees), degrees, np.nan)
-    text = column.astype("str").str.strip().where(column.notna(), "")
-    numbers = pd.to_numeric(text, errors="coerce")
-    sexagesimal = numbers.isna() & (text != "") & (text.str.lower() != "nan")
-    degrees = numbers.to_numpy(np.float64).copy()
-    for row in np.flatnonzero(sexagesimal):
-        degrees[row] = _sexagesimal(text[row], name, row, hours=hours)
-    return degrees
-
-
-def _sexagesimal(text: str, name: str, row: int, *, hours: bool) -> float:
-    unit = u.hourangle if hours and "d" not in text else u.deg
-    try:
-        return (Longitude if hours else Latitude)(text, unit).deg
-    except Exception as error:  # astropy's parsers raise many kinds
-        raise ValueError(
-            f"{name} is {text!r} in row {row}, which is no angle: write degrees as a number, or "
-            f"{'hours' if hours else 'degrees'} such as 12:34:56.7."
-        ) from error
-
-
-@dataclass(frozen=True)
-class CatalogMatch:
-    """Which row of a catalogue belongs to which stamp.
-
-    Parameters
-    ----------
-    stamp_rows, catalog_rows : int64 arrays of shape (m,)
-        Pairs, in the order of the stamps.
-    n_stamps, n_rows : int
-        How many there were on either side.
-    n_ambiguous : int
-        Stamps left unmatched because more than one row, or stamp, claims the match.
-    on : str
-        "id", "file" or "sky".
-    separation : float64 array of shape (m,) or None
-        Arcsec, of a match on the sky.
-
-    Examples
-    --------
-    >>> match = join_catalog(pd.DataFrame({"id": [7, 8, 9]}), ["9", "5"])
-    >>> match.stamp_rows, match.catalog_rows, match.n_unmatched_stamps, match.n_unmatched_rows
-    (array([0]), array([2]), 1, 2)
-    """
-
-    stamp_rows: NDArray[np.int64]
-    catalog_rows: NDArray[np.int64]
-    n_stamps: int
-    n_rows: int
-    n_ambiguous: int
-    on: str
-    separation: NDArray[np.float64] | None
-
-    @property
-    def n_unmatched_stamps(self) -> int:
-        """Stamps without a row."""
-        return self.n_stamps - len(self.stamp_rows)
-
-    @property
-    def n_unmatched_rows(self) -> int:
-        """Rows without a stamp."""
-        return self.n_rows - len(self.catalog_rows)
-
-    def summary(self) -> str:
-        """Say in a sentence how many matched, and how many did not."""
-        how = {"id": "id", "file": "file name", "sky": "position"}[self.on]
-        parts = [f"{len(self.stamp_rows):,} of {self.n_stamps:,} stamps matched by {how}"]
-        if self.n_ambiguous:
-            parts.append(f"{self.n_ambiguous:,} are ambiguous")
-        parts.append(f"{self.n_unmatched_rows:,} catalogue rows are without a stamp")
-        return "; ".join(parts) + "."
-
-
-def join_catalog(
-    catalog: pd.DataFrame,
-    stamps: Any,
-    *,
-    on: str = "id",
-    id: str | None = None,  # noqa: A002 - what everybody calls the column
-    ra: str | None = None,
-    dec: str | None = None,
-    radius: float = 1.0,
-) -> CatalogMatch:
-    """Find the catalogue row of each stamp; never a doubtful one.
-
-    Parameters
-    ----------
-    catalog : DataFrame of n rows
-    stamps : array-like of shape (k,), or tuple (ra, dec)
-        What identifies each stamp: its id, its file name (with or without folder and ending), or
-        for ``on="sky"`` a pair of arrays of positions (see `sky_positions`).
-    on : {"id", "file", "sky"}, default="id"
-    id : str, default=None
-        Column of ids (``on="id"``) or file names (``on="file"``); None finds it by its usual names.
-    ra, dec : str, default=None
-        Columns of positions; None finds them by their usual names.
-    radius : float, default=1.0
-        Greatest separation of a match on the sky, in arcsec.
-
-    Returns
-    -------
-    match : CatalogMatch
-        Stamps without a row, and rows without a stamp, are counted there. Ids are compared as
-        text, digit by digit. On the sky a match with a second row, or a second stamp, within the
-        radius is ambiguous and left out.
-
-    Raises
-    ------
-    ValueError
-        An id or a file name is there twice; ids have been rounded by a float; a column is missing.
-
-    Examples
-    --------
-    >>> catalog = pd.DataFrame({"id": [7, 8, 9], "mag_r": [19.0, 20.0, 21.0]})
-    >>> match = join_catalog(catalog, ["9", "7", "5"])
-    >>> catalog["mag_r"].iloc[match.catalog_rows].tolist(), match.stamp_rows.tolist()
-    ([21.0, 19.0], [0, 1])
-    >>> match.summary()
-    '2 of 3 stamps matched by id; 1 catalogue rows are without a stamp.'
-    """
-    if on == "sky":
-        return _match_sky(catalog, stamps, ra, dec, radius)
-    if on not in ("id", "file"):
-        raise ValueError(f"on={on!r} must be 'id', 'file' or 'sky'.")
-    column = _column(catalog, id, on, "id")
-    theirs, ours = _names(catalog[column], f"catalog column {column!r}"), _names(stamps, "stamps")
-    if on == "file":
-        theirs, ours = theirs.map(stem, na_action="ignore"), ours.map(stem, na_action="ignore")
-    _check_no_twins(theirs, f"catalog column {column!r}", "row")
-    _check_no_twins(ours, "stamps", "stamp")
-    rows = pd.Series(np.arange(len(theirs)), index=theirs)[theirs.notna().to_numpy()]
-    found = rows.reindex(ours)
-    matched = np.flatnonzero(found.notna() & ours.notna().to_numpy())
-    _check_not_rounded(theirs, ours, set(matched), column)
-    return CatalogMatch(
-        matched.astype(np.int64),
-        found.iloc[matched].to_numpy(np.int64),
-        len(ours),
-        len(theirs),
-        0,
-        on,
-        None,
-    )
-
-
-def _column(catalog: pd.DataFrame, name: str | None, kind: str, argument: str) -> str:
-    found = name or find_column(catalog, kind)
-    if found is None or found not in catalog.columns:
-        what = repr(name) if name else f"of {kind}s"
-        raise ValueError(
-            f"catalog has no column {what}: name it with {argument}= "
-            f"(it has {', '.join(map(str, catalog.columns))})."
-        )
-    return found
-
-
-def _names(values: ArrayLike, where: str) -> pd.Series:
-    """Return ids as text; NaN where there is none."""
-    column = pd.Series(np.asarray(values)).reset_index(drop=True)
-    if pd.api.types.is_float_dtype(column) and column.notna().any():
-        raise ValueError(f"{where} holds ids as floats, which lose digits: read them as text.")
-    text = column.astype("str").str.strip().astype(object)
-    return text.where(column.notna() & (text != ""), None)
-
-
-def _check_no_twins(names: pd.Series, where: str, each: str) -> None:
-    known = names.dropna()
-    twins = known[known.duplicated(keep=False)]
-    if len(twins):
-        first = twins.iloc[0]
-        rows = twins.index[twins == first].tolist()
-        raise ValueError(
-            f"{where} has {first!r} more than once ({each}s {', '.join(map(str, rows[:5]))}; "
-            f"{len(set(twins)):,} such ids): keep one of each."
-        )
-
-
-def _check_not_rounded(theirs: pd.Series, ours: pd.Series, matched: set[int], column: str) -> None:
-    """Refuse ids that agree only when they are rounded to floats, as spreadsheets do."""
-    long = [name for name in theirs.dropna() if name.isdigit() and int(name) > _FLOAT_DIGITS]
-    if not long:
-        return
-    by_float: dict[float, list[str]] = {}
-    for name in long:
-        by_float.setdefault(float(name), []).append(name)
-    for row, name in ours.dropna().items():
-        if row in matched or not name.isdigit():
-            continue
-        for near in by_float.get(float(name), []):
-            # neighbouring ids are two objects, unless one of them is the other's rounding
-            if int(float(name)) in (int(name), int(near)):
-                raise ValueError(
-                    f"stamp {row} has the id {name}, which agrees with {near} of catalog column "
-                    f"{column!r} only when rounded to a float: read both sides as text."
-                )
-
-
-def _match_sky(
-    catalog: pd.DataFrame, stamps: Any, ra: str | None, dec: str | None, radius: float
-) -> CatalogMatch:
-    if not radius > 0:
-        raise ValueError(f"radius={radius!r} must be positive, in arcsec.")
-    if not isinstance(stamps, (tuple, list)) or len(stamps) != 2:
-        raise ValueError("stamps must be a pair (ra, dec) of arrays with on='sky'.")
-    names = [_column(catalog, name, kind, kind) for name, kind in ((ra, "ra"), (dec, "dec"))]
-    theirs, ours = sky_positions(*(catalog[name] for name in names)), sky_positions(*stamps)
-    their_rows, our_rows = (np.flatnonzero(np.isfinite(sky.ra.deg)) for sky in (theirs, ours))
-    pairs = np.zeros((0, 2), np.int64)
-    if len(their_rows) and len(our_rows):
-        stamp, row, _, _ = theirs[their_rows].search_around_sky(ours[our_rows], radius * u.arcsec)
-        pairs = np.column_stack([our_rows[stamp], their_rows[row]])
-    per_stamp = np.bincount(pairs[:, 0], minlength=len(ours))
-    per_row = np.bincount(pairs[:, 1], minlength=len(theirs))
-    single = (per_stamp[pairs[:, 0]] == 1) & (per_row[pairs[:, 1]] == 1)
-    ambiguous = len(np.unique(pairs[~single, 0]))
-    stamp_rows, catalog_rows = pairs[single][np.argsort(pairs[single][:, 0])].T
-    separation = np.zeros(0)
-    if len(stamp_rows):
-        nearest, separation, _ = ours[stamp_rows].match_to_catalog_sky(theirs[catalog_rows])
-        catalog_rows, separation = catalog_rows[nearest], separation.arcsec
-    return CatalogMatch(
-        stamp_rows, catalog_rows, len(ours), len(theirs), ambiguous, "sky", separation
-    )

@@ -19,7 +19,8 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from skastro._optional import import_optional
-from skastro.catalogs import find_column, sky_positions
+from skastro.catalogs import find_column
+from skastro.matching import sky_positions
 from skastro.readers import Rows, UnfitError, check_length, check_unchanged, native, signature_of
 from skastro.stamps import Stamps
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
-from skastro.catalogs import join_catalog, read_catalog
+from skastro.catalogs import read_catalog
 from skastro.cutouts import cut_stamps
+from skastro.matching import join_catalog
 from skastro.readers import ENDINGS
 from skastro.stamps import Stamps, open_stamps
 

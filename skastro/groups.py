@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from skastro._optional import import_optional
 from skastro._validation import as_stack
-from skastro.catalogs import sky_positions
+from skastro.matching import sky_positions
 
 _AT_ONCE = 1024  # stamps
 

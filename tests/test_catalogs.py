@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,6 +126,31 @@ def test_columns_are_chosen_by_patterns(tmp_path):
         read_catalog(path, columns=["meg_*"])
 
 
+def test_whole_numbers_with_gaps_keep_their_digits(tmp_path):
+    (tmp_path / "c.csv").write_text(f"id,run,parent,clean,name\n1,752,{LONG},true, a\n2,,,,\n")
+    catalog = read_catalog(tmp_path / "c.csv")
+    np.testing.assert_array_equal(catalog["run"], [752.0, np.nan])
+    assert catalog["parent"].tolist()[0] == str(LONG)
+    assert catalog["clean"].tolist()[0] is True
+    assert catalog["name"].tolist()[0] == "a"
+    assert catalog.isna().iloc[1, 1:].all()
+
+
+@pytest.mark.parametrize("values", ["1.0\n2.0", "1.23765E+18\n2", "7\n1.5e+18"])
+def test_ids_that_went_through_a_float_are_refused(tmp_path, values):
+    (tmp_path / "c.csv").write_text(f"id\n{values}\n")
+    with pytest.raises(ValueError, match=r"c.csv is float, which cannot hold long ids"):
+        read_catalog(tmp_path / "c.csv")
+
+
+def test_ids_of_a_parquet_index_become_a_column(tmp_path):
+    path = tmp_path / "c.parquet"
+    pd.DataFrame({"mag": [1.5, 2.5]}, index=pd.Index([LONG, 7], name="objid")).to_parquet(path)
+    catalog = read_catalog(path)
+    assert catalog["objid"].tolist() == [str(LONG), "7"]
+    assert catalog.index.tolist() == [0, 1]
+
+
 # sentinels
 
 
@@ -219,6 +245,7 @@ def test_other_trouble_is_told(tmp_path):
         "": "cannot be read as a .csv catalogue",
         "id,mag,mag\n1,2,3\n": "two columns named 'mag'",
         "id,mag\n1,2,3\n": "more values than its header",
+        "id,mag,err\n1,2,3\n4,5": "ends within a row, so it is truncated",
     }
     for text, message in cases.items():
         (tmp_path / "c.csv").write_text(text)
@@ -227,6 +254,26 @@ def test_other_trouble_is_told(tmp_path):
     Table({"id": [1], "flux": [[1.0, 2.0]]}).write(tmp_path / "c.fits")
     with pytest.raises(ValueError, match=r"arrays in the columns flux: save each"):
         read_catalog(tmp_path / "c.fits")
+    fits.PrimaryHDU(np.zeros((4, 4))).writeto(tmp_path / "image.fits")
+    with pytest.raises(ValueError, match=r"image.fits holds no table: pass the catalogue"):
+        read_catalog(tmp_path / "image.fits")
+    pd.DataFrame({"id": [1], "flux": [[1.0, 2.0]]}).to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match=r"arrays in the columns flux: save each"):
+        read_catalog(tmp_path / "c.parquet")
+
+
+def test_two_columns_of_one_name_are_told_in_every_format(tmp_path):
+    Table({"mag": [1.0], "err": [2.0]}).write(tmp_path / "c.fits")
+    whole = (tmp_path / "c.fits").read_bytes()
+    (tmp_path / "c.fits").write_bytes(whole.replace(b"'err     '", b"'mag     '"))
+    header = (
+        "# %ECSV 1.0\n# ---\n# datatype:\n"
+        "# - {name: mag, datatype: float64}\n# - {name: mag, datatype: float64}\n"
+    )
+    (tmp_path / "c.ecsv").write_text(f"{header}mag mag\n1 2\n")
+    for name in ("c.fits", "c.ecsv"):
+        with pytest.raises(ValueError, match=rf"{name} has two columns named 'mag'"):
+            read_catalog(tmp_path / name)
 
 
 # positions
@@ -242,9 +289,24 @@ def test_positions_are_degrees_or_sexagesimal():
     assert np.isnan(sky_positions([np.nan], [1.0]).dec.deg[0])
 
 
+def test_units_and_masks_of_positions_are_respected():
+    radians = np.radians([10.0, 20.0]) * u.rad
+    np.testing.assert_allclose(sky_positions(radians, [0, 0]).ra.deg, [10, 20])
+    hours = MaskedColumn([1.0, 2.0], unit="hour", mask=[False, True])
+    ra = sky_positions(hours, [0.0, 0.0]).ra.deg
+    np.testing.assert_allclose(ra, [15, np.nan])
+    frame = pd.DataFrame({"ra": [1.0], "dec": [2.0]})
+    frame.attrs["units"] = {"ra": "hourangle", "dec": "deg"}
+    np.testing.assert_allclose(sky_positions(frame["ra"], frame["dec"]).ra.deg, 15)
+    frame.attrs["units"] = {"ra": "mag"}
+    with pytest.raises(ValueError, match="ra has the unit 'mag', which is no angle's"):
+        sky_positions(frame["ra"], frame["dec"])
+
+
 @pytest.mark.parametrize(
     ("ra", "dec", "message"),
     [
+        (["1"], ["2h0m0s"], r"dec is '2h0m0s' in row 0, which is no angle"),
         ([10, 400], [0, 0], r"ra is 400 in row 1, outside -180 to 360"),
         ([10, 40], [0, -99], r"dec is -99 in row 1, outside -90 to 90"),
         (["12:99:99"], ["0"], r"ra is '12:99:99' in row 0, which is no angle"),
@@ -299,7 +361,12 @@ def test_ids_are_compared_digit_by_digit():
     [
         (["1", "2", "1"], ["1"], r"catalog column 'id' has '1' more than once \(rows 0, 2; 1"),
         (["1", "2"], ["2", "2"], r"stamps has '2' more than once \(stamps 0, 1; 1 such ids\)"),
-        ([str(LONG)], [str(int(float(LONG)))], r"only when rounded to a float: read both"),
+        ([str(LONG)], [str(LONG // 10**4 * 10**4)], r"only when rounded, as floats and"),
+        (
+            [str(LONG)],
+            [str(int(float(LONG)))],
+            r"only when rounded, as floats and spreadsheets do: read both",
+        ),
         (["1"], [1.0], r"stamps holds ids as floats"),
     ],
 )
@@ -329,7 +396,7 @@ def test_files_are_joined_without_folder_and_ending():
     match = join_catalog(catalog, ["c.fits.fz", "stamps/a.fits", "d.png"], on="file")
     assert match.catalog_rows.tolist() == [2, 0]
     assert match.summary() == (
-        "2 of 3 stamps matched by file name; 1 catalogue rows are without a stamp."
+        "2 of 3 stamps matched by file name; 1 catalogue row is without a stamp."
     )
 
 
@@ -344,7 +411,10 @@ def test_positions_are_joined_unless_they_are_ambiguous():
     assert match.catalog_rows.tolist() == [1, 0]
     np.testing.assert_allclose(match.separation, [0.4, 0.0], atol=1e-6)
     assert match.n_ambiguous == 3  # between two rows; two stamps of one row
-    assert "3 are ambiguous" in match.summary()
+    assert match.summary() == (
+        "2 of 7 stamps matched by position; 3 stamps are ambiguous; 1 stamp is without position; "
+        "1 catalogue row is without position; 4 catalogue rows are without a stamp."
+    )
     assert isinstance(match, CatalogMatch)
     with pytest.raises(ValueError, match="radius=-1"):
         join_catalog(catalog, (ra, ra), on="sky", radius=-1)
@@ -365,6 +435,41 @@ def test_positions_find_their_own_row_anywhere(seed, n):
     match = join_catalog(catalog, (sky.ra.deg, sky.dec.deg), on="sky", radius=0.6)
     assert len(match.stamp_rows) == n  # n places on the whole sky are never so near
     assert order[match.catalog_rows].tolist() == match.stamp_rows.tolist()
+
+
+def test_duplicates_may_be_left_out_and_are_counted():
+    catalog = pd.DataFrame({"id": ["a", "b", "a", "", None]})
+    match = join_catalog(catalog, ["b", "a", "b", None], duplicates="first")
+    assert match.stamp_rows.tolist() == [0, 1]
+    assert match.catalog_rows.tolist() == [1, 0]
+    assert (match.n_duplicates, match.n_blank_stamps, match.n_blank_rows) == (2, 1, 2)
+    assert match.summary() == (
+        "2 of 4 stamps matched by id; 2 duplicates are left out; 1 stamp is without id; "
+        "2 catalogue rows are without id; 3 catalogue rows are without a stamp."
+    )
+    with pytest.raises(ValueError, match="duplicates='last' must be"):
+        join_catalog(catalog, ["b"], duplicates="last")
+
+
+def test_masked_ids_match_nothing():
+    catalog = pd.DataFrame({"id": [1, 2]})
+    match = join_catalog(catalog, np.ma.masked_array([1, 2], mask=[True, False]))
+    assert (match.stamp_rows.tolist(), match.n_blank_stamps) == ([1], 1)
+    with pytest.raises(
+        ValueError, match=r"stamps has the shape \(1, 2\): pass one id for each row"
+    ):
+        join_catalog(catalog, [[1, 2]])
+
+
+@pytest.mark.parametrize("hours_of", ["stamps", "catalog"])
+def test_right_ascensions_in_hours_are_told(hours_of):
+    degrees = np.array([150.0, 300.0])
+    ours, theirs = (degrees / 15, degrees) if hours_of == "stamps" else (degrees, degrees / 15)
+    catalog = pd.DataFrame({"ra": theirs, "dec": [1.0, 2.0]})
+    with pytest.raises(ValueError, match=f"ra of {hours_of} is in hours: multiply it by 15"):
+        join_catalog(catalog, (ours, [1.0, 2.0]), on="sky")
+    far = join_catalog(catalog, (ours, [51.0, 52.0]), on="sky")
+    assert far.n_unmatched_stamps == 2
 
 
 # real catalogues
