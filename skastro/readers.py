@@ -140,6 +140,49 @@ class StampFiles:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """Another source, each band of which is multiplied by a factor."""
+
+    source: Source
+    factors: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Number of stamps, of bands, height and width."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """At least float32."""
+        return np.result_type(self.source.dtype, np.float32)
+
+    @property
+    def bands(self) -> tuple[str, ...] | None:
+        """Names of the bands."""
+        return self.source.bands
+
+    @property
+    def ids(self) -> NDArray | None:
+        """What names the stamps."""
+        return self.source.ids
+
+    @property
+    def catalog_rows(self) -> Rows | None:
+        """Row of the catalogue of each stamp."""
+        return getattr(self.source, "catalog_rows", None)
+
+    @property
+    def partial(self) -> NDArray[np.bool_] | None:
+        """Whether a part of a stamp lies outside its mosaic."""
+        return getattr(self.source, "partial", None)
+
+    def read(self, rows: Rows) -> NDArray:
+        """Read some rows and multiply their bands."""
+        factors = np.array(self.factors, self.dtype)[:, None, None]
+        return self.source.read(rows).astype(self.dtype, copy=False) * factors
+
+
 def native(pixels: NDArray) -> NDArray:
     """Return pixels in the machine's byte order."""
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)

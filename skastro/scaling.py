@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -225,7 +226,7 @@ def _sample_rows(n: int, random_state: int) -> NDArray[np.int64]:
 def to_rgb(
     stamps: Any,
     *,
-    bands: tuple[int, int, int] = (2, 1, 0),
+    bands: Sequence[int | str] = (2, 1, 0),
     stretch: float = 5.0,
     Q: float = 8.0,
 ) -> NDArray[np.uint8]:
@@ -235,8 +236,9 @@ def to_rgb(
     ----------
     stamps : array-like of shape (n, bands, height, width)
         Linear pixels; NaN is shown as sky. Stamps of uint8 are taken as displayable already.
-    bands : tuple of int, default=(2, 1, 0)
-        Positions of the bands shown as red, green and blue: reddest first.
+    bands : sequence of three int or str, default=(2, 1, 0)
+        The bands shown as red, green and blue, reddest first: their positions, or, of `Stamps`
+        that know them, their names, such as ``"irg"``.
     stretch : float, default=5.0
         Linear range, in units of the sky noise of each band, so that any flux unit will do.
     Q : float, default=8.0
@@ -259,15 +261,24 @@ def to_rgb(
     (2, 3, 8, 8)
     """
     images = as_stack(stamps)
-    if len(bands) != 3 or not all(0 <= band < images.shape[1] for band in bands):
-        raise ValueError(
-            f"bands={tuple(bands)} must be three positions below {images.shape[1]}, the number "
-            "of bands of the stamps."
-        )
-    pixels = read_stamps(images, slice(None))[:, list(bands)]
+    pixels = read_stamps(images, slice(None))[:, _positions(bands, images)]
     if np.dtype(images.dtype) == np.uint8:
         return pixels.astype(np.uint8)
     sky, noise = measure_sky(pixels)
     pixels = np.nan_to_num((pixels - sky[:, None, None]) / noise[:, None, None])
     rgb = [make_lupton_rgb(*stamp, stretch=stretch, Q=Q) for stamp in pixels]
     return np.stack(rgb).transpose(0, 3, 1, 2)
+
+
+def _positions(bands: Sequence[int | str], images: Any) -> list[int]:
+    """Return the positions of three bands."""
+    names = getattr(images, "bands", None) or ()
+    named = [names.index(band) if band in names else band for band in bands]
+    known = range(images.shape[1])
+    if len(named) != 3 or not all(band in known for band in named):
+        choice = f"three of {', '.join(names)}, or " if names else ""
+        raise ValueError(
+            f"bands={tuple(bands)} must be {choice}three positions below {images.shape[1]}, the "
+            "number of bands of the stamps."
+        )
+    return named

@@ -9,7 +9,7 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from rich.progress import track
 from skastro._optional import import_optional
 from skastro.readers import (
     ENDINGS,
+    Calibrated,
     Source,
     open_chunked,
     open_files,
@@ -197,6 +198,48 @@ class Stamps:
         for start in range(0, len(self), size):
             yield self._source.read(_indices(self._rows[start : start + size]))
 
+    def calibrated(
+        self, zero_points: Mapping[str, float] | Sequence[float], *, zero_point: float = 22.5
+    ) -> Stamps:
+        """Put all bands on one flux scale.
+
+        Parameters
+        ----------
+        zero_points : mapping of str to float, or sequence of float
+            Magnitude of one unit of flux in each band, by the names of the bands or in their
+            order: ``MAGZP`` in the headers of many mosaics.
+        zero_point : float, default=22.5
+            Magnitude of one unit of flux in the result; 22.5 are nanomaggies, on the AB system if
+            the zero points are.
+
+        Returns
+        -------
+        stamps : Stamps
+            Lazy, of the same rows; float32, or float64 if the pixels have that many digits.
+
+        Raises
+        ------
+        ValueError
+            A band has no zero point, or one that is not finite.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/stamps.npy", np.ones((2, 2, 4, 4), np.float32))
+        ...     stamps = open_stamps(f"{folder}/stamps.npy", bands="gr")
+        ...     print(stamps.calibrated({"g": 22.5, "r": 25.0})[0, :, 0, 0].round(3))
+        [1.  0.1]
+        """
+        points = _in_order_of_bands(zero_points, self.bands)
+        if len(points) != self.shape[1] or not np.isfinite(points).all():
+            raise ValueError(
+                f"zero_points={zero_points!r} must give a finite magnitude for each of the "
+                f"{self.shape[1]} bands: read them from the headers of the images."
+            )
+        factors = 10.0 ** (0.4 * (zero_point - np.array(points)))
+        return Stamps(Calibrated(self._source, tuple(factors.tolist())), self._rows)
+
     def save(
         self,
         path: str | os.PathLike[str],
@@ -241,6 +284,14 @@ class Stamps:
             _save(self, target, chunk, progress=progress)
         except OSError as error:
             raise type(error)(f"{target} cannot be written ({_reason(error)}).") from error
+
+
+def _in_order_of_bands(
+    values: Mapping[str, float] | Sequence[float], bands: tuple[str, ...] | None
+) -> list[float]:
+    if not isinstance(values, Mapping):
+        return [float(value) for value in values]
+    return [float(values.get(band, np.nan)) for band in bands or ()]
 
 
 def _indices(rows: Any) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from skastro import AsinhScaler, to_rgb
+from skastro import AsinhScaler, open_stamps, to_rgb
 from skastro.scaling import measure_sky
 
 # sky 0, noise 1: pixel, softening, asinh(pixel / softening)
@@ -104,3 +104,16 @@ def test_rgb_of_pictures_is_the_picture():
     np.testing.assert_array_equal(to_rgb(picture, bands=(0, 1, 2)), picture)
     with pytest.raises(ValueError, match="must be three positions below 3"):
         to_rgb(picture, bands=(0, 1, 3))
+
+
+def test_rgb_takes_bands_by_their_names(tmp_path):
+    pixels = np.random.default_rng(0).normal(size=(3, 4, 8, 8))
+    np.save(tmp_path / "s.npy", pixels)
+    stamps = open_stamps(tmp_path / "s.npy", bands="ugri")
+    by_name = to_rgb(stamps, bands=("i", "r", "g"))
+    np.testing.assert_array_equal(by_name, to_rgb(pixels, bands=(3, 2, 1)))
+    np.testing.assert_array_equal(by_name, to_rgb(stamps, bands="irg"))
+    with pytest.raises(ValueError, match="must be three of u, g, r, i, or three positions below 4"):
+        to_rgb(stamps, bands="zrg")
+    with pytest.raises(ValueError, match="must be three positions below 4"):
+        to_rgb(pixels, bands="irg")

@@ -508,6 +508,30 @@ def test_a_full_disk_is_told_and_leaves_nothing_under_the_name(tmp_path, stamps)
     np.testing.assert_array_equal(np.asarray(open_stamps(target)), np.asarray(stamps))
 
 
+def test_zero_points_put_bands_on_one_scale(tmp_path):
+    pixels = np.random.default_rng(0).normal(size=(5, 3, 4, 4)).astype(">f4")
+    pixels[0, 0, 0, 0] = np.nan
+    np.save(tmp_path / "s.npy", pixels)
+    stamps = open_stamps(tmp_path / "s.npy", bands="gri")
+    scaled = stamps.calibrated({"r": 25.0, "g": 22.5, "i": 20.0})
+    assert isinstance(scaled[1:], Stamps)
+    assert (scaled.shape, scaled.bands, scaled.dtype) == (stamps.shape, ("g", "r", "i"), np.float32)
+    expected = pixels * np.array([1, 0.1, 10], np.float32)[:, None, None]
+    np.testing.assert_allclose(np.asarray(scaled), expected, rtol=1e-6)
+    np.testing.assert_array_equal(
+        np.asarray(stamps.calibrated([22.5, 25.0, 20.0])[[3, 1]]), np.asarray(scaled)[[3, 1]]
+    )
+    assert len(pickle.dumps(scaled)) < 2000
+
+
+@pytest.mark.parametrize("zero_points", [{"g": 22.5}, [22.5, 25.0], [22.5, np.nan, 22.5]])
+def test_every_band_needs_a_zero_point(tmp_path, zero_points):
+    np.save(tmp_path / "s.npy", np.ones((2, 3, 4, 4)))
+    stamps = open_stamps(tmp_path / "s.npy", bands="gri")
+    with pytest.raises(ValueError, match="must give a finite magnitude for each of the 3 bands"):
+        stamps.calibrated(zero_points)
+
+
 def test_bad_targets_are_told(tmp_path, stamps):
     with pytest.raises(ValueError, match=r"must end in \.npy or \.zarr"):
         stamps.save(tmp_path / "s.fits")
