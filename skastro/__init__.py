@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from skastro.groups import find_duplicates, healpix_groups, merge_groups
     from skastro.inspection import Inspection, inspect_survey
     from skastro.matching import CatalogMatch, join_catalog, sky_positions
+    from skastro.mosaics import write_survey
     from skastro.photometry import measure_properties
     from skastro.plots import LabelEfficiencyDisplay
     from skastro.scaling import AsinhScaler, to_rgb
     from skastro.stamps import Stamps, open_stamps
+    from skastro.surveys import fetch_sdss
 
 __version__ = "0.1.0.dev0"
 
@@ -33,6 +35,7 @@ __all__ = [
     "SelfSupervisedClassifier",
     "Stamps",
     "cut_stamps",
+    "fetch_sdss",
     "find_duplicates",
     "healpix_groups",
     "inspect_survey",
@@ -48,6 +51,7 @@ __all__ = [
     "read_catalog",
     "sky_positions",
     "to_rgb",
+    "write_survey",
 ]
 
 # each name is imported when it is first asked for: reading a catalogue should not load torch
@@ -61,6 +65,7 @@ _HOMES = {
     "SelfSupervisedClassifier": "classifier",
     "Stamps": "stamps",
     "cut_stamps": "cutouts",
+    "fetch_sdss": "surveys",
     "find_duplicates": "groups",
     "healpix_groups": "groups",
     "inspect_survey": "inspection",
@@ -76,6 +81,7 @@ _HOMES = {
     "read_catalog": "catalogs",
     "sky_positions": "matching",
     "to_rgb": "scaling",
+    "write_survey": "mosaics",
 }
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from skastro.study import Plan, Study
 
 _INTERRUPTED = 130  # as shells have it, and typer
+_PARALLEL = 500  # objects from which starting processes pays
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -194,6 +195,83 @@ def check(
             notes=[data.join],
         )
     _show_inspection(found, source)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder for the survey.")] = Path("survey"),
+    objects: Annotated[int, typer.Option(min=1, help="Number of objects.")] = 2000,
+    bands: Annotated[str, typer.Option(help="Out of ugrizy, in the order wanted.")] = "ugrizy",
+    size: Annotated[int, typer.Option(min=8, help="Pixels of a stamp.")] = 32,
+    faintest: Annotated[float, typer.Option(help="Magnitude in i of the faintest object.")] = 22.8,
+    mosaic: Annotated[
+        bool, typer.Option("--mosaic/--no-mosaic", help="Write the mosaics of each band, too.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier survey of the folder.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,  # noqa: ARG001
+) -> None:
+    """Simulate a survey of stars, galaxies and quasars, and write it as files."""
+    with _talking(quiet=quiet) as terminal:
+        from skastro.mosaics import simulate_survey_files  # noqa: PLC0415 - --help needs no GalSim
+
+        simulate_survey_files(
+            out,
+            n_objects=objects,
+            bands=bands,
+            image_size=size,
+            faintest=faintest,
+            mosaic=mosaic,
+            random_state=seed,
+            n_jobs=-1 if objects >= _PARALLEL else None,
+            progress=partial(terminal.progress, "simulating"),
+            overwrite=overwrite,
+        )
+        terminal.say(f"{objects:,} objects in {out}: skastro study {shlex.quote(str(out))}")
+
+
+@app.command()
+def fetch(
+    out: Annotated[Path, typer.Option(help="Folder for the survey.")] = Path("sdss"),
+    objects: Annotated[int, typer.Option(min=1, help="Number of objects.")] = 3000,
+    classes: Annotated[str, typer.Option(help="Classes of the SDSS spectra.")] = "STAR,GALAXY,QSO",
+    bands: Annotated[str, typer.Option(help="Out of ugriz, in the order wanted.")] = "ugriz",
+    size: Annotated[int, typer.Option(min=8, help="Pixels of a stamp.")] = 32,
+    hips: Annotated[
+        list[str] | None,
+        typer.Option(help="Another survey's images as band=name of the HiPS, several times."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Which objects are drawn.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,  # noqa: ARG001
+) -> None:
+    """Fetch stars, galaxies and quasars of SDSS; run again to go on after an interruption."""
+    with _talking(quiet=quiet) as terminal:
+        from skastro.surveys import fetch_sdss  # noqa: PLC0415 - --help needs no astroquery
+
+        data = fetch_sdss(
+            objects,
+            classes=_names(classes) or (),
+            bands=bands,
+            size=size,
+            hips=dict(_pair(text) for text in hips) if hips else None,
+            out=out,
+            random_state=seed,
+            progress=terminal.progress,
+        )
+        terminal.say(
+            f"{len(data.images):,} objects in {out}: skastro study {shlex.quote(str(out))}"
+        )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise ValueError(f"{text!r} must be band=name.")
+    return name, value
 
 
 def _names(text: str | None) -> list[str] | None:

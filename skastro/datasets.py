@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from numbers import Integral
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,34 @@ from joblib import Memory, Parallel, delayed
 from sklearn.utils import Bunch, check_random_state, gen_batches
 
 from skastro._optional import import_optional
+from skastro.drawing import PIXEL_SCALE
 from skastro.folders import load_folder
-from skastro.simulation import (
-    BANDS,
-    CLASSES,
-    PIXEL_SCALE,
-    SIMULATION_VERSION,
-    ZERO_POINT,
-    plan_survey,
-    simulate_chunk,
-)
+from skastro.simulation import FAINTEST, SIMULATION_VERSION, plan_survey, simulate_chunk
+from skastro.sources import BRIGHTEST, CLASSES, ZERO_POINT
+from skastro.spectra import BANDS
+from skastro.surveys import fetch_sdss
 
-__all__ = ["load_folder", "make_survey"]
+__all__ = ["fetch_sdss", "load_folder", "make_survey"]
 
 _CHUNK = 25  # objects of one task, whatever n_jobs
+_FAINTEST_OF_ALL = 25.0  # mag in i: nothing fainter is seen in one visit
 
 _DESCRIPTION = """Simulated survey of stars, galaxies and quasars
 -----------------------------------------------
 Stamps in nanomaggies (AB magnitude = 22.5 - 2.5 log10 flux), sky-subtracted, {scale} arcsec a
-pixel, at the depth and seeing of a single Rubin visit (Ivezic et al. 2019), drawn with GalSim.
-Stars follow the SDSS stellar locus (Covey et al. 2007), with 4 % white dwarfs. Galaxies are bulge
-and disc with Coleman, Wu & Weedman (1980) spectra. Quasars are power laws with broad lines, the
-absorption of the intergalactic medium and, at low redshift, a host galaxy. Magnitudes are measured
-on the noise of the very stamps by a model fit and are not corrected for Galactic extinction.
-Redshifts are those of a spectrum, NaN for stars: as a pretext target only, never as an input to
-classify by. The classes' shares are fixed, not those of the sky at this depth.
+pixel, at the depth and seeing of a single Rubin visit (Ivezic et al. 2019), from the profiles,
+spectra and bandpasses of GalSim.
+Stars follow the SDSS stellar locus (Covey et al. 2007), with 4 % white dwarfs. Galaxies have
+Coleman, Wu & Weedman (1980) spectra: 20 % ellipticals, 15 % lenticulars (disc and large bulge),
+48 % spirals (disc, bulge and two logarithmic arms) and 17 % irregulars (disc and blue knots to one
+side). 12 % of them are merging with a companion of a quarter to the same of their light, one to
+two and a half half-light radii away, with a bridge and tidal tails; their morphology is that of the
+brighter galaxy, their magnitude that of the pair. Shapes show in galaxies brighter than i = 20.
+Quasars are power laws with broad lines, the absorption of the intergalactic medium and, at low
+redshift, a host galaxy. Magnitudes are measured on the noise of the very stamps by a model fit and
+are not corrected for Galactic extinction. Redshifts are those of a spectrum, NaN for stars: as a
+pretext target only, never as an input to classify by. The shares of classes and shapes are fixed,
+not those of the sky at this depth.
 """
 
 
@@ -48,10 +51,12 @@ def make_survey(
     *,
     bands: str | Sequence[str] = BANDS,
     image_size: int = 32,
+    faintest: float = FAINTEST,
     random_state: int | np.random.RandomState | None = 0,
     cache: bool | str | os.PathLike[str] = True,
     n_jobs: int | None = None,
     verbose: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Bunch:
     """Simulate a survey of stars, galaxies and quasars with GalSim.
 
@@ -64,6 +69,9 @@ def make_survey(
         bands.
     image_size : int, default=32
         Height and width of a stamp in pixels of 0.3 arcsec, at least 8.
+    faintest : float, default=22.8
+        Magnitude in i of the faintest objects, above 17.5, which the brightest have. The shapes of
+        galaxies show on stamps of 64 pixels down to about 20: a survey for tasks of morphology.
     random_state : int, RandomState instance or None, default=0
         The same integer gives the same survey bit for bit, whatever `n_jobs`. None gives another
         survey with each call and is never cached.
@@ -75,13 +83,18 @@ def make_survey(
         Processes to simulate with, as joblib reads it.
     verbose : int, default=0
         joblib's progress messages; 10 shows every step.
+    progress : callable, default=None
+        Called as ``progress(done, total)`` with numbers of objects, in this process; not at all
+        if the survey comes from the cache.
 
     Returns
     -------
     survey : Bunch
         - ``images``: float32 (n_objects, n_bands, image_size, image_size), nanomaggies,
           sky-subtracted, always finite;
-        - ``catalog``: DataFrame with ``id`` (int64), ``class``, ``ra``, ``dec`` (degrees),
+        - ``catalog``: DataFrame with ``id`` (int64), ``class``, ``morphology`` (of galaxies:
+          elliptical, lenticular, spiral or irregular; ``""`` for the others, which classifiers
+          take as unlabelled), ``merging`` (bool, False for the others), ``ra``, ``dec`` (degrees),
           ``field`` (int64, the pointing: a group for splits), ``ebv`` (mag), ``mag_*`` and
           ``err_*`` (AB mag, not corrected for extinction; both NaN below a signal-to-noise ratio
           of 3), ``size`` (arcsec, half-light radius as seen through the seeing in the band of the
@@ -94,7 +107,7 @@ def make_survey(
     Raises
     ------
     ValueError
-        `n_objects`, `bands` or `image_size` is out of range.
+        `n_objects`, `bands`, `image_size` or `faintest` is out of range.
     ImportError
         GalSim is not installed.
 
@@ -105,15 +118,23 @@ def make_survey(
     >>> survey.images.shape, survey.images.dtype
     ((4, 3, 32, 32), dtype('float32'))
     >>> survey.catalog.columns.tolist()
-    ['id', 'class', 'ra', 'dec', 'field', 'ebv', 'mag_g', 'mag_r', 'mag_i', 'err_g', 'err_r',
-     'err_i', 'size', 'redshift']
+    ['id', 'class', 'morphology', 'merging', 'ra', 'dec', 'field', 'ebv', 'mag_g', 'mag_r',
+     'mag_i', 'err_g', 'err_r', 'err_i', 'size', 'redshift']
     """
-    chosen = _check_survey(n_objects, bands, image_size)
+    chosen = _check_survey(n_objects, bands, image_size, faintest)
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     # A survey drawn without a seed never comes back: keeping it would only fill the disk.
     simulate = _cached(cache if random_state is not None else False)
     images, catalog, truth = simulate(
-        int(n_objects), chosen, int(image_size), seed, _versions(), n_jobs=n_jobs, verbose=verbose
+        int(n_objects),
+        chosen,
+        int(image_size),
+        float(faintest),
+        seed,
+        _versions(),
+        n_jobs=n_jobs,
+        verbose=verbose,
+        progress=progress,
     )
     return Bunch(
         images=images,
@@ -128,12 +149,19 @@ def make_survey(
     )
 
 
-def _check_survey(n_objects: int, bands: str | Sequence[str], image_size: int) -> str:
+def _check_survey(
+    n_objects: int, bands: str | Sequence[str], image_size: int, faintest: float
+) -> str:
     """Refuse what cannot be simulated; return the bands as one string."""
     if not isinstance(n_objects, Integral) or n_objects < 1:
         raise ValueError(f"n_objects must be a whole number of at least 1, got {n_objects!r}.")
     if not isinstance(image_size, Integral) or image_size < 8:
         raise ValueError(f"image_size must be a whole number of at least 8, got {image_size!r}.")
+    if not isinstance(faintest, Real) or not BRIGHTEST < faintest <= _FAINTEST_OF_ALL:
+        raise ValueError(
+            f"faintest must be an i magnitude above {BRIGHTEST} and up to {_FAINTEST_OF_ALL}, "
+            f"got {faintest!r}."
+        )
     letters = list(bands)
     if not letters or len(set(letters)) < len(letters) or not set(letters) <= set(BANDS):
         raise ValueError(f"bands must be different letters out of {BANDS!r}, got {bands!r}.")
@@ -160,20 +188,22 @@ def _cached(cache: bool | str | os.PathLike[str]) -> Any:
             stacklevel=3,
         )
         return _simulate
-    return Memory(folder, verbose=0).cache(_simulate, ignore=["n_jobs", "verbose"])
+    return Memory(folder, verbose=0).cache(_simulate, ignore=["n_jobs", "verbose", "progress"])
 
 
 def _simulate(
     n_objects: int,
     bands: str,
     image_size: int,
+    faintest: float,
     seed: int,
     versions: tuple[str, ...],  # noqa: ARG001 - a part of the cache's key
     n_jobs: int | None = None,
     verbose: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
     """Simulate in chunks that do not depend on `n_jobs`, each object from a seed of its own."""
-    survey = plan_survey(n_objects, bands, image_size, seed)
+    survey = plan_survey(n_objects, bands, image_size, seed, faintest=faintest)
     images = np.empty((n_objects, len(bands), image_size, image_size), dtype=np.float32)
     measured, true = [], []
     chunks = list(gen_batches(n_objects, _CHUNK))
@@ -183,4 +213,6 @@ def _simulate(
         images[chunk] = stamps
         measured += rows
         true += truths
+        if progress is not None:
+            progress(chunk.stop, n_objects)
     return images, pd.DataFrame(measured), pd.DataFrame(true)

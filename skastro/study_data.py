@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -158,7 +159,8 @@ def read_data(
     folder : path, default=None
         As `load_folder` reads it.
     catalog, images, id, ra, dec, size
-        As `load_survey` takes them; ``images`` may be mosaics as a sequence of ``"band=path"``.
+        As `load_survey` takes them; ``images`` may be mosaics as a sequence of ``"band=path"``,
+        where a path may be a pattern such as ``tile_g_*.fits``.
 
     Returns
     -------
@@ -189,7 +191,11 @@ def _mosaics(images: Sequence[str] | str | Path) -> Any:
             if len(given) > 1:
                 raise ValueError(f"images={text!r} must be band=path, where several are given.")
             return text
-        mosaics.setdefault(band, []).append(path)
+        # a pattern that the shell could not expand behind the "=" is expanded here
+        tiles = sorted(glob.glob(path)) if glob.has_magic(path) else [path]  # noqa: PTH207
+        if not tiles:
+            raise ValueError(f"images={text!r} matches no file: correct the pattern.")
+        mosaics.setdefault(band, []).extend(tiles)
     return mosaics
 
 

@@ -176,3 +176,45 @@ def test_check_prints_what_it_finds(tmp_path, capsys):
         cli.main(["check", str(tmp_path), "--label", "klass"])
     assert exit_.value.code == 1
     assert capsys.readouterr().err.startswith("Error: 'klass' is no column")
+
+
+def test_a_simulated_survey_goes_from_mosaics_to_a_look(tmp_path, capsys):
+    pytest.importorskip("galsim")
+    out = tmp_path / "survey"
+    arguments = ["simulate", "--out", str(out), "--objects", "30", "--bands", "gr", "--size", "16"]
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([*arguments, "--mosaic"])
+    assert exit_.value.code == 0
+    assert "30 objects in" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([*arguments])
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err.startswith("Error: ")
+    images = [f"--images={band}={out}/mosaic/mosaic_{band}_*.fits" for band in "gr"]
+    catalog = f"--catalog={out}/mosaic/catalog.fits"
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["check", catalog, *images, "--size=16", "--label=class"])
+    assert exit_.value.code == 0
+    found = capsys.readouterr().out
+    assert "30 of 30 catalogue rows lie on the mosaics." in found
+    assert "30 stamps of 2 bands (g/r), 16 x 16 pixels, float32" in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "--images=a.npy"], "catalog is missing: pass both"),
+        (["check", "--catalog=c.csv", "--images=a", "--images=b"], "images='a' must be band=path"),
+        (["check", "--catalog=c.csv", "--images=g=x_*.fits"], "matches no file"),
+        (["check", "folder", "--catalog=c.csv"], "pass a folder, or a catalog and images"),
+        (["fetch", "--hips=g"], "'g' must be band=name"),
+    ],
+)
+def test_wrong_inputs_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 1
+    told = capsys.readouterr().err
+    assert message in told
+    assert len(told.splitlines()) == 1

@@ -1,11 +1,13 @@
 """Simulated surveys and data folders."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import cross_val_score
 
 from skastro import datasets, simulation
+from skastro._validation import check_labels
 from skastro.datasets import make_survey
 
 pytest.importorskip("galsim", reason="make_survey simulates with GalSim: the extra 'sim'")
@@ -177,6 +179,44 @@ def test_global_generator_is_left_alone():
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
+def test_only_galaxies_have_a_morphology_and_merge(survey):
+    catalog, galaxy = survey.catalog, survey.target == "galaxy"
+    assert (catalog["morphology"][~galaxy] == "").all()
+    assert not catalog["merging"][~galaxy].any()
+    assert catalog["merging"].dtype == bool
+    shares = catalog["morphology"][galaxy].value_counts(normalize=True)
+    assert set(shares.index) == {"elliptical", "lenticular", "spiral", "irregular"}
+    assert shares.idxmax() == "spiral"
+    assert 0.03 < catalog["merging"][galaxy].mean() < 0.25
+
+
+def test_classifiers_take_what_has_no_morphology_as_unlabelled(survey):
+    classes, codes = check_labels(survey.catalog["morphology"])
+    assert classes.tolist() == ["elliptical", "irregular", "lenticular", "spiral"]
+    np.testing.assert_array_equal(codes == -1, survey.target != "galaxy")
+
+
+def test_faintest_object_is_as_asked():
+    survey = make_survey(20, bands="i", image_size=8, faintest=19.0, cache=False)
+    assert survey.truth["mag_i"].between(17.5, 19.0).all()
+
+
+def test_magnitudes_alone_do_not_tell_the_classes():
+    survey = make_survey(400, image_size=16, cache=False)
+    mags = survey.catalog.filter(like="mag_").fillna(30)
+    forest = RandomForestClassifier(100, class_weight="balanced", random_state=0)
+    told = cross_val_score(forest, mags, survey.target, scoring="balanced_accuracy", cv=3)
+    assert 0.6 < told.mean() < 0.97
+
+
+def test_progress_counts_objects():
+    calls = []
+    make_survey(
+        30, bands="r", image_size=8, cache=False, progress=lambda *numbers: calls.append(numbers)
+    )
+    assert calls == [(25, 30), (30, 30)]
+
+
 def test_second_call_comes_from_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SKASTRO_CACHE", str(tmp_path / "kept"))
     first = make_survey(3, bands="gr", image_size=8)
@@ -230,6 +270,9 @@ def test_cache_that_cannot_be_written_is_a_warning(tmp_path):
         ({"bands": "ugx"}, "bands must be different letters out of 'ugrizy', got 'ugx'"),
         ({"bands": "gg"}, "bands must be different letters"),
         ({"bands": ""}, "bands must be different letters"),
+        ({"faintest": 17.5}, r"faintest must be an i magnitude above 17\.5 and up to 25"),
+        ({"faintest": 26}, "faintest must be an i magnitude .* got 26"),
+        ({"faintest": "20"}, "faintest must be an i magnitude"),
     ],
 )
 def test_arguments_out_of_range_are_named(arguments, message):
