@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skastro._files import writing
+
 _REASONS = ("empty", "failed")
 
 
@@ -57,12 +59,8 @@ class Store:
         self.folder, self.request = folder, request
         self.parts = f"download-{key_of(request)}"  # parts of two requests are never mixed
         self.manifest = self._read_manifest()
-        try:
+        with writing(folder):
             (folder / self.parts).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise type(error)(
-                f"{folder} cannot be written to ({error.strerror}): pass another out."
-            ) from error
 
     def _read_manifest(self) -> dict[str, Any]:
         left_out = {reason: [] for reason in _REASONS}
@@ -219,7 +217,7 @@ class Cutouts:
             The disk is full.
         """
         checksum = None
-        try:
+        with writing(self._pack_path.parent):
             if np.any(np.isfinite(pixels) & (pixels != 0)):
                 raw = pixels.astype("<f4").tobytes()
                 checksum = hashlib.sha256(raw).hexdigest()
@@ -230,8 +228,6 @@ class Cutouts:
             note = {**names, "sha256": checksum, "bunit": bunit}
             self._journal.write(json.dumps(note) + "\n")
             self._journal.flush()
-        except OSError as error:
-            raise _unwritten(error, self._pack_path.parent) from error
         self._notes[row, column] = note
 
     def missing(self, row: int) -> list[int]:
@@ -275,17 +271,12 @@ def _replace(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(f"{path.name}.partial")
     try:
-        write(partial)
-        partial.replace(path)
-    except OSError as error:
+        with writing(path):
+            write(partial)
+            partial.replace(path)
+    except OSError:
         partial.unlink(missing_ok=True)
-        raise _unwritten(error, path) from error
-
-
-def _unwritten(error: OSError, path: Path) -> OSError:
-    return type(error)(
-        f"{path} cannot be written ({error.strerror or error}): make room or pass another out."
-    )
+        raise
 
 
 def _npy_header(n: int, shape: tuple[int, int, int]) -> bytes:

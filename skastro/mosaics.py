@@ -15,6 +15,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from sklearn.utils import Bunch
 
+from skastro._files import writing
 from skastro.datasets import make_survey
 from skastro.simulation import FAINTEST
 from skastro.spectra import BANDS
@@ -159,7 +160,7 @@ def write_survey(
     ['catalog.ecsv', 'stamps.npy']
     """
     out = Path(out).expanduser()
-    with _folder_at_the_end(out, overwrite=overwrite) as folder:
+    with writing(out), _folder_at_the_end(out, overwrite=overwrite) as folder:
         catalog = survey.catalog
         if mosaic:
             (folder / _MOSAIC).mkdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from rich.console import Console
 from rich.progress import track
 
+from skastro._files import writing
 from skastro._optional import import_optional
 from skastro.readers import (
     ENDINGS,
@@ -280,10 +280,8 @@ class Stamps:
             raise ValueError(f"chunk={chunk} must be at least 1.")
         if target.exists() and not overwrite:
             raise FileExistsError(f"{target} is there already: pass overwrite=True to replace it.")
-        try:
+        with writing(target):
             _save(self, target, chunk, progress=progress)
-        except OSError as error:
-            raise type(error)(f"{target} cannot be written ({_reason(error)}).") from error
 
 
 def _in_order_of_bands(
@@ -603,10 +601,3 @@ _WRITERS: dict[str, tuple[Callable[..., None], Callable[..., int]]] = {
     ".npy": (_write_npy, _count_npy),
     ".zarr": (_write_zarr, _count_zarr),
 }
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-        return "no space is left: make room and call save again, which goes on from here"
-    reason = error.strerror or str(error)
-    return f"{reason}: choose a folder that you may write to"

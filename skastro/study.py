@@ -27,6 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
+from skastro._files import writing
 from skastro._optional import import_optional
 from skastro._subsets import Split, draw_splits
 from skastro._validation import check_labels
@@ -212,7 +213,8 @@ def run_study(
             pretext=_grade_pretext(data, measured, encoder, split.test),
             config=_describe(data, sides, plan, random_state, command, perf_counter() - start),
         )
-        _write(study, data.ids, folder)
+        with writing(Path(out)):
+            _write(study, data.ids, folder)
     return study
 
 
@@ -461,10 +463,10 @@ def _folder_at_the_end(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary folder beside ``out`` that takes its place when all has worked."""
     check_out(out, overwrite=overwrite)
     out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    with writing(out):
+        temporary.mkdir(parents=True)
     try:
         yield temporary
         _take_place(temporary, out)

@@ -66,3 +66,16 @@ def find_data(name):
             return folder
     pytest.skip(f"the {name} data are neither in SKASTRO_DATA nor in ../shared/data")
     return None
+
+
+@pytest.fixture
+def locked(tmp_path):
+    """Return a folder that nobody may write to, not even root."""
+    folder = tmp_path / "locked"
+    if os.geteuid() == 0:
+        folder = Path("/sys/kernel")
+        if not folder.is_dir():
+            pytest.skip("root may write everywhere here: there is no /sys")
+    else:
+        folder.mkdir(mode=0o500)
+    return folder

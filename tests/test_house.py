@@ -20,7 +20,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 
 # bottom to top: a module imports from its own layer and from those below
 LAYERS = {
-    "checks": {"_optional", "_validation"},
+    "checks": {"_files", "_optional", "_validation"},
     "data": {
         "readers", "catalogs", "matching", "stamps", "cutouts", "groups", "folders", "scaling",
         "photometry",
