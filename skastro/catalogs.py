@@ -100,7 +100,7 @@ def read_catalog(
     if not len(frame):
         raise ValueError(f"{source} has no row: pass a catalogue with at least one.")
     if id is not None and id not in frame.columns:
-        raise ValueError(f"id={id!r} is no column of {source}{_near(id, frame.columns)}")
+        raise ValueError(f"id={id!r} is no column of {source}{name_near(id, frame.columns)}")
     known = frame.attrs.get("units", {}) if units else {}
     ids = {name for name in frame.columns if _is_id(name, id)}
     if columns is not None:
@@ -256,12 +256,20 @@ def _select(
     wanted = [patterns] if isinstance(patterns, str) else list(patterns)
     for pattern in wanted:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"columns={pattern!r} is no column of {source}{_near(pattern, names)}")
+            raise ValueError(
+                f"columns={pattern!r} is no column of {source}{name_near(pattern, names)}"
+            )
     return [n for n in names if n in ids or any(fnmatchcase(n, pattern) for pattern in wanted)]
 
 
-def _near(wanted: str, names: Sequence[str]) -> str:
-    """Name columns like the wanted one, as the end of a sentence."""
+def name_near(wanted: str, names: Sequence[str]) -> str:
+    """Name columns like the wanted one, as the end of a sentence.
+
+    Examples
+    --------
+    >>> name_near("meg_*", ["id", "mag_g", "class"])
+    ': did you mean mag_g?'
+    """
     plain = wanted.replace("*", "").replace("?", "").lower()
     folded = {name.lower(): name for name in names}
     near = difflib.get_close_matches(plain, folded, n=3, cutoff=0.5)

@@ -27,6 +27,24 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130  # as shells have it, and typer
 _PARALLEL = 500  # objects from which starting processes pays
 
+# options that several commands have
+_Catalog = Annotated[Path | None, typer.Option(help="Catalogue, instead of a folder.")]
+_Images = Annotated[
+    list[str] | None,
+    typer.Option(help="Stamps: a file, a folder, or mosaics as band=path, several times."),
+]
+_Id = Annotated[str | None, typer.Option(help="Column that names the objects.")]
+_Ra = Annotated[str | None, typer.Option(help="Column of right ascension.")]
+_Dec = Annotated[str | None, typer.Option(help="Column of declination.")]
+_CutTo = Annotated[
+    int | None, typer.Option(min=1, help="Pixels of a stamp: of mosaics, or to crop files.")
+]
+_Label = Annotated[str | None, typer.Option(help="Column of the classes.")]
+_Properties = Annotated[str | None, typer.Option(help="Columns to pretrain on: 'mag_*,u_g'.")]
+_Errors = Annotated[str | None, typer.Option(help="Columns of their errors: 'err_*'.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+_Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -50,22 +68,15 @@ def study(
         typer.Argument(help="Data folder (catalog.* and stamps); none: a simulated survey."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("study"),
-    catalog: Annotated[Path | None, typer.Option(help="Catalogue, instead of a folder.")] = None,
-    images: Annotated[
-        list[str] | None,
-        typer.Option(help="Stamps: a file, a folder, or mosaics as band=path, several times."),
-    ] = None,
-    id: Annotated[str | None, typer.Option(help="Column that names the objects.")] = None,  # noqa: A002
-    ra: Annotated[str | None, typer.Option(help="Column of right ascension.")] = None,
-    dec: Annotated[str | None, typer.Option(help="Column of declination.")] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Pixels of a stamp: of mosaics, or to crop files.")
-    ] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the classes.")] = None,
-    properties: Annotated[
-        str | None, typer.Option(help="Columns to pretrain on: 'mag_*,u_g'.")
-    ] = None,
-    errors: Annotated[str | None, typer.Option(help="Columns of their errors: 'err_*'.")] = None,
+    catalog: _Catalog = None,
+    images: _Images = None,
+    id: _Id = None,  # noqa: A002
+    ra: _Ra = None,
+    dec: _Dec = None,
+    size: _CutTo = None,
+    label: _Label = None,
+    properties: _Properties = None,
+    errors: _Errors = None,
     label_counts: Annotated[
         str | None, typer.Option(help="Numbers of labels: 30,100,300,1000.")
     ] = None,
@@ -88,11 +99,11 @@ def study(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A small study, in minutes.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    quiet: _Quiet = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write among other files of the folder.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,  # noqa: ARG001
+    debug: _Debug = False,  # noqa: ARG001
 ) -> None:
     """Measure how few labels are enough, and write a report.
 
@@ -154,24 +165,19 @@ def check(
     folder: Annotated[
         Path | None, typer.Argument(help="Data folder (catalog.* and stamps).")
     ] = None,
-    catalog: Annotated[Path | None, typer.Option(help="Catalogue, instead of a folder.")] = None,
-    images: Annotated[
-        list[str] | None,
-        typer.Option(help="Stamps: a file, a folder, or mosaics as band=path, several times."),
-    ] = None,
-    id: Annotated[str | None, typer.Option(help="Column that names the objects.")] = None,  # noqa: A002
-    ra: Annotated[str | None, typer.Option(help="Column of right ascension.")] = None,
-    dec: Annotated[str | None, typer.Option(help="Column of declination.")] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Pixels of a stamp.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the classes.")] = None,
-    properties: Annotated[
-        str | None, typer.Option(help="Columns to pretrain on: 'mag_*,u_g'.")
-    ] = None,
-    errors: Annotated[str | None, typer.Option(help="Columns of their errors: 'err_*'.")] = None,
+    catalog: _Catalog = None,
+    images: _Images = None,
+    id: _Id = None,  # noqa: A002
+    ra: _Ra = None,
+    dec: _Dec = None,
+    size: _CutTo = None,
+    label: _Label = None,
+    properties: _Properties = None,
+    errors: _Errors = None,
     radius: Annotated[
         float, typer.Option(min=0, help="Arcsec within which two rows are one object.")
     ] = 1.0,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,  # noqa: ARG001
+    debug: _Debug = False,  # noqa: ARG001
 ) -> None:
     """Look at stamps and catalogue before a study; nothing is trained or written."""
     with _talking(quiet=False) as terminal:
@@ -208,11 +214,11 @@ def simulate(
         bool, typer.Option("--mosaic/--no-mosaic", help="Write the mosaics of each band, too.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    quiet: _Quiet = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier survey of the folder.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,  # noqa: ARG001
+    debug: _Debug = False,  # noqa: ARG001
 ) -> None:
     """Simulate a survey of stars, galaxies and quasars, and write it as files."""
     with _talking(quiet=quiet) as terminal:
@@ -245,8 +251,8 @@ def fetch(
         typer.Option(help="Another survey's images as band=name of the HiPS, several times."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which objects are drawn.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,  # noqa: ARG001
+    quiet: _Quiet = False,
+    debug: _Debug = False,  # noqa: ARG001
 ) -> None:
     """Fetch stars, galaxies and quasars of SDSS; run again to go on after an interruption."""
     with _talking(quiet=quiet) as terminal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch
 
 from skastro._validation import check_properties, check_property_errors
+from skastro.catalogs import name_near
 from skastro.datasets import make_survey
 from skastro.folders import load_folder, load_survey
 
@@ -214,7 +214,8 @@ def _choose(
     catalog = data.catalog
     for name, column in (("label", label), ("groups", groups)):
         if column is not None and column not in catalog.columns:
-            raise ValueError(f"{name}={column!r} is no column{_near(column, catalog.columns)}")
+            near = name_near(column, catalog.columns)
+            raise ValueError(f"{name}={column!r} is no column{near}")
     labels = settle_labels(
         catalog[label], unlabelled=unlabelled, classes=classes, name=label, say=say
     )
@@ -259,7 +260,8 @@ def select_columns(
     for pattern in patterns:
         found = [column for column in columns if fnmatchcase(column, pattern)]
         if not found:
-            raise ValueError(f"{name}={pattern!r} matches no column{_near(pattern, columns)}")
+            near = name_near(pattern, columns)
+            raise ValueError(f"{name}={pattern!r} matches no column{near}")
         if label in found:
             raise ValueError(
                 f"{name}={pattern!r} takes in the label column {label!r}: name the columns so "
@@ -267,16 +269,6 @@ def select_columns(
             )
         chosen |= dict.fromkeys(found)
     return list(chosen)
-
-
-def _near(wanted: str, columns: Sequence[str]) -> str:
-    """Name columns like the wanted one, as the end of a sentence."""
-    plain = wanted.replace("*", "").replace("?", "").lower()
-    folded = {column.lower(): column for column in columns}
-    near = difflib.get_close_matches(plain, folded, n=3, cutoff=0.5)
-    if near:
-        return f": did you mean {' or '.join(folded[each] for each in near)}?"
-    return f": choose from {', '.join(columns)}."
 
 
 def match_errors(properties: Sequence[str], errors: Sequence[str]) -> dict[str, str]:
