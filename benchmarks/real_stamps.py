@@ -1,9 +1,10 @@
 """Balanced accuracy at few labels on real stamps: pretrained and frozen, and from scratch.
 
-    python benchmarks/real_stamps.py sdss --out benchmarks/sdss.json
-    python benchmarks/real_stamps.py efigi --scratch-counts 100,1000 --scratch-repeats 3
+    python benchmarks/real_stamps.py sdss --splits 0,1,2,3,4 --out sdss.json
+    python benchmarks/real_stamps.py efigi --scratch-counts 100,1000 --network-repeats 3
 
 Test rows (30 %) are seen by nothing; the pretext sees the training rows without their labels.
+Repeats on the same test rows are not independent: intervals are over the means of the splits.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from _stamps import Task, label_subsets, load_task
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
-from skastro import PropertyPretrainedEncoder, SelfSupervisedClassifier
+from skastro import LinearProbe, PropertyPretrainedEncoder, SelfSupervisedClassifier
 
 
 def fit_encoder(task: Task, *, untrained: bool, **params: object) -> PropertyPretrainedEncoder:
@@ -38,15 +39,14 @@ def fit_encoder(task: Task, *, untrained: bool, **params: object) -> PropertyPre
 
 
 def probe_scores(
-    task: Task, embeddings: NDArray, counts: list[int], repeats: int, C: float
+    task: Task, embeddings: NDArray, counts: list[int], repeats: int
 ) -> dict[int, list[float]]:
     """Return the test scores of class-balanced logistic regression on frozen embeddings."""
-    embeddings = embeddings.astype(np.float64)  # in float32 the solver's stopping rule is lost
     return {
         count: [
             balanced_accuracy_score(
                 task.labels[task.test],
-                LogisticRegression(C=C, class_weight="balanced", max_iter=3000)
+                LinearProbe()
                 .fit(embeddings[rows], task.labels[rows])
                 .predict(embeddings[task.test]),
             )
@@ -80,48 +80,68 @@ def parse_counts(text: str) -> list[int]:
     return [int(part) for part in text.split(",") if part]
 
 
+def score_split(options: argparse.Namespace, split: int) -> tuple[dict, float]:
+    """Return the scores of each method on one draw of the test rows, and seconds of pretraining."""
+    task = load_task(options.task, split)
+    start = time.perf_counter()
+    encoder = fit_encoder(task, untrained=False, **options.encoder)
+    seconds = time.perf_counter() - start
+    frozen = {"pretrained, frozen": encoder}
+    if options.untrained:
+        frozen["untrained, frozen"] = fit_encoder(task, untrained=True, **options.encoder)
+    rows = {
+        name: probe_scores(task, each.transform(task.images), options.counts, options.repeats)
+        for name, each in frozen.items()
+    }
+    for strategy in ("scratch", "finetune", "auto"):
+        if counts := getattr(options, f"{strategy}_counts"):
+            repeats = options.network_repeats
+            rows[strategy] = network_scores(task, encoder, strategy, counts, repeats)
+    return rows, seconds
+
+
+def summarise(splits: list[dict], counts: list[int]) -> str:
+    """Return a Markdown table of means, with the half-widths of 95 % intervals over splits."""
+    lines = ["| | " + " | ".join(map(str, counts)) + " |", "| --- " * (len(counts) + 1) + "|"]
+    for name in splits[0]:
+        cells = []
+        for count in counts:
+            means = [np.mean(split[name][count]) for split in splits if count in split[name]]
+            cell = f"{np.mean(means):.3f}" if means else "-"
+            if len(means) > 1:
+                reach = stats.t.ppf(0.975, len(means) - 1) * stats.sem(means)
+                cell += f" ± {reach:.3f}"
+            cells.append(cell)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run one task, print a table and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=["sdss", "efigi"], default="sdss", nargs="?")
     parser.add_argument("--counts", type=parse_counts, default="30,100,300,1000")
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--scratch-counts", type=parse_counts, default="100,1000")
-    parser.add_argument("--scratch-repeats", type=int, default=3)
+    parser.add_argument("--untrained", action="store_true", help="a row for random weights")
+    parser.add_argument("--scratch-counts", type=parse_counts, default="")
     parser.add_argument("--finetune-counts", type=parse_counts, default="")
-    parser.add_argument("--C", type=float, default=0.1)
-    parser.add_argument("--split", type=int, default=0, help="seed of the test rows")
+    parser.add_argument("--auto-counts", type=parse_counts, default="")
+    parser.add_argument("--network-repeats", type=int, default=3)
+    parser.add_argument("--splits", type=parse_counts, default="0", help="seeds of the test rows")
     parser.add_argument("--encoder", type=json.loads, default={}, help="parameters, as JSON")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
 
-    task = load_task(options.task, options.split)
-    start = time.perf_counter()
-    encoder = fit_encoder(task, untrained=False, **options.encoder)
-    seconds = time.perf_counter() - start
-    blank = fit_encoder(task, untrained=True, **options.encoder)
-    rows = {
-        name: probe_scores(
-            task, e.transform(task.images), options.counts, options.repeats, options.C
-        )
-        for name, e in {"pretrained, frozen": encoder, "untrained, frozen": blank}.items()
-    }
-    for strategy, counts in {
-        "scratch": options.scratch_counts,
-        "finetune": options.finetune_counts,
-    }.items():
-        if counts:
-            rows[strategy] = network_scores(
-                task, encoder, strategy, counts, options.scratch_repeats
-            )
-    print(f"{options.task}: pretraining of {len(task.train)} stamps took {seconds:.0f} s")
-    print("| | " + " | ".join(map(str, options.counts)) + " |")
-    print("| --- " * (len(options.counts) + 1) + "|")
-    for name, scores in rows.items():
-        cells = [f"{np.mean(scores[n]):.3f}" if n in scores else "-" for n in options.counts]
-        print(f"| {name} | " + " | ".join(cells) + " |")
+    found, seconds = [], []
+    for split in options.splits:
+        rows, took = score_split(options, split)
+        found.append(rows)
+        seconds.append(took)
+        print(f"split {split}: pretraining took {took:.0f} s\n{summarise([rows], options.counts)}")
+        print(end="", flush=True)
+    print(f"all {len(found)} splits\n{summarise(found, options.counts)}")
     if options.out:
-        result = {"task": options.task, "pretraining_seconds": seconds, "scores": rows}
+        result = {"task": options.task, "pretraining_seconds": seconds, "splits": found}
         options.out.write_text(json.dumps(result, indent=1))
 
 

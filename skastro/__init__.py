@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skastro.mosaics import write_survey
     from skastro.photometry import measure_properties
     from skastro.plots import LabelEfficiencyDisplay
+    from skastro.probe import LinearProbe
     from skastro.scaling import AsinhScaler, to_rgb
     from skastro.stamps import Stamps, open_stamps
     from skastro.surveys import fetch_sdss
@@ -31,6 +32,7 @@ __all__ = [
     "Inspection",
     "LabelEfficiencyCurve",
     "LabelEfficiencyDisplay",
+    "LinearProbe",
     "PropertyPretrainedEncoder",
     "SelfSupervisedClassifier",
     "Stamps",
@@ -61,6 +63,7 @@ _HOMES = {
     "Inspection": "inspection",
     "LabelEfficiencyCurve": "evaluation",
     "LabelEfficiencyDisplay": "plots",
+    "LinearProbe": "probe",
     "PropertyPretrainedEncoder": "encoder",
     "SelfSupervisedClassifier": "classifier",
     "Stamps": "stamps",

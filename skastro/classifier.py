@@ -16,7 +16,6 @@ from sklearn.base import (
     clone,
 )
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils.class_weight import compute_sample_weight
@@ -27,6 +26,7 @@ from skastro._validation import check_images, check_labels, draw_seed
 from skastro.encoder import PropertyPretrainedEncoder
 from skastro.losses import ClassLoss
 from skastro.networks import StampNetwork, make_network
+from skastro.probe import LinearProbe
 from skastro.training import Recipe, run, seeded, train
 
 _STRATEGIES = ("auto", "probe", "finetune", "scratch")
@@ -54,12 +54,13 @@ class SelfSupervisedClassifier(
         None pretrains a default encoder; an unfitted encoder is cloned and pretrained;
         ``FrozenEstimator(fitted)`` is used as it is.
     strategy : {"auto", "probe", "finetune", "scratch"}, default="auto"
-        "probe": logistic regression on the embeddings. "finetune": all layers, from the
+        "probe": a `LinearProbe` on the embeddings. "finetune": all layers, from the
         encoder's weights and the probe's. "scratch": the same network from random weights
         (the baseline). "auto": the probe, or its average with the fine-tuned network, or that
         alone, whichever predicts the labelled rows best in cross-validation.
-    C : float, default=0.1
-        Inverse regularisation of the probe, on standardised embeddings.
+    C : float or "auto", default="auto"
+        Inverse regularisation of the probe, on standardised embeddings; "auto" chooses it by
+        cross-validation on the labelled rows, see `LinearProbe`.
     class_weight : dict, "balanced" or None, default="balanced"
         As in scikit-learn.
     steps : int, default=None
@@ -80,7 +81,7 @@ class SelfSupervisedClassifier(
     classes_ : array of shape (k,)
     encoder_ : PropertyPretrainedEncoder
         Fitted.
-    probe_ : LogisticRegression or None
+    probe_ : LinearProbe or None
     network_ : nn.Module or None
         Raw pixels to logits, where a network was trained.
     blend_ : float
@@ -100,7 +101,8 @@ class SelfSupervisedClassifier(
     >>> rng = np.random.default_rng(0)
     >>> stamps = rng.normal(size=(60, 3, 8, 8)).astype(np.float32)
     >>> labels = np.where(np.arange(60) % 2, "star", "galaxy")
-    >>> stamps[labels == "star", :, 4, 4] += 20.0
+    >>> stamps[labels == "star", :, 3:5, 3:5] += 20.0
+    >>> stamps[labels == "galaxy", :, 1:7, 1:7] += 5.0
     >>> labels[20:] = ""  # unlabelled
     >>> encoder = PropertyPretrainedEncoder("stamp_resnet10", max_epochs=2, random_state=0)
     >>> classifier = SelfSupervisedClassifier(encoder, strategy="probe").fit(stamps, labels)
@@ -119,7 +121,7 @@ class SelfSupervisedClassifier(
         encoder: PropertyPretrainedEncoder | FrozenEstimator | None = None,
         *,
         strategy: str = "auto",
-        C: float = 0.1,
+        C: float | str = "auto",
         class_weight: dict | str | None = "balanced",
         steps: int | None = None,
         batch_size: int = 32,
@@ -180,7 +182,7 @@ class SelfSupervisedClassifier(
             As in `PropertyPretrainedEncoder.fit`.
         groups : array-like of shape (n,), default=None
             Rows of one group (an object, a field) stay together in the cross-validation of
-            strategy "auto".
+            the probe and of strategy "auto".
 
         Returns
         -------
@@ -198,10 +200,11 @@ class SelfSupervisedClassifier(
         rows = np.flatnonzero(codes >= 0)
         weights = self._row_weights(codes[rows])
         groups = _check_groups(groups, len(codes))
+        groups = None if groups is None else groups[rows]
         seed = draw_seed(self.random_state)
         self.encoder_ = self._fit_encoder(images, seed, properties, property_errors)
-        folds = self._folds(codes[rows], None if groups is None else groups[rows], seed)
-        self._fit_strategy(images[rows], codes[rows], weights, seed, folds)
+        folds = self._folds(codes[rows], groups, seed)
+        self._fit_strategy(images[rows], codes[rows], weights, groups, seed, folds)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -291,6 +294,7 @@ class SelfSupervisedClassifier(
         images: Any,
         codes: NDArray[np.int64],
         weights: NDArray[np.float64],
+        groups: NDArray | None,
         seed: int,
         folds: list[_Fold],
     ) -> None:
@@ -301,7 +305,7 @@ class SelfSupervisedClassifier(
             self.network_ = self._train_network(images, codes, weights, seed, probe=None)
             return
         embeddings = _embed(self.encoder_, images)
-        self.probe_ = self._fit_probe(embeddings, codes, weights)
+        self.probe_ = self._make_probe(self.C, seed).fit(embeddings, codes, groups=groups)
         if self.strategy == "probe":
             self.blend_ = 0.0
         elif self.strategy == "auto":
@@ -309,12 +313,9 @@ class SelfSupervisedClassifier(
         if self.blend_ > 0:
             self.network_ = self._train_network(images, codes, weights, seed, probe=self.probe_)
 
-    def _fit_probe(
-        self, embeddings: NDArray, codes: NDArray[np.int64], weights: NDArray[np.float64]
-    ) -> LogisticRegression:
-        probe = LogisticRegression(C=self.C, max_iter=2000)
-        # float64: the solver's stopping rule is lost in float32 rounding
-        return probe.fit(embeddings.astype(np.float64), codes, sample_weight=weights)
+    def _make_probe(self, C: float | str, seed: int) -> LinearProbe:
+        class_weight = self._class_weight_of_codes()
+        return LinearProbe(C, class_weight=class_weight, random_state=seed)
 
     def _choose_blend(
         self,
@@ -330,7 +331,7 @@ class SelfSupervisedClassifier(
             return 0.0
         predicted = {blend: np.zeros((len(codes), len(self.classes_))) for blend in _BLENDS}
         for learn, judge in folds:
-            probe = self._fit_probe(embeddings[learn], codes[learn], weights[learn])
+            probe = self._make_probe(self.probe_.C_, seed).fit(embeddings[learn], codes[learn])
             network = self._train_network(
                 images[learn], codes[learn], weights[learn], seed, probe=probe
             )
@@ -360,12 +361,14 @@ class SelfSupervisedClassifier(
         complete = all(len(np.unique(codes[learn])) == codes.max() + 1 for learn, _ in folds)
         return folds if complete else []
 
+    def _class_weight_of_codes(self) -> dict[int, float] | str | None:
+        if not isinstance(self.class_weight, dict):
+            return self.class_weight
+        codes_of = {label: code for code, label in enumerate(self.classes_)}
+        return {codes_of[label]: weight for label, weight in self.class_weight.items()}
+
     def _row_weights(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
-        class_weight = self.class_weight
-        if isinstance(class_weight, dict):
-            codes_of = {label: code for code, label in enumerate(self.classes_)}
-            class_weight = {codes_of[label]: weight for label, weight in class_weight.items()}
-        return compute_sample_weight(class_weight, codes)
+        return compute_sample_weight(self._class_weight_of_codes(), codes)
 
     def _train_network(
         self,
@@ -374,7 +377,7 @@ class SelfSupervisedClassifier(
         weights: NDArray[np.float64],
         seed: int,
         *,
-        probe: LogisticRegression | None,
+        probe: LinearProbe | None,
     ) -> StampNetwork:
         """Train all layers: from the encoder's and the probe's weights, or from random ones."""
         encoder = self.encoder_
@@ -418,7 +421,7 @@ class SelfSupervisedClassifier(
         self,
         images: Any,
         encoder: PropertyPretrainedEncoder,
-        probe: LogisticRegression | None,
+        probe: LinearProbe | None,
         network: StampNetwork | None,
         share: float,
     ) -> NDArray[np.float64]:
@@ -435,8 +438,7 @@ class SelfSupervisedClassifier(
                 precision=encoder.precision,
             )
         if share < 1:
-            embeddings = _embed(encoder, images).astype(np.float64)
-            probabilities += (1 - share) * probe.predict_proba(embeddings)
+            probabilities += (1 - share) * probe.predict_proba(_embed(encoder, images))
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     @property
@@ -467,7 +469,7 @@ def _embed(encoder: PropertyPretrainedEncoder, images: Any) -> NDArray[np.float3
 
 
 def _fold_probe(
-    head: torch.nn.Linear, probe: LogisticRegression, encoder: PropertyPretrainedEncoder
+    head: torch.nn.Linear, probe: LinearProbe, encoder: PropertyPretrainedEncoder
 ) -> None:
     """Set a head to the probe's decision on raw features, standardisation included."""
     weight = probe.coef_ / encoder.embedding_scale_

@@ -89,7 +89,7 @@ def study(
         str, typer.Option(help="Values of the label column that mean no label.")
     ] = "unknown",
     backbone: Annotated[str | None, typer.Option(help="Network: stamp_resnet18.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=0, help="Of the pretraining: 20.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=0, help="Of the pretraining.")] = None,
     finetune: Annotated[
         bool | None,
         typer.Option("--finetune/--no-finetune", help="A row for the fine-tuned network, too."),

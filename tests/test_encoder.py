@@ -75,10 +75,26 @@ def test_catalogue_and_measured_properties_together(survey):
     encoder = tiny_encoder(properties="catalog+measured", max_epochs=1)
     encoder.fit(stamps, properties=properties, property_errors=np.full(properties.shape, 0.1))
     assert encoder.property_names_[:4] == list(properties)
-    assert "measured_concentration" in encoder.property_names_
+    assert "measured_ellipticity" in encoder.property_names_
     assert np.isfinite(encoder.score(stamps, properties=properties))
     with pytest.raises(ValueError, match="pass properties= along with X"):
         tiny_encoder(properties="catalog").fit(stamps)
+
+
+def test_what_the_catalogue_tells_is_not_told_again_by_measurement(survey):
+    stamps = survey[0]
+    encoder = tiny_encoder(properties="catalog+measured", max_epochs=0)
+    catalog = measure_properties(stamps)[["mag_band0"]].rename(columns={"mag_band0": "brightness"})
+    names = encoder.fit(stamps, properties=catalog, property_errors=catalog * 0).property_names_
+    assert names[0] == "brightness"
+    assert "measured_mag_band0" not in names
+    assert {"measured_mag_band1", "measured_concentration"} <= set(names)
+    assert encoder.property_units_["measured_mag_band1"] == "mag"
+    catalog.iloc[::5] = np.nan  # now the measurement tells more
+    assert "measured_mag_band0" in encoder.fit(stamps, properties=catalog).property_names_
+    twins = catalog.assign(measured_brightness=-catalog["brightness"])
+    names = tiny_encoder(max_epochs=0).fit(stamps, properties=twins).property_names_
+    assert names == ["brightness", "measured_brightness"]
 
 
 def test_units_of_a_table_are_kept(survey):

@@ -29,7 +29,7 @@ LAYERS = {
     },
     "network parts": {"networks", "losses", "augmentation"},
     "training": {"training", "persistence"},
-    "estimators": {"encoder", "classifier", "clustering"},
+    "estimators": {"encoder", "probe", "classifier", "clustering"},
     "studies": {"_subsets", "evaluation", "inspection", "plots"},
     "results": {"cli", "study", "study_data", "report", "distributed"},
 }  # fmt: skip
