@@ -22,9 +22,7 @@ known, new = np.arange(450), np.arange(450, 600)
 # %%
 # The known objects train the encoder, on their catalogue and on what the pixels tell. Frozen, it
 # can be cloned and refitted as a part of anything without losing its weights.
-encoder = PropertyPretrainedEncoder(
-    "stamp_resnet10", properties="catalog+measured", max_epochs=15, random_state=0
-)
+encoder = PropertyPretrainedEncoder("stamp_resnet10", properties="catalog+measured", random_state=0)
 encoder.fit(survey.images[known], properties=magnitudes.iloc[known])
 reduced = make_pipeline(FrozenEstimator(encoder), PCA(2, random_state=0))
 

@@ -28,9 +28,7 @@ magnitudes = survey.catalog.filter(like="mag_")
 
 # %%
 # The encoder is given unfitted: it is pretrained once on each split, on all but the test rows.
-encoder = PropertyPretrainedEncoder(
-    "stamp_resnet10", properties="catalog+measured", max_epochs=12, random_state=0
-)
+encoder = PropertyPretrainedEncoder("stamp_resnet10", properties="catalog+measured", random_state=0)
 on_columns = make_pipeline(
     SimpleImputer(add_indicator=True),
     StandardScaler(),

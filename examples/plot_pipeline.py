@@ -28,7 +28,7 @@ train, test = train_test_split(
 # The magnitudes are the encoder's targets; the classes reach the logistic regression only.
 model = Pipeline(
     [
-        ("enc", PropertyPretrainedEncoder("stamp_resnet10", max_epochs=12, random_state=0)),
+        ("enc", PropertyPretrainedEncoder("stamp_resnet10", random_state=0)),
         ("clf", LogisticRegression(class_weight="balanced", max_iter=2000)),
     ]
 )
