@@ -225,7 +225,7 @@ def test_config_repeats_the_run(done):
 
 def test_pretext_is_graded_on_every_property(done):
     pretext = pd.read_csv(done[0] / "pretext.csv").set_index("property")
-    assert {"mag_u", "mag_g", "mag_r", "measured_mag_band0"} <= set(pretext.index)
+    assert {"mag_u", "mag_g", "mag_r", "measured_ellipticity"} <= set(pretext.index)
     assert pretext.loc["mag_g", "n_test"] == 18
     assert pretext.loc["measured_half_light_radius", "unit"] == "pixel"
 
