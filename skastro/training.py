@@ -26,9 +26,9 @@ from skastro.augmentation import augment, dihedral_views
 _MALLOC_TRIM_THRESHOLD, _MALLOC_TOP_PAD, _MALLOC_MMAP_MAX = -1, -2, -4
 _KEPT_BYTES = 2**31 - 1
 
-# a pretext that is trained on overfits: on SDSS and EFIGI stamps alike, pools of 300 to 2,100 gave
-# the best representations after about 200 batches (docs/backbones.md)
-_PRETEXT_BATCHES = 200
+# a pretext that is trained on and on overfits: on SDSS and EFIGI stamps, pools of 300 to 2,100 gave
+# the best representations after 200 to 400 batches (docs/backbones.md)
+_PRETEXT_BATCHES = 300
 _LEAST_EPOCHS, _MOST_EPOCHS = 6, 50
 
 # torch's global generator serves one fit at a time; threads would only fight for the cores
@@ -57,12 +57,12 @@ class Recipe:
 
 
 def choose_epochs(n: int, batch_size: int) -> int:
-    """Return the number of epochs of a pretext: about 200 batches, in 6 to 50 epochs.
+    """Return the number of epochs of a pretext: about 300 batches, in 6 to 50 epochs.
 
     Examples
     --------
     >>> [choose_epochs(n, batch_size=64) for n in (50, 300, 2000, 100_000)]
-    [50, 40, 7, 6]
+    [50, 50, 10, 6]
     """
     batches = -(-n // batch_size)
     return int(np.clip(-(-_PRETEXT_BATCHES // batches), _LEAST_EPOCHS, _MOST_EPOCHS))
