@@ -43,7 +43,7 @@ def measure(path: Path, n: int) -> dict[str, float]:
     stamps = open_stamps(path)
     opened = time.perf_counter() - start
     encoder = PropertyPretrainedEncoder(
-        "stamp_resnet10", max_epochs=1, average_views=False, batch_size=256, random_state=0
+        "stamp_resnet10", max_epochs=1, average_views=False, random_state=0
     ).fit(stamps[:: max(1, len(stamps) // 2000)][:1000])
     start = time.perf_counter()
     embeddings = encoder.transform(stamps[len(stamps) // 2 - n // 2 :][:n])

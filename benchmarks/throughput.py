@@ -22,6 +22,7 @@ from torch.nn import functional
 from skastro import PropertyPretrainedEncoder
 from skastro.networks import InputScaling, make_network
 from skastro.scaling import AsinhScaler
+from skastro.training import uses_bfloat16
 
 BATCH = 64
 
@@ -36,12 +37,15 @@ def by_hand(stamps: NDArray, targets: NDArray) -> tuple[float, float]:
     net = net.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.05, fused=True)
     x, y = torch.from_numpy(stamps), torch.from_numpy(targets)
+    bfloat16 = uses_bfloat16("auto", net, "cpu", trained_on=stamps.shape[1:])
 
     start = time.perf_counter()
     for rows in torch.randperm(len(x)).split(BATCH):
         optimizer.zero_grad()
-        output = net(x[rows].contiguous(memory_format=torch.channels_last))
-        functional.huber_loss(output, y[rows]).backward()
+        batch = x[rows].contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            output = net(batch)
+        functional.huber_loss(output.float(), y[rows]).backward()
         optimizer.step()
     trained = time.perf_counter() - start
 

@@ -531,7 +531,9 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.embedding_scale_ = np.where(alive, spread, np.inf).astype(np.float32)
 
     def _standardised(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        return (features - self.embedding_mean_) / self.embedding_scale_
+        features -= self.embedding_mean_  # in place: they may be millions
+        features /= self.embedding_scale_
+        return features
 
     def _run(self, output: Callable, images: Any) -> NDArray[np.float32]:
         return run(

@@ -302,7 +302,7 @@ def run(
     network = network.to(device)
     bfloat16 = uses_bfloat16(precision, network, device)
     kind = torch.device(device).type
-    parts = []
+    result = None
     with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=bfloat16):
         for start in range(0, len(images), batch_size):
             stamps = read_stamps(images, slice(start, start + batch_size))
@@ -310,8 +310,10 @@ def run(
             views = dihedral_views(batch) if average_views else iter([batch])
             outputs = [output(network, _channels_last(view)).float() for view in views]
             mean = sum(outputs) / len(outputs)
-            parts.append(mean[: len(stamps)].cpu().numpy())
-    return np.concatenate(parts)
+            if result is None:  # filled in place: a list of parts would be there twice at the end
+                result = np.empty((len(images), mean.shape[1]), np.float32)
+            result[start : start + len(stamps)] = mean[: len(stamps)].cpu().numpy()
+    return result
 
 
 def _filled_up(stamps: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
