@@ -361,7 +361,7 @@ def _show(found: Study, out: Path) -> None:
 
     curve = found.curve
     metric = METRIC_NAMES.get(curve.metrics[0], curve.metrics[0])
-    table = Table()
+    table = Table(padding=(0, 1, 0, 0))  # four counts fit into 80 columns
     table.add_column("labels")
     for count in curve.label_counts:
         table.add_column(f"{count:,}", justify="right", no_wrap=True)
