@@ -97,7 +97,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            ``C`` is neither positive nor "auto", or there is one class only.
+            ``C`` is neither positive nor "auto", there is one class only, or ``groups`` are not
+            one a row.
         """
         self._check_parameters()
         # float64: the solver's stopping rule is lost in float32 rounding
@@ -156,6 +157,10 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
     def _folds(self, codes: NDArray[np.int64], groups: Any) -> _Folds:
         """Split the rows; no fold where a class, or its groups, are too few to compare by."""
         units = np.arange(len(codes)) if groups is None else np.asarray(groups)
+        if units.shape != codes.shape:
+            raise ValueError(
+                f"groups has shape {units.shape}, but X has {len(codes)} rows: pass one a row."
+            )
         fewest = min(len(np.unique(units[codes == code])) for code in range(codes.max() + 1))
         if fewest < 2:
             return []

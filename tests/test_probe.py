@@ -78,3 +78,8 @@ def test_the_folds_are_those_of_the_seed():
 def test_other_strengths_are_refused(C):
     with pytest.raises(ValueError, match="must be positive, or 'auto'"):
         LinearProbe(C).fit(*make_rows(n=10))
+
+
+def test_groups_are_one_a_row():
+    with pytest.raises(ValueError, match=r"groups has shape \(9,\), but X has 10 rows: pass one"):
+        LinearProbe().fit(*make_rows(n=10), groups=range(9))
