@@ -1,0 +1,147 @@
+"""The kernel probe: exact leave-one-out, what each kernel is for, and what it does with gaps."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.metrics import log_loss
+
+from skastro import KernelProbe
+
+
+def make_rings(n=200, seed=0):
+    """A disc within a ring: no straight line tells them apart."""
+    rng = np.random.default_rng(seed)
+    ring = np.arange(n) % 2
+    angle = rng.uniform(0, 2 * np.pi, n)
+    radius = 1 + 1.5 * ring + rng.normal(scale=0.4, size=n)
+    return radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)]), ring
+
+
+def make_clouds(n=60, columns=200, gap=0.35, seed=0):
+    """Two clouds in many dimensions, a little apart in each: a plane tells them apart."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    return rng.normal(size=(n, columns)) + gap * (labels[:, None] - 0.5), labels
+
+
+def test_left_out_rows_are_predicted_as_by_a_fit_without_them():
+    """The closed form is the thing itself: strength, scales and centres being the same."""
+    X, y = make_rings(40)
+    probe = KernelProbe().fit(X, y)
+    outputs = np.log(probe.loo_probabilities_) / probe.sharpness_
+    differences = outputs[:, 1] - outputs[:, 0]
+    kernel = probe._kernel(probe._scaled(probe._split(X)))
+    targets = np.eye(2)[y] - 0.5
+    for row in (0, 7, 39):
+        kept = np.setdiff1d(np.arange(40), row)
+        inside = kernel[np.ix_(kept, kept)] + probe.alpha_ * np.eye(39)
+        expected = kernel[row, kept] @ np.linalg.solve(inside, targets[kept])
+        assert_allclose(differences[row], expected[1] - expected[0], rtol=1e-6)
+
+
+def test_curved_borders_are_learned_from_the_properties():
+    X, y = make_rings()
+    test, truth = make_rings(1000, seed=1)
+    bent = KernelProbe().fit(X, y).score(test, truth)
+    noise = np.random.default_rng(0).normal(size=(len(X), 3))
+    straight = KernelProbe(n_properties=3).fit(np.hstack([X, noise]), y)
+    flat = straight.score(np.hstack([test, np.zeros((len(test), 3))]), truth)
+    assert bent > 0.9
+    assert flat < 0.7
+
+
+def test_many_weak_columns_are_summed_up():
+    X, y = make_clouds()
+    test, truth = make_clouds(1000, seed=1)
+    assert KernelProbe().fit(X, y).score(test, truth) > 0.9
+
+
+def test_properties_may_have_any_unit_and_gaps():
+    X, y = make_rings()
+    embedding = np.random.default_rng(0).normal(size=(len(X), 4))
+    stretched = X * [1e-6, 1e6] + [5, -3]
+    plain = KernelProbe(2).fit(np.hstack([embedding, X]), y)
+    other = KernelProbe(2).fit(np.hstack([embedding, stretched]), y)
+    assert_allclose(
+        plain.predict_proba(np.hstack([embedding, X])),
+        other.predict_proba(np.hstack([embedding, stretched])),
+        rtol=1e-5,
+    )
+    gaps = X.copy()
+    gaps[::3, 0] = np.nan
+    with_gaps = KernelProbe(2).fit(np.hstack([embedding, gaps]), y)
+    mean = np.array([np.nanmean(gaps[:, 0]), 1.0])
+    rows = np.hstack([embedding[:2], [[np.nan, 1.0], mean]])
+    rows[1, :4] = rows[0, :4]
+    first, second = with_gaps.predict_proba(rows)
+    assert_allclose(first, second)
+
+
+def test_constant_and_empty_properties_tell_nothing():
+    X, y = make_clouds(columns=20, gap=1.0)
+    idle = np.column_stack([np.full(len(X), 7.0), np.full(len(X), np.nan)])
+    probe = KernelProbe(2).fit(np.hstack([X, idle]), y)
+    other = np.hstack([X, idle + 1])
+    assert_allclose(probe.predict_proba(np.hstack([X, idle])), probe.predict_proba(other))
+
+
+def test_probabilities_are_trustworthy():
+    X, y = make_rings(400)
+    test, truth = make_rings(4000, seed=1)
+    probe = KernelProbe().fit(X, y)
+    probabilities = probe.predict_proba(test)
+    assert abs(log_loss(truth, probabilities) - probe.loo_loss_) < 0.06
+    sure = probabilities.max(axis=1)
+    for low, high in ((0.6, 0.8), (0.8, 0.95)):
+        inside = (sure > low) & (sure < high)
+        right = (probabilities.argmax(axis=1) == truth)[inside].mean()
+        assert abs(right - sure[inside].mean()) < 0.1
+
+
+def test_a_few_labels_rightly_predicted_do_not_make_it_certain():
+    X, y = make_clouds(n=20, columns=10, gap=8.0)
+    probabilities = KernelProbe().fit(X, y).predict_proba(X)
+    assert 0.85 < probabilities.max() < 0.99
+
+
+def test_rare_classes_count_as_much_unless_told_otherwise():
+    X, y = make_rings(300)
+    kept = np.r_[np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:12]]
+    balanced = KernelProbe().fit(X[kept], y[kept])
+    plain = clone(balanced).set_params(class_weight=None).fit(X[kept], y[kept])
+    weighted = clone(balanced).set_params(class_weight={0: 1.0, 1: 12.5}).fit(X[kept], y[kept])
+    test, truth = make_rings(1000, seed=1)
+    recall = [(p.predict(test)[truth == 1] == 1).mean() for p in (balanced, plain)]
+    assert recall[0] > recall[1] + 0.05
+    assert_allclose(balanced.predict_proba(test), weighted.predict_proba(test), rtol=1e-6)
+
+
+def test_a_part_of_the_rows_carries_the_kernel_of_many():
+    X, y = make_rings(600)
+    test, truth = make_rings(1000, seed=1)
+    few = KernelProbe(max_centers=60).fit(X, y)
+    assert len(few.centers_) == 60
+    assert len(few.loo_probabilities_) == 600
+    assert few.score(test, truth) > KernelProbe().fit(X, y).score(test, truth) - 0.02
+    again = KernelProbe(max_centers=60).fit(X, y)
+    assert_array_equal(few.predict_proba(test), again.predict_proba(test))
+    other = KernelProbe(max_centers=60, random_state=1).fit(X, y)
+    assert set(other.centers_) != set(few.centers_)
+
+
+@pytest.mark.parametrize("n_properties", [-1, 3, 1.5])
+def test_properties_are_columns(n_properties):
+    with pytest.raises(ValueError, match=r"must be a number of columns: X has 2"):
+        KernelProbe(n_properties).fit(*make_rings(20))
+
+
+def test_other_bad_input_is_named():
+    X, y = make_rings(20)
+    with pytest.raises(ValueError, match="y holds one class only"):
+        KernelProbe().fit(X, np.zeros(20))
+    with pytest.raises(ValueError, match="max_centers=1 must be at least 2"):
+        KernelProbe(max_centers=1).fit(X, y)
+    X[3, 0] = np.nan
+    with pytest.raises(ValueError, match="X holds NaN in the embedding of row 3"):
+        KernelProbe(1).fit(X, y)
