@@ -6,6 +6,7 @@ import copy
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import (
@@ -24,15 +25,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from skastro._validation import check_images, check_labels, draw_seed
 from skastro.encoder import PropertyPretrainedEncoder
+from skastro.kernel_probe import KernelProbe
 from skastro.losses import ClassLoss
 from skastro.networks import StampNetwork, make_network
+from skastro.photometry import measure_properties
 from skastro.probe import LinearProbe
 from skastro.training import Recipe, run, seeded, train
 
 _STRATEGIES = ("auto", "probe", "finetune", "scratch")
 _MIN_STEPS, _MAX_STEPS = 150, 1400
 _Fold = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows to learn from, rows to judge by
-_BLENDS = (0.0, 0.5, 1.0)  # shares of the network that "auto" compares
+_BLENDS = (0.0, 1 / 3, 2 / 3, 1.0)  # shares of the network that "auto" compares
+_C_OF_HEAD = 0.03  # of the linear probe from which fine-tuning starts
 
 
 def _pretrains(classifier: SelfSupervisedClassifier) -> bool:
@@ -45,30 +49,28 @@ class SelfSupervisedClassifier(
     """Classify stamps with few labels, on a representation learned from all of them.
 
     The encoder is pretrained on every row, labelled or not; then the classes are learned from
-    the labelled rows, by a linear probe on the frozen embeddings, by fine-tuning the network,
-    or by both.
+    the labelled rows, by a probe on the frozen embeddings and the properties, by fine-tuning the
+    network, or by both.
 
     Parameters
     ----------
     encoder : PropertyPretrainedEncoder, FrozenEstimator or None, default=None
-        None pretrains a default encoder; an unfitted encoder is cloned and pretrained;
+        None pretrains a default encoder, on the properties passed to `fit` and those measured
+        from the pixels; an unfitted encoder is cloned and pretrained;
         ``FrozenEstimator(fitted)`` is used as it is.
     strategy : {"auto", "probe", "finetune", "scratch"}, default="auto"
-        "probe": a `LinearProbe` on the embeddings. "finetune": all layers, from the
-        encoder's weights and the probe's. "scratch": the same network from random weights
-        (the baseline). "auto": the probe, or its average with the fine-tuned network, or that
-        alone, whichever predicts the labelled rows best in cross-validation.
-    C : float or "auto", default="auto"
-        Inverse regularisation of the probe, on standardised embeddings; "auto" chooses it by
-        cross-validation on the labelled rows, see `LinearProbe`.
+        "probe": a `KernelProbe` on what `describe` returns. "finetune": all layers, from the
+        encoder's weights and those of a linear probe. "scratch": the same network from random
+        weights (the baseline). "auto": the probe, the fine-tuned network, or a
+        mean of both, whichever predicts the labelled rows best in cross-validation.
     class_weight : dict, "balanced" or None, default="balanced"
         As in scikit-learn.
     steps : int, default=None
         Batches to train a network on. None: 30 times the square root of the number of
-        labels, between 150 and 1,400, from random weights, and half of that from pretrained.
+        labels, between 150 and 1,400.
     batch_size : int, default=32
     learning_rate : float, default=2e-3
-        Peak for random weights; pretrained ones train at a tenth of it.
+        At its peak.
     label_smoothing : float, default=0.1
     n_folds : int, default=3
         Of the cross-validation of strategy "auto", which takes the probe where the smallest
@@ -81,7 +83,10 @@ class SelfSupervisedClassifier(
     classes_ : array of shape (k,)
     encoder_ : PropertyPretrainedEncoder
         Fitted.
-    probe_ : LinearProbe or None
+    probe_ : KernelProbe or None
+        On the columns of `describe`.
+    measured_names_ : list of str
+        The properties that are measured from the pixels, for `describe`.
     network_ : nn.Module or None
         Raw pixels to logits, where a network was trained.
     blend_ : float
@@ -121,7 +126,6 @@ class SelfSupervisedClassifier(
         encoder: PropertyPretrainedEncoder | FrozenEstimator | None = None,
         *,
         strategy: str = "auto",
-        C: float | str = "auto",
         class_weight: dict | str | None = "balanced",
         steps: int | None = None,
         batch_size: int = 32,
@@ -133,7 +137,6 @@ class SelfSupervisedClassifier(
     ) -> None:
         self.encoder = encoder
         self.strategy = strategy
-        self.C = C
         self.class_weight = class_weight
         self.steps = steps
         self.batch_size = batch_size
@@ -182,7 +185,7 @@ class SelfSupervisedClassifier(
             As in `PropertyPretrainedEncoder.fit`.
         groups : array-like of shape (n,), default=None
             Rows of one group (an object, a field) stay together in the cross-validation of
-            the probe and of strategy "auto".
+            strategy "auto".
 
         Returns
         -------
@@ -204,14 +207,20 @@ class SelfSupervisedClassifier(
         seed = draw_seed(self.random_state)
         self.encoder_ = self._fit_encoder(images, seed, properties, property_errors)
         folds = self._folds(codes[rows], groups, seed)
-        self._fit_strategy(images[rows], codes[rows], weights, groups, seed, folds)
+        self._fit_strategy(images[rows], codes[rows], weights, seed, folds)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return class probabilities, a float64 array of shape (n, k), in ``classes_`` order."""
         check_is_fitted(self)
         images = check_images(self, X, reset=False)
-        return self._blended(images, self.encoder_, self.probe_, self.network_, self.blend_)
+        if self.blend_ == 0:
+            return self.probe_.predict_proba(self.describe(images))
+        by_network = self._run_network(self.network_, images)
+        if self.blend_ == 1:
+            return by_network
+        by_probe = self.probe_.predict_proba(self.describe(images))
+        return (1 - self.blend_) * by_probe + self.blend_ * by_network
 
     def predict(self, X: Any) -> NDArray:
         """Return the most probable class of each stamp, in the dtype of the labels."""
@@ -222,6 +231,25 @@ class SelfSupervisedClassifier(
         """Return the embeddings of the pretrained encoder, float32 of shape (n, d)."""
         check_is_fitted(self)
         return _embed(self.encoder_, check_images(self, X, reset=False))
+
+    @available_if(_pretrains)
+    def describe(self, X: Any) -> NDArray[np.float64]:
+        """Return what the probe sees of each stamp: the embedding, and all known properties.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width) or (n, features)
+
+        Returns
+        -------
+        columns : float64 array of shape (n, d + p + m)
+            The embedding, the p properties that the encoder predicts (in their units) and the
+            m that `measure_properties` finds in the pixels, NaN where it cannot.
+        """
+        check_is_fitted(self)
+        embeddings, measured = self._embed_and_measure(check_images(self, X, reset=False))
+        # a column without a value in any row of these stamps is left out of their table
+        return self._joined(embeddings, measured.reindex(columns=self.measured_names_))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy on the labelled rows; those without a label are left out.
@@ -277,7 +305,11 @@ class SelfSupervisedClassifier(
             check_is_fitted(encoder.estimator)
             return encoder.estimator
         if encoder is None:
-            encoder = PropertyPretrainedEncoder(random_state=seed, verbose=self.verbose)
+            encoder = PropertyPretrainedEncoder(
+                properties="auto" if properties is None else "catalog+measured",
+                random_state=seed,
+                verbose=self.verbose,
+            )
         if hasattr(encoder, "network_"):
             raise ValueError(
                 "encoder is fitted, and would be trained anew: pass FrozenEstimator(encoder) to "
@@ -294,7 +326,6 @@ class SelfSupervisedClassifier(
         images: Any,
         codes: NDArray[np.int64],
         weights: NDArray[np.float64],
-        groups: NDArray | None,
         seed: int,
         folds: list[_Fold],
     ) -> None:
@@ -302,49 +333,58 @@ class SelfSupervisedClassifier(
         self.probe_ = self.network_ = None
         self.blend_, self.cv_losses_ = 1.0, {}
         if self.strategy == "scratch":
-            self.network_ = self._train_network(images, codes, weights, seed, probe=None)
+            self.network_ = self._train_network(images, codes, weights, seed, embeddings=None)
             return
-        embeddings = _embed(self.encoder_, images)
-        self.probe_ = self._make_probe(self.C, seed).fit(embeddings, codes, groups=groups)
+        embeddings, measured = self._embed_and_measure(images)
+        self.measured_names_ = measured.columns.tolist()
+        described = self._joined(embeddings, measured)
+        self.probe_ = self._fit_probe(described, codes, seed)
         if self.strategy == "probe":
             self.blend_ = 0.0
         elif self.strategy == "auto":
-            self.blend_ = self._choose_blend(images, embeddings, codes, weights, seed, folds)
+            self.blend_ = self._choose_blend(images, described, codes, weights, seed, folds)
         if self.blend_ > 0:
-            self.network_ = self._train_network(images, codes, weights, seed, probe=self.probe_)
+            self.network_ = self._train_network(images, codes, weights, seed, embeddings=embeddings)
 
-    def _make_probe(self, C: float | str, seed: int) -> LinearProbe:
-        class_weight = self._class_weight_of_codes()
-        return LinearProbe(C, class_weight=class_weight, random_state=seed)
+    def _embed_and_measure(self, images: Any) -> tuple[NDArray[np.float32], pd.DataFrame]:
+        return _embed(self.encoder_, images), measure_properties(images)
+
+    def _joined(self, embeddings: NDArray, measured: pd.DataFrame) -> NDArray[np.float64]:
+        return np.hstack([embeddings, self.encoder_.predict_embedded(embeddings), measured])
+
+    def _fit_probe(self, described: NDArray, codes: NDArray[np.int64], seed: int) -> KernelProbe:
+        return KernelProbe(
+            described.shape[1] - self._n_features_out,
+            class_weight=self._class_weight_of_codes(),
+            random_state=seed,
+        ).fit(described, codes)
 
     def _choose_blend(
         self,
         images: Any,
-        embeddings: NDArray,
+        described: NDArray,
         codes: NDArray[np.int64],
         weights: NDArray[np.float64],
         seed: int,
         folds: list[_Fold],
     ) -> float:
-        """Compare shares of the network by cross-validation; the probe wins ties."""
+        """Take the share of the network with the least cross-validated log loss."""
         if not folds:
             return 0.0
-        predicted = {blend: np.zeros((len(codes), len(self.classes_))) for blend in _BLENDS}
+        embeddings = described[:, : self._n_features_out]
+        by_probe, by_network = np.zeros((2, len(codes), len(self.classes_)))
         for learn, judge in folds:
-            probe = self._make_probe(self.probe_.C_, seed).fit(embeddings[learn], codes[learn])
+            probe = self._fit_probe(described[learn], codes[learn], seed)
+            by_probe[judge] = probe.predict_proba(described[judge])
             network = self._train_network(
-                images[learn], codes[learn], weights[learn], seed, probe=probe
+                images[learn], codes[learn], weights[learn], seed, embeddings=embeddings[learn]
             )
-            for blend, probabilities in predicted.items():
-                probabilities[judge] = self._blended(
-                    images[judge], self.encoder_, probe, network, blend
-                )
-        losses = {
-            blend: _log_losses(codes, probabilities, weights)
-            for blend, probabilities in predicted.items()
+            by_network[judge] = self._run_network(network, images[judge])
+        self.cv_losses_ = {
+            share: _log_loss(codes, (1 - share) * by_probe + share * by_network, weights)
+            for share in _BLENDS
         }
-        self.cv_losses_ = {blend: float(loss.mean()) for blend, loss in losses.items()}
-        return _best_beyond_noise(losses)
+        return min(self.cv_losses_, key=self.cv_losses_.get)
 
     def _folds(self, codes: NDArray[np.int64], groups: NDArray | None, seed: int) -> list[_Fold]:
         """Split the labelled rows for strategy "auto"; no fold if there are too few of a class."""
@@ -377,9 +417,9 @@ class SelfSupervisedClassifier(
         weights: NDArray[np.float64],
         seed: int,
         *,
-        probe: LinearProbe | None,
+        embeddings: NDArray | None,
     ) -> StampNetwork:
-        """Train all layers: from the encoder's and the probe's weights, or from random ones."""
+        """Train all layers: from the encoder's weights if embeddings are given, or random ones."""
         encoder = self.encoder_
         with seeded(seed):
             network = make_network(
@@ -388,28 +428,28 @@ class SelfSupervisedClassifier(
                 len(self.classes_),
                 scaling=copy.deepcopy(encoder.network_.scaling),
             )
-            if probe is not None:
+            if embeddings is not None:
                 network.backbone = copy.deepcopy(encoder.network_.backbone)
-                _fold_probe(network.head, probe, encoder)
+                probe = LinearProbe(_C_OF_HEAD, class_weight=self._class_weight_of_codes())
+                _fold_probe(network.head, probe.fit(embeddings, codes), encoder)
             train(
                 network,
                 images,
                 (codes, weights.astype(np.float32)),
                 loss=ClassLoss(self.label_smoothing),
-                recipe=self._recipe(len(codes), seed, pretrained=probe is not None),
+                recipe=self._recipe(len(codes), seed),
             )
         return network
 
-    def _recipe(self, n: int, seed: int, *, pretrained: bool) -> Recipe:
+    def _recipe(self, n: int, seed: int) -> Recipe:
         steps = self.steps
         if steps is None:
             steps = int(np.clip(30 * np.sqrt(n), _MIN_STEPS, _MAX_STEPS))
-            steps = steps // 2 if pretrained else steps
         steps_per_epoch = -(-n // self.batch_size)
         return Recipe(
             max_epochs=-(-steps // steps_per_epoch),
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate * (0.1 if pretrained else 1.0),
+            learning_rate=self.learning_rate,
             augment=self.encoder_.augment,
             device=self.encoder_.device,
             precision=self.encoder_.precision,
@@ -417,28 +457,17 @@ class SelfSupervisedClassifier(
             verbose=self.verbose,
         )
 
-    def _blended(
-        self,
-        images: Any,
-        encoder: PropertyPretrainedEncoder,
-        probe: LinearProbe | None,
-        network: StampNetwork | None,
-        share: float,
-    ) -> NDArray[np.float64]:
-        """Return class probabilities, ``share`` of them the network's and the rest the probe's."""
-        probabilities = np.zeros((len(images), len(self.classes_)))
-        if share > 0:
-            probabilities += share * run(
-                network,
-                images,
-                lambda net, stamps: net(stamps).softmax(dim=1),
-                batch_size=encoder.batch_size,
-                average_views=encoder.average_views,
-                device=encoder.device,
-                precision=encoder.precision,
-            )
-        if share < 1:
-            probabilities += (1 - share) * probe.predict_proba(_embed(encoder, images))
+    def _run_network(self, network: StampNetwork, images: Any) -> NDArray[np.float64]:
+        """Return the class probabilities of a network, averaged over views as the encoder's."""
+        probabilities = run(
+            network,
+            images,
+            lambda net, stamps: net(stamps).softmax(dim=1),
+            batch_size=self.encoder_.batch_size,
+            average_views=self.encoder_.average_views,
+            device=self.encoder_.device,
+            precision=self.encoder_.precision,
+        ).astype(np.float64)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     @property
@@ -481,16 +510,8 @@ def _fold_probe(
         head.bias.copy_(torch.from_numpy(bias))
 
 
-def _log_losses(
+def _log_loss(
     codes: NDArray[np.int64], probabilities: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the weighted log loss of each row; its mean is the log loss."""
+) -> float:
     true = np.take_along_axis(probabilities, codes[:, None], axis=1)[:, 0]
-    return -np.log(np.maximum(true, 1e-12)) * weights / weights.mean()
-
-
-def _best_beyond_noise(losses: dict[float, NDArray[np.float64]]) -> float:
-    """Return the share of the least loss, or 0 if it beats the probe by less than its error."""
-    best = min(losses, key=lambda share: losses[share].mean())
-    gain = losses[0.0] - losses[best]
-    return best if gain.mean() > gain.std() / np.sqrt(len(gain)) else 0.0
+    return -float(np.average(np.log(np.maximum(true, 1e-12)), weights=weights))

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
@@ -229,9 +229,7 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         embeddings : float32 array of shape (n, d)
             Columns have mean 0 and standard deviation 1 on the training stamps.
         """
-        check_is_fitted(self)
-        images = check_images(self, X, reset=False)
-        return self._standardised(self._run(StampNetwork.embed, images))
+        return self._embed(X)
 
     def predict(self, X: Any) -> pd.DataFrame:
         """Predict the properties of stamps.
@@ -245,9 +243,27 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         properties : DataFrame of shape (n, p), float64
             In catalogue units, which are in ``properties.attrs["units"]`` where known.
         """
+        return self.predict_embedded(self._embed(X))
+
+    def predict_embedded(self, embeddings: ArrayLike) -> pd.DataFrame:
+        """Predict the properties of embeddings, off which a linear head reads them.
+
+        Parameters
+        ----------
+        embeddings : array-like of shape (n, d)
+            As `transform` returns them.
+
+        Returns
+        -------
+        properties : DataFrame of shape (n, p), float64
+            As `predict` returns them.
+        """
         check_is_fitted(self)
-        images = check_images(self, X, reset=False)
-        return self.targets_.restore(self._run(StampNetwork.forward, images))
+        scale = np.where(np.isfinite(self.embedding_scale_), self.embedding_scale_, 0.0)
+        features = np.asarray(embeddings, np.float32) * scale + self.embedding_mean_
+        head = self.network_.head
+        weight, bias = (part.detach().numpy() for part in (head.weight, head.bias))
+        return self.targets_.restore(features @ weight.T + bias)
 
     def score(self, X: Any, y: Any = None, *, properties: Any = None) -> float:
         """Return the coefficient of determination R2, averaged over properties.
@@ -529,6 +545,12 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         # a feature that is (nearly) constant on the training stamps is rounding noise
         alive = spread > 1e-4 * max(spread.max(), 1e-12)
         self.embedding_scale_ = np.where(alive, spread, np.inf).astype(np.float32)
+
+    def _embed(self, X: Any) -> NDArray[np.float32]:
+        """Embed stamps into an array, whatever container `transform` is told to return."""
+        check_is_fitted(self)
+        images = check_images(self, X, reset=False)
+        return self._standardised(self._run(StampNetwork.embed, images))
 
     def _standardised(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         features -= self.embedding_mean_  # in place: they may be millions

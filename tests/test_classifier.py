@@ -8,8 +8,8 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import balanced_accuracy_score
 
-from skastro import SelfSupervisedClassifier
-from skastro.classifier import _best_beyond_noise, _fold_probe
+from skastro import KernelProbe, LinearProbe, SelfSupervisedClassifier, measure_properties
+from skastro.classifier import _fold_probe
 from tests.conftest import make_stamps, tiny_encoder
 
 
@@ -30,16 +30,36 @@ def test_every_strategy_learns(survey, fitted, strategy):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])  # two classes share one logit, three do not
-def test_fine_tuning_starts_at_the_probe(survey, fitted, n_classes):
+def test_fine_tuning_starts_at_a_linear_probe(survey, fitted, n_classes):
     stamps, _, _ = survey
     codes = np.arange(60) % n_classes
     encoder = copy.copy(fitted).set_params(average_views=False)
-    model = classifier(FrozenEstimator(encoder), strategy="probe").fit(stamps, codes)
+    embeddings = encoder.transform(stamps)
+    probe = LinearProbe(0.1).fit(embeddings, codes)
     head = torch.nn.Linear(256, n_classes)
-    _fold_probe(head, model.probe_, encoder)
+    _fold_probe(head, probe, encoder)
     with torch.inference_mode():
         start = head(encoder.network_.embed(torch.from_numpy(stamps))).softmax(1)
-    assert_allclose(start, model.predict_proba(stamps), atol=1e-4)
+    assert_allclose(start, probe.predict_proba(embeddings), atol=1e-4)
+
+
+def test_the_probe_sees_embeddings_and_properties(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted), strategy="probe").fit(stamps, labels)
+    embeddings, predicted = fitted.transform(stamps), fitted.predict(stamps)
+    measured = measure_properties(stamps)
+    assert_allclose(model.describe(stamps), np.hstack([embeddings, predicted, measured]))
+    n_properties = predicted.shape[1] + measured.shape[1]
+    alone = KernelProbe(n_properties).fit(model.describe(stamps), labels)
+    assert_allclose(model.predict_proba(stamps), alone.predict_proba(model.describe(stamps)))
+
+
+def test_a_stamp_whose_shape_cannot_be_measured_is_classified(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted), strategy="probe").fit(stamps, labels)
+    dark = -stamps[:1]  # no positive flux: no size, no shape
+    assert np.isnan(model.describe(dark)).any()
+    assert_allclose(model.predict_proba(dark).sum(), 1)
 
 
 def test_a_frozen_encoder_is_left_as_it_is(survey, fitted):
@@ -133,8 +153,8 @@ def test_auto_takes_the_probe_with_fewer_labels_than_folds(survey, fitted):
 def test_auto_compares_by_cross_validation(survey, fitted):
     stamps, labels, _ = survey
     model = classifier(FrozenEstimator(fitted)).fit(stamps, labels)
-    assert set(model.cv_losses_) == {0.0, 0.5, 1.0}
-    assert model.blend_ in model.cv_losses_
+    assert set(model.cv_losses_) == {0.0, 1 / 3, 2 / 3, 1.0}
+    assert model.cv_losses_[model.blend_] == min(model.cv_losses_.values())
 
 
 def test_groups_stay_together_in_the_cross_validation(survey, fitted, monkeypatch):
@@ -165,12 +185,15 @@ def test_classes_of_one_group_leave_the_probe(survey, fitted):
     assert model.blend_ == 0
 
 
-def test_the_probe_wins_unless_beaten_beyond_noise():
-    rng = np.random.default_rng(0)
-    probe = rng.uniform(size=200)
-    assert _best_beyond_noise({0.0: probe, 0.5: probe - 0.2, 1.0: probe - 0.1}) == 0.5
-    lucky = probe - 0.01 * np.eye(200)[0] + 0.009 * np.eye(200)[1]
-    assert _best_beyond_noise({0.0: probe, 1.0: lucky}) == 0.0
+def test_the_blend_is_the_mean_of_probe_and_network(survey, fitted, monkeypatch):
+    stamps, labels, _ = survey
+    monkeypatch.setattr(SelfSupervisedClassifier, "_choose_blend", lambda *_: 1 / 3)
+    blend = classifier(FrozenEstimator(fitted)).fit(stamps, labels)
+    probe, network = (
+        clone(blend).set_params(strategy=strategy).fit(stamps, labels).predict_proba(stamps)
+        for strategy in ("probe", "finetune")
+    )
+    assert_allclose(blend.predict_proba(stamps), (2 * probe + network) / 3)
 
 
 @pytest.mark.parametrize(

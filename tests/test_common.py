@@ -20,7 +20,6 @@ _FAST = {
     },
     "SelfSupervisedClassifier": {
         "encoder": PropertyPretrainedEncoder("stamp_resnet10", max_epochs=1, random_state=0),
-        "C": 0.1,
         "steps": 2,
         "random_state": 0,
     },
