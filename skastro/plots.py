@@ -10,15 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from skastro._optional import import_optional
+from skastro._style import INK, OKABE_ITO, dress_axes, line_styles, make_axes
 from skastro.evaluation import LabelEfficiencyCurve, label_efficiency_curve, label_saving
 
-# Okabe & Ito (2008), https://jfly.uni-koeln.de/color/, without its yellow (too pale on white)
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# numbers of colours and markers without a common divisor: 56 pairs before one comes again
-_DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 3)))
-_INK, _FAINT = "#222222", "#dddddd"
+__all__ = ["OKABE_ITO", "LabelEfficiencyDisplay"]
+
 _METRIC_NAMES = {
     "f1_macro": "macro-F1",
     "f1_weighted": "weighted F1",
@@ -184,14 +180,10 @@ class LabelEfficiencyDisplay:
         """
         names = self.summary["estimator"].unique().tolist()
         _check_drawing(intervals, line_params or {}, names)
-        if ax is None:
-            pyplot = import_optional(
-                "matplotlib.pyplot", extra="report", needed_by="LabelEfficiencyDisplay"
-            )
-            _, ax = pyplot.subplots(figsize=(7.2, 4.4), layout="constrained")
+        ax = make_axes(ax, "LabelEfficiencyDisplay", (7.2, 4.4))
         self.ax_, self.figure_ = ax, ax.figure
         self.lines_, self.bands_ = {}, {}
-        for number, (name, style) in enumerate(zip(names, _line_styles(), strict=False)):
+        for number, (name, style) in enumerate(zip(names, line_styles(), strict=False)):
             table = self.summary[self.summary["estimator"] == name].sort_values("n_labels")
             style["zorder"] = 4 - number / len(names)  # the first stays visible where lines meet
             params = style | dict((line_params or {}).get(name, {}))
@@ -204,7 +196,7 @@ class LabelEfficiencyDisplay:
         by_score = sorted(self.lines_.values(), key=lambda line: -line.get_ydata()[-1])
         if legend:
             ax.legend(
-                handles=by_score, handlelength=3.2, labelcolor=_INK, edgecolor="none", fontsize=9
+                handles=by_score, handlelength=3.2, labelcolor=INK, edgecolor="none", fontsize=9
             )
         else:
             _name_lines(ax, by_score)
@@ -243,18 +235,6 @@ def _metric_name(metric: str) -> str:
     return _METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
-def _line_styles() -> itertools.chain:
-    styles = zip(
-        itertools.cycle(OKABE_ITO), itertools.cycle(_MARKERS), itertools.cycle(_DASHES), strict=True
-    )
-    for colour, marker, dashes in styles:
-        yield {
-            "color": colour, "marker": marker, "linestyle": dashes, "linewidth": 1.8,
-            "markersize": 6.5, "markeredgecolor": "white", "markeredgewidth": 0.8,
-            "clip_on": False,
-        }  # fmt: skip
-
-
 def _draw_interval(ax: Any, table: pd.DataFrame, line: Any, kind: str) -> Any:
     colour, x = line.get_color(), table["n_labels"]
     if kind == "band":
@@ -274,10 +254,7 @@ def _dress_axes(ax: Any, counts: NDArray) -> None:
     shown = _spread_ticks(counts)
     ax.set_xticks(shown, [f"{count:,}" for count in shown])
     ax.set_xticks([], minor=True)
-    ax.grid(axis="y", color=_FAINT, linewidth=0.7)
-    ax.set_axisbelow(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    dress_axes(ax)
     ax.spines["bottom"].set_position(("outward", 6))
     ax.spines["left"].set_position(("outward", 6))
 
@@ -317,7 +294,7 @@ def _name_lines(ax: Any, lines: list) -> None:
             markersize=line.get_markersize(), markeredgecolor="white", clip_on=False,
         )  # fmt: skip
         ax.text(
-            1.08, y, line.get_label(), transform=ax.transAxes, fontsize=size, color=_INK,
+            1.08, y, line.get_label(), transform=ax.transAxes, fontsize=size, color=INK,
             va="center",
         )  # fmt: skip
 
@@ -343,7 +320,7 @@ def _draw_saving(ax: Any, saving: pd.Series, lines: list) -> None:
         xy=anchors[1],
         xytext=anchors[0],
         arrowprops={
-            "arrowstyle": "-|>", "color": _INK, "linewidth": 1.3, "shrinkA": 4, "shrinkB": 0,
+            "arrowstyle": "-|>", "color": INK, "linewidth": 1.3, "shrinkA": 4, "shrinkB": 0,
             "mutation_scale": 12,
         },
         zorder=5,
@@ -354,7 +331,7 @@ def _draw_saving(ax: Any, saving: pd.Series, lines: list) -> None:
         xytext=(0, 0),
         textcoords="offset points",
         fontsize=9,
-        color=_INK,
+        color=INK,
         zorder=6,
     )
     _find_room(ax, text, lines, anchors)
