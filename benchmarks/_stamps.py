@@ -33,15 +33,21 @@ class Task(NamedTuple):
     errors: pd.DataFrame | None
     train: NDArray[np.int64]
     test: NDArray[np.int64]
+    catalog: pd.DataFrame  # all columns, labels too
 
 
-def load_task(name: str, seed: int = 0) -> Task:
-    """Read "sdss" or "efigi"; 30 % of the rows, stratified, are test rows."""
+def find_folder(name: str) -> Path:
+    """Return the folder of "sdss" or "efigi" stamps, or stop with a word on where they belong."""
     roots = [os.environ.get("SKASTRO_DATA"), Path(__file__).parents[2] / "shared" / "data"]
     folder = next((Path(r) / name for r in roots if r and (Path(r) / name).is_dir()), None)
     if folder is None:
         sys.exit(f"the {name} stamps are neither in SKASTRO_DATA nor in ../shared/data: skipped.")
-    data = load_folder(folder, label="class")
+    return folder
+
+
+def load_task(name: str, seed: int = 0) -> Task:
+    """Read "sdss" or "efigi"; 30 % of the rows, stratified, are test rows."""
+    data = load_folder(find_folder(name), label="class")
     keep = np.flatnonzero(data.target != LEFT_OUT[name])
     names, errors = PROPERTIES[name]
     catalog = data.catalog.iloc[keep].reset_index(drop=True)
@@ -56,6 +62,7 @@ def load_task(name: str, seed: int = 0) -> Task:
         catalog[errors] if errors else None,
         train,
         test,
+        catalog,
     )
 
 

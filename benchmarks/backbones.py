@@ -45,7 +45,7 @@ def main() -> None:
             "parameters": sum(p.numel() for p in encoder.network_.parameters()),
             "fit_seconds": fitted - start,
             "embed_rate": len(task.images) / (time.perf_counter() - fitted),
-            "scores": probe_scores(task, embeddings, options.counts, options.repeats, C=0.1),
+            "scores": probe_scores(task, embeddings, options.counts, options.repeats),
         }
         rows.append(row)
         cells = [f"{np.mean(row['scores'][count]):.3f}" for count in options.counts]

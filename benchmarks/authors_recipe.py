@@ -1,0 +1,264 @@
+"""The authors' recipe (arXiv:2004.11336) beside the defaults of skastro: accuracy and time.
+
+    python benchmarks/authors_recipe.py                           # two epochs, extrapolated
+    python benchmarks/authors_recipe.py --epochs 100 --out authors_recipe.json
+
+VGG16 and global average pooling, a dense layer of 1024 (LeakyReLU), dropout of 0.5, outputs
+between 0 and 1; magnitudes / 35, mean absolute error, Adam at 1e-4, batches of 32, 100 epochs,
+the best by validation loss, as in the public repository label-the-sky (trainer.py). The SDSS
+stamps are 32 pixels wide, as theirs are; the five bands enter as calibrated fluxes (nanomaggies),
+unnormalised, as theirs do (--input asinh gives them our scaling instead). A tenth of the training
+rows is their validation set. Rows that lack a magnitude are lost to the pretraining. Both
+representations are frozen and get the same probe on the same label subsets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import platform
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from _arms import load_some, make_parser, standardised, write_results
+from _stamps import Task
+from numpy.typing import NDArray
+from real_stamps import fit_encoder, probe_scores, summarise
+from torch import Tensor, nn
+
+from skastro import AsinhScaler, PropertyPretrainedEncoder
+from skastro.networks import InputScaling, make_backbone
+from skastro.training import keep_memory, run, seeded
+
+EPOCHS = 100
+BATCH_SIZE = 32
+LEARNING_RATE = 1e-4
+KERAS_EPSILON = 1e-7  # of Adam
+KERAS_LEAK = 0.3  # of LeakyReLU
+MAGNITUDE_SCALE = 35.0
+VALIDATION_SHARE = 0.1
+
+
+class AuthorsNetwork(nn.Module):
+    """VGG16 -> mean over pixels -> 1024 features -> magnitudes / 35."""
+
+    def __init__(self, scaling: nn.Module, shape: tuple[int, int, int], n_outputs: int) -> None:
+        super().__init__()
+        self.scaling = scaling
+        self.backbone, width = make_backbone("vgg16", shape)  # pools its last feature map
+        self.dense = nn.Linear(width, 1024)
+        self.head = nn.Linear(1024, n_outputs)
+        for module in self.modules():  # as Keras initialises them
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def embed(self, stamps: Tensor) -> Tensor:
+        """Map (n, bands, height, width) to (n, 1024)."""
+        features = self.dense(self.backbone(self.scaling(stamps)))
+        return nn.functional.leaky_relu(features, KERAS_LEAK)
+
+    def forward(self, stamps: Tensor) -> Tensor:
+        """Map (n, bands, height, width) to (n, n_outputs), each between 0 and 1."""
+        features = nn.functional.dropout(self.embed(stamps), 0.5, training=self.training)
+        return nn.functional.hardtanh(self.head(features), 0.0, 1.0)
+
+
+class Training(NamedTuple):
+    """The network of the best epoch, and how it went."""
+
+    network: AuthorsNetwork
+    seconds: list[float]  # of each epoch, its validation included
+    valid_mae: list[float]  # mag
+    best_mae_of_bands: list[float]  # mag
+    rows_lost: int
+
+
+def make_scaling(task: Task, kind: str) -> InputScaling:
+    """Let fluxes pass as they are (NaN as 0), or scale them as skastro does."""
+    bands = task.images.shape[1]
+    if kind == "flux":
+        return InputScaling(torch.zeros(bands), torch.ones(bands), stretch=False)
+    scaler = AsinhScaler().fit(task.images[task.train])
+    return InputScaling(
+        torch.from_numpy(scaler.sky_), torch.from_numpy(scaler.noise_), stretch=True
+    )
+
+
+def train_authors(task: Task, options: argparse.Namespace, epochs: int, seed: int) -> Training:
+    """Train as the authors do, and keep the epoch of the least validation loss."""
+    magnitudes = task.properties.to_numpy(np.float32) / MAGNITUDE_SCALE
+    complete = task.train[np.isfinite(magnitudes[task.train]).all(axis=1)]
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(complete)
+    valid, rows = np.split(rows, [round(VALIDATION_SHARE * len(rows))])
+    keep_memory()
+    torch.manual_seed(seed)
+    network = AuthorsNetwork(
+        make_scaling(task, options.input), task.images.shape[1:], magnitudes.shape[1]
+    ).to(memory_format=torch.channels_last)
+    adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, eps=KERAS_EPSILON)
+    best, seconds, errors = None, [], []
+    for epoch in range(epochs):
+        start = time.perf_counter()
+        train_epoch(network, adam, task.images, magnitudes, rng.permutation(rows))
+        of_bands = validate(network, task.images[valid], magnitudes[valid])
+        seconds.append(time.perf_counter() - start)
+        errors.append(float(of_bands.mean()))
+        if best is None or errors[-1] < best[0]:
+            best = errors[-1], of_bands.tolist(), copy.deepcopy(network.state_dict())
+        print(
+            f"  epoch {epoch + 1}: validation MAE {errors[-1]:.3f} mag ({seconds[-1]:.0f} s)",
+            flush=True,
+        )
+    network.load_state_dict(best[2])
+    return Training(network.eval(), seconds, errors, best[1], len(task.train) - len(complete))
+
+
+def train_epoch(
+    network: AuthorsNetwork,
+    adam: torch.optim.Optimizer,
+    images: NDArray,
+    targets: NDArray,
+    rows: NDArray[np.int64],
+) -> None:
+    """Go through the rows once, in batches of 32."""
+    network.train()
+    for start in range(0, len(rows), BATCH_SIZE):
+        chosen = rows[start : start + BATCH_SIZE]
+        stamps = torch.from_numpy(images[chosen].astype(np.float32))
+        stamps = stamps.contiguous(memory_format=torch.channels_last)
+        loss = nn.functional.l1_loss(network(stamps), torch.from_numpy(targets[chosen]))
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+
+def validate(network: AuthorsNetwork, images: NDArray, targets: NDArray) -> NDArray[np.float64]:
+    """Return the mean absolute error of each band, in mag."""
+    predicted = run(
+        network.eval(), images, AuthorsNetwork.forward, batch_size=64, average_views=False
+    )
+    return MAGNITUDE_SCALE * np.abs(predicted - targets).mean(axis=0, dtype=np.float64)
+
+
+def score_authors(
+    task: Task, options: argparse.Namespace, split: int
+) -> tuple[dict[str, dict], dict[str, Any]]:
+    """Return the scores of the authors' features, and what they cost."""
+    epochs = options.epochs or options.time_epochs
+    with seeded(split):
+        training = train_authors(task, options, epochs, split)
+    pace = float(np.mean(training.seconds))
+    cost = {
+        "epochs_run": epochs,
+        "seconds_per_epoch": pace,
+        "seconds": pace * (options.epochs or EPOCHS),
+        "extrapolated": options.epochs is None,
+        "rows_lost": training.rows_lost,
+        "valid_mae": training.valid_mae,
+        "best_valid_mae_of_bands": training.best_mae_of_bands,
+    }
+    if options.epochs is None:  # a network of two epochs says nothing about the recipe
+        return {}, cost
+    rows = {}
+    for name, views in (("", False), (", mean of 8 views", True)):
+        features = run(
+            training.network,
+            task.images,
+            AuthorsNetwork.embed,
+            batch_size=64,
+            average_views=views,
+        )
+        features = standardised(features, task.train)
+        scores = probe_scores(task, features, options.counts, options.repeats)
+        rows[f"authors' recipe, {options.epochs} epochs{name}"] = scores
+    return rows, cost
+
+
+def fit_ours(task: Task, targets: str, params: dict[str, Any]) -> PropertyPretrainedEncoder:
+    """Pretrain the default encoder on the catalogue, or on what is measured too."""
+    if targets == "catalog+measured":
+        return fit_encoder(task, untrained=False, **params)
+    return PropertyPretrainedEncoder(random_state=0, **params).fit(
+        task.images[task.train],
+        properties=task.properties.iloc[task.train],
+        property_errors=None if task.errors is None else task.errors.iloc[task.train],
+    )
+
+
+def score_ours(
+    task: Task, options: argparse.Namespace
+) -> tuple[dict[str, dict], dict[str, dict[str, float]]]:
+    """Return the scores of skastro's defaults, on the same and on more targets, and their cost."""
+    rows, cost = {}, {}
+    params = {} if options.our_epochs is None else {"max_epochs": options.our_epochs}
+    for targets, name in (
+        ("catalog", "skastro, the same magnitudes"),
+        ("catalog+measured", "skastro, catalogue + measured"),
+    ):
+        start = time.perf_counter()
+        encoder = fit_ours(task, targets, params)
+        fitted = time.perf_counter()
+        embeddings = encoder.transform(task.images)
+        cost[name] = {
+            "seconds": fitted - start,
+            "embedding_seconds": time.perf_counter() - fitted,
+            "epochs": len(encoder.history_),
+        }
+        rows[name] = probe_scores(task, embeddings, options.counts, options.repeats)
+    return rows, cost
+
+
+def describe_cost(theirs: list[dict], ours: list[dict]) -> str:
+    """Return a Markdown table of the seconds of pretraining."""
+    how = "extrapolated" if theirs[0]["extrapolated"] else "measured"
+    total = np.mean([cost["seconds"] for cost in theirs])
+    run_here = f"from {theirs[0]['epochs_run']} epochs" if how == "extrapolated" else "all run"
+    lines = [
+        "| pretraining | seconds | authors' / this |",
+        "| --- | --- | --- |",
+        f"| authors' recipe ({how}, {run_here}) | {total:.0f} | 1 |",
+    ]
+    for name in ours[0]:
+        seconds = np.mean([cost[name]["seconds"] for cost in ours])
+        lines.append(f"| {name} (measured) | {seconds:.0f} | {total / seconds:.1f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run both on the same splits, print tables and write them."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--epochs", type=int, default=None, help="train so many, and score them")
+    parser.add_argument(
+        "--time-epochs", type=int, default=2, help="without --epochs: time so many, extrapolate"
+    )
+    parser.add_argument("--our-epochs", type=int, default=None, help="of skastro, for a trial")
+    parser.add_argument("--input", choices=["flux", "asinh"], default="flux")
+    options = parser.parse_args()
+
+    found, theirs, ours = [], [], []
+    for split in options.splits:
+        task = load_some("sdss", split, options.stamps)
+        rows, cost = score_authors(task, options, split)
+        more, our_cost = score_ours(task, options)
+        found.append(rows | more)
+        theirs.append(cost)
+        ours.append(our_cost)
+        markdown = f"{summarise(found, options.counts)}\n\n{describe_cost(theirs, ours)}"
+        result = {
+            "task": "sdss class",
+            "input": options.input,
+            "threads": torch.get_num_threads(),
+            "machine": platform.processor() or platform.machine(),
+            "authors": theirs,
+            "skastro": ours,
+            "splits": found,
+        }
+        write_results(options.out, result, markdown)
+
+
+if __name__ == "__main__":
+    main()
