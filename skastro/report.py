@@ -10,17 +10,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skastro._optional import import_optional
+from skastro._pages import render, write_page
 from skastro.evaluation import LabelEfficiencyCurve, label_saving
+from skastro.report_objects import ReportObjects
 
 METHOD = "self-supervised"
-METRIC_NAMES = {"balanced_accuracy": "balanced accuracy", "f1_macro": "macro-F1"}
+METRIC_NAMES = {
+    "balanced_accuracy": "balanced accuracy",
+    "f1_macro": "macro-F1",
+    "neg_calibration_error": "negative expected calibration error",
+}
 _REFERENCE = 100  # labels, of the summary
 _BASELINES = {
     "scratch": "a network trained from scratch",
     "catalogue": "the catalogue columns alone",
 }
 _ABOUT_EQUAL = 1.05  # savings below it are none
+
+
+_EXTRAS = ("by_magnitude", "calibration", "representations", "ablation")  # sections, if there
 
 
 def write_report(folder: str | Path) -> Path:
@@ -30,62 +38,166 @@ def write_report(folder: str | Path) -> Path:
     ----------
     folder : path
         With ``config.json``, ``scores.csv``, ``label_efficiency.png``, ``pretext.csv`` and
-        ``predictions.csv``, as `run_study` writes them.
+        ``predictions.csv``, as `run_study` writes them. What else there is gets a section each:
+
+        - ``objects.csv``: the ``id`` of ``predictions.csv``, row by row, and any of ``x`` and
+          ``y`` (the interactive projection), ``cluster`` (-1 = noise), ``cluster_probability``,
+          ``outlier_score`` and properties;
+        - ``thumbnails.webp``, of the same rows, as `write_thumbnails` makes it: hovering, contact
+          sheets, the most confident mistakes and the strangest objects;
+        - ``by_magnitude.csv``, ``calibration.csv``, ``representations.csv``, ``ablation.csv``:
+          tables of any columns, the first with names; with ``confidence``, ``accuracy`` and
+          ``n`` of bins in ``calibration.csv`` the calibration error is said too;
+        - ``.png`` of the names of these tables, and ``pretext.png`` and ``confusion.png``.
 
     Returns
     -------
     page : Path
-        The page; its figure is inside.
+        The page; pictures and scripts are inside.
 
     Raises
     ------
     FileNotFoundError
         A file is missing.
+    ValueError
+        The rows of ``objects.csv`` are not those of ``predictions.csv``.
     ImportError
-        jinja2 is not installed.
+        jinja2 is not installed, or bokeh, where there is a projection.
+
+    Examples
+    --------
+    >>> write_report("no-study")
+    Traceback (most recent call last):
+    FileNotFoundError: no-study has no config.json: pass the folder of a finished study.
     """
     folder = Path(folder)
     for name in ("config.json", "scores.csv", "label_efficiency.png", "predictions.csv"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: pass the folder of a finished study.")
-    jinja2 = import_optional("jinja2", extra="report", needed_by="The report")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("skastro"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = folder / "index.html"
-    temporary = folder / ".index.html"
-    temporary.write_text(environment.get_template("report.html").render(_content(folder)), "utf-8")
-    temporary.replace(page)
-    return page
+    return write_page(folder / "index.html", render("report.html", _content(folder)))
 
 
 def _content(folder: Path) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     curve = LabelEfficiencyCurve.from_csv(folder / "scores.csv")
     predictions = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
-    figure = base64.b64encode((folder / "label_efficiency.png").read_bytes()).decode("ascii")
     pretext = pd.read_csv(
         folder / "pretext.csv", keep_default_na=False, na_values={"r2": [""], "scatter": [""]}
     )
     return {
         "config": config,
         "sentences": summarise(curve),
-        "figure": f"data:image/png;base64,{figure}",
+        "figure": _embed_figure(folder / "label_efficiency.png"),
         "alt": _alt_text(curve),
         "counts": curve.label_counts,
         "tables": [(_metric_name(metric), score_table(curve, metric)) for metric in curve.metrics],
         "pretext": pretext.sort_values("r2", ascending=False).to_dict("records"),
+        "pretext_figure": _embed_figure(folder / "pretext.png"),
         "confusion": confusion_table(predictions),
+        "confusion_figure": _embed_figure(folder / "confusion.png"),
+        "extras": _extras(folder),
+        **_objects(ReportObjects.read(folder, config)),
         "files": sorted(
             path.name
             for path in folder.iterdir()
             if path.name != "index.html" and not path.name.startswith(".")
         ),
     }
+
+
+def _objects(objects: ReportObjects) -> dict[str, Any]:
+    return {
+        "projection": objects.projection,
+        "explorer": objects.explorer(),
+        "stamp_style": objects.style(),
+        "clusters": objects.clusters(),
+        "noise": objects.noise(),
+        "mistakes": objects.mistakes(),
+        "strangest": objects.strangest(),
+    }
+
+
+def _extras(folder: Path) -> dict[str, Any]:
+    """Return the sections that a study may have or not."""
+    sections = {}
+    for name in _EXTRAS:
+        table, figure = folder / f"{name}.csv", _embed_figure(folder / f"{name}.png")
+        frame = pd.read_csv(table) if table.is_file() else None
+        if frame is None and figure is None:
+            continue
+        sections[name] = {
+            "sentence": _calibration_sentence(frame) if name == "calibration" else "",
+            "figure": figure,
+            "table": None if frame is None else text_table(frame, best=name == "representations"),
+        }
+    return sections
+
+
+def _embed_figure(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def text_table(frame: pd.DataFrame, *, best: bool = False) -> dict[str, Any]:
+    """Return a table as text.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The first column names the rows.
+    best : bool, default=False
+        Whether the largest number of each column is marked.
+
+    Returns
+    -------
+    table : dict
+        ``columns``, names; ``rows``, lists of dicts with ``text`` and ``best``.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"row": ["a", "b"], "k_NN": [0.5, 0.75], "n": [1200, 7]})
+    >>> table = text_table(frame, best=True)
+    >>> table["columns"], [cell["text"] for cell in table["rows"][0]]
+    (['row', 'k NN', 'n'], ['a', '0.500', '1,200'])
+    """
+    numeric = frame.select_dtypes("number").columns.difference(frame.columns[:1])
+    tops = frame[numeric].max() if best else {}
+    rows = [
+        [
+            {"text": _cell(row[name]), "best": name in tops and row[name] == tops[name]}
+            for name in row
+        ]
+        for row in frame.to_dict("records")
+    ]
+    return {"columns": [str(name).replace("_", " ") for name in frame.columns], "rows": rows}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return "\N{EN DASH}"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    whole = isinstance(value, int | np.integer)
+    text = f"{value:,}" if whole else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _calibration_sentence(bins: pd.DataFrame | None) -> str:
+    """Say the expected calibration error (Naeini et al. 2015) of each group of bins."""
+    if bins is None or not {"confidence", "accuracy", "n"} <= set(bins.columns):
+        return ""
+    groups = [name for name in bins.columns if name in {"estimator", "n_labels"}]
+    parts = []
+    for key, group in bins.groupby(groups, sort=False) if groups else [((), bins)]:
+        distance = (group["confidence"] - group["accuracy"]).abs()
+        error = (distance * group["n"]).sum() / group["n"].sum()
+        named = zip(groups, key if isinstance(key, tuple) else (key,), strict=True)
+        what = ", ".join(f"{v:,} labels" if g == "n_labels" else str(v) for g, v in named)
+        parts.append(f"{error:.3f}" + (f" ({what})" if what else ""))
+    return f"Expected calibration error: {', '.join(parts)}."
 
 
 def _metric_name(metric: str) -> str:
@@ -213,7 +325,7 @@ def _alt_text(curve: LabelEfficiencyCurve) -> str:
 
 
 def confusion_table(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Count predicted against true classes on the test rows.
+    """Count predicted against true classes on the labelled test rows.
 
     Parameters
     ----------
@@ -226,7 +338,7 @@ def confusion_table(predictions: pd.DataFrame) -> dict[str, Any]:
         ``classes``, and ``rows``: for each true class its ``name``, ``total`` and ``cells``
         with ``count`` and ``share`` (of the true class).
     """
-    test = predictions[predictions["split"] == "test"]
+    test = predictions[(predictions["split"] == "test") & (predictions["label"] != "")]
     classes = sorted(set(test["label"]) | set(test["prediction"]))
     counts = pd.crosstab(test["label"], test["prediction"])
     counts = counts.reindex(index=classes, columns=classes, fill_value=0)

@@ -266,7 +266,8 @@ def to_rgb(
         return pixels.astype(np.uint8)
     sky, noise = measure_sky(pixels)
     pixels = np.nan_to_num((pixels - sky[:, None, None]) / noise[:, None, None])
-    rgb = [make_lupton_rgb(*stamp, stretch=stretch, Q=Q) for stamp in pixels]
+    with np.errstate(invalid="ignore"):  # it divides by the intensity, zero in empty pixels
+        rgb = [make_lupton_rgb(*stamp, stretch=stretch, Q=Q) for stamp in pixels]
     return np.stack(rgb).transpose(0, 3, 1, 2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,48 @@ def locked(tmp_path):
     else:
         folder.mkdir(mode=0o500)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Return headless Chromium, driven by playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no browser looks at the pages: install chromium")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def look(browser):
+    """Return a function that opens a page and notes what goes wrong with it."""
+    contexts = []
+
+    def open_page(path, *, width=1280, height=900, scheme="light", touch=False):
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            has_touch=touch,
+            is_mobile=touch,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.faults = []
+        page.on("console", lambda m: page.faults.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.on(
+            "request", lambda request: page.faults.append(request.url) if leaves(request) else None
+        )
+        page.goto(path.as_uri())
+        return page
+
+    def leaves(request):
+        return request.url.startswith(("http:", "https:", "ws:", "wss:"))
+
+    yield open_page
+    for context in contexts:
+        context.close()

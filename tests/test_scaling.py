@@ -117,3 +117,9 @@ def test_rgb_takes_bands_by_their_names(tmp_path):
         to_rgb(stamps, bands="zrg")
     with pytest.raises(ValueError, match="must be three positions below 4"):
         to_rgb(pixels, bands="irg")
+
+
+def test_a_pixel_empty_in_all_bands_is_black_without_a_warning():
+    stamps = np.random.default_rng(0).normal(size=(1, 3, 16, 16))
+    stamps[0, :, 5, 5] = np.nan
+    assert (to_rgb(stamps)[0, :, 5, 5] == 0).all()
