@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,37 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from skastro import __version__
+from skastro import __version__, commands
+from skastro import options as o
+from skastro.terminal import end, talking
 
 if TYPE_CHECKING:
     from skastro.inspection import Inspection
     from skastro.study import Plan, Study
 
-_INTERRUPTED = 130  # as shells have it, and typer
 _PARALLEL = 500  # objects from which starting processes pays
 
-# options that several commands have
-_Catalog = Annotated[Path | None, typer.Option(help="Catalogue, instead of a folder.")]
-_Images = Annotated[
-    list[str] | None,
-    typer.Option(help="Stamps: a file, a folder, or mosaics as band=path, several times."),
-]
-_Id = Annotated[str | None, typer.Option(help="Column that names the objects.")]
-_Ra = Annotated[str | None, typer.Option(help="Column of right ascension.")]
-_Dec = Annotated[str | None, typer.Option(help="Column of declination.")]
-_CutTo = Annotated[
-    int | None, typer.Option(min=1, help="Pixels of a stamp: of mosaics, or to crop files.")
-]
-_Label = Annotated[str | None, typer.Option(help="Column of the classes.")]
-_Properties = Annotated[str | None, typer.Option(help="Columns to pretrain on: 'mag_*,u_g'.")]
-_Errors = Annotated[str | None, typer.Option(help="Columns of their errors: 'err_*'.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-_Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -60,7 +40,12 @@ def skastro(
         typer.echo(context.get_help())
 
 
-@app.command()
+@app.command(
+    epilog=o.examples(
+        "skastro study --quick",
+        "skastro study survey --label class --properties 'mag_*' --errors 'err_*' --out study",
+    )
+)
 def study(
     context: typer.Context,
     folder: Annotated[
@@ -68,15 +53,15 @@ def study(
         typer.Argument(help="Data folder (catalog.* and stamps); none: a simulated survey."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("study"),
-    catalog: _Catalog = None,
-    images: _Images = None,
-    id: _Id = None,  # noqa: A002
-    ra: _Ra = None,
-    dec: _Dec = None,
-    size: _CutTo = None,
-    label: _Label = None,
-    properties: _Properties = None,
-    errors: _Errors = None,
+    catalog: o.Catalog = None,
+    images: o.Images = None,
+    id: o.Id = None,  # noqa: A002
+    ra: o.Ra = None,
+    dec: o.Dec = None,
+    size: o.CutTo = None,
+    label: o.Label = None,
+    properties: o.Properties = None,
+    errors: o.Errors = None,
     label_counts: Annotated[
         str | None, typer.Option(help="Numbers of labels: 30,100,300,1000.")
     ] = None,
@@ -85,11 +70,9 @@ def study(
         str | None, typer.Option(help="Column of what the test must not tear apart.")
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Restrict the labels to these.")] = None,
-    unlabelled: Annotated[
-        str, typer.Option(help="Values of the label column that mean no label.")
-    ] = "unknown",
-    backbone: Annotated[str | None, typer.Option(help="Network: stamp_resnet18.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=0, help="Of the pretraining.")] = None,
+    unlabelled: o.Unlabelled = "unknown",
+    backbone: o.Backbone = None,
+    epochs: o.Epochs = None,
     finetune: Annotated[
         bool | None,
         typer.Option("--finetune/--no-finetune", help="A row for the fine-tuned network, too."),
@@ -97,25 +80,31 @@ def study(
     objects: Annotated[
         int | None, typer.Option(min=1, help="Size of the simulated survey: 6000.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: o.Seed = 0,
+    jobs: o.Jobs = None,
+    device: o.Device = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="A small study, in minutes.")] = False,
-    quiet: _Quiet = False,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write among other files of the folder.")
     ] = False,
-    debug: _Debug = False,  # noqa: ARG001
+    debug: o.Debug = False,  # noqa: ARG001
 ) -> None:
     """Measure how few labels are enough, and write a report.
 
     Pretrains on the properties, then classifies with few labels, beside networks from
     scratch, the catalogue alone, aperture photometry and ImageNet features.
     """
-    with _talking(quiet=quiet) as terminal:
+    with talking(quiet=quiet, lines=json) as terminal:
         terminal.progress("loading the libraries", 0, None)
         from skastro.study import check_out, run_study  # noqa: PLC0415 - --help needs no torch
         from skastro.study_data import load_data  # noqa: PLC0415
+        from skastro.workflows import check_device, use_cores  # noqa: PLC0415
 
         check_out(out, overwrite=overwrite)
+        check_device(device)
+        use_cores(jobs)
         plan = _plan(
             quick=quick,
             n_objects=objects,
@@ -124,6 +113,7 @@ def study(
             backbone=backbone,
             max_epochs=epochs,
             finetune=finetune,
+            device=device,
         )
         terminal.progress(
             "reading the data" if folder or catalog or images else "simulating", 0, None
@@ -137,10 +127,10 @@ def study(
             dec=dec,
             size=size,
             label=label,
-            properties=_names(properties) or (),
-            errors=_names(errors) or (),
-            unlabelled=_names(unlabelled) or (),
-            classes=_names(classes),
+            properties=o.names(properties) or (),
+            errors=o.names(errors) or (),
+            unlabelled=o.names(unlabelled) or (),
+            classes=o.names(classes),
             groups=groups,
             n_objects=plan.n_objects,
             random_state=seed,
@@ -156,31 +146,37 @@ def study(
             progress=terminal.progress,
             say=terminal.say,
         )
-    if not quiet:
+        terminal.result(out=out, scores=found.curve.summary().to_dict("records"))
+    if terminal.prints:
         _show(found, out)
 
 
-@app.command()
+@app.command(
+    epilog=o.examples(
+        "skastro check survey --label class --properties 'mag_*'",
+        "skastro check --catalog c.fits --images g=tile_g.fits --images r=tile_r.fits --size 32",
+    )
+)
 def check(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Data folder (catalog.* and stamps).")
-    ] = None,
-    catalog: _Catalog = None,
-    images: _Images = None,
-    id: _Id = None,  # noqa: A002
-    ra: _Ra = None,
-    dec: _Dec = None,
-    size: _CutTo = None,
-    label: _Label = None,
-    properties: _Properties = None,
-    errors: _Errors = None,
+    folder: o.Folder = None,
+    catalog: o.Catalog = None,
+    images: o.Images = None,
+    id: o.Id = None,  # noqa: A002
+    ra: o.Ra = None,
+    dec: o.Dec = None,
+    size: o.CutTo = None,
+    label: o.Label = None,
+    properties: o.Properties = None,
+    errors: o.Errors = None,
     radius: Annotated[
         float, typer.Option(min=0, help="Arcsec within which two rows are one object.")
     ] = 1.0,
-    debug: _Debug = False,  # noqa: ARG001
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    debug: o.Debug = False,  # noqa: ARG001
 ) -> None:
     """Look at stamps and catalogue before a study; nothing is trained or written."""
-    with _talking(quiet=False) as terminal:
+    with talking(quiet=quiet, lines=json) as terminal:
         terminal.progress("looking at the data", 0, None)
         from skastro.inspection import inspect_survey  # noqa: PLC0415 - --help needs no scikit-learn
         from skastro.study_data import read_data, select_columns  # noqa: PLC0415
@@ -193,17 +189,24 @@ def check(
             data.images,
             data.catalog,
             label=label,
-            properties=select_columns(columns, _names(properties) or (), label=label),
-            errors=select_columns(columns, _names(errors) or (), label=label, name="errors"),
+            properties=select_columns(columns, o.names(properties) or (), label=label),
+            errors=select_columns(columns, o.names(errors) or (), label=label, name="errors"),
             ra=ra,
             dec=dec,
             radius=radius,
             notes=[data.join],
         )
-    _show_inspection(found, source)
+        terminal.result(stamps=found.stamps, classes=found.classes, problems=found.problems)
+    if terminal.prints:
+        _show_inspection(found, source)
 
 
-@app.command()
+@app.command(
+    epilog=o.examples(
+        "skastro simulate --objects 2000 --out survey",
+        "skastro simulate --bands gri --size 48 --mosaic",
+    )
+)
 def simulate(
     out: Annotated[Path, typer.Option(help="Folder for the survey.")] = Path("survey"),
     objects: Annotated[int, typer.Option(min=1, help="Number of objects.")] = 2000,
@@ -213,15 +216,17 @@ def simulate(
     mosaic: Annotated[
         bool, typer.Option("--mosaic/--no-mosaic", help="Write the mosaics of each band, too.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    quiet: _Quiet = False,
+    seed: o.Seed = 0,
+    jobs: o.Jobs = None,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier survey of the folder.")
     ] = False,
-    debug: _Debug = False,  # noqa: ARG001
+    debug: o.Debug = False,  # noqa: ARG001
 ) -> None:
     """Simulate a survey of stars, galaxies and quasars, and write it as files."""
-    with _talking(quiet=quiet) as terminal:
+    with talking(quiet=quiet, lines=json) as terminal:
         from skastro.mosaics import simulate_survey_files  # noqa: PLC0415 - --help needs no GalSim
 
         simulate_survey_files(
@@ -232,14 +237,20 @@ def simulate(
             faintest=faintest,
             mosaic=mosaic,
             random_state=seed,
-            n_jobs=-1 if objects >= _PARALLEL else None,
+            n_jobs=jobs or (-1 if objects >= _PARALLEL else None),
             progress=partial(terminal.progress, "simulating"),
             overwrite=overwrite,
         )
         terminal.say(f"{objects:,} objects in {out}: skastro study {shlex.quote(str(out))}")
+        terminal.result(out=out, rows=objects)
 
 
-@app.command()
+@app.command(
+    epilog=o.examples(
+        "skastro fetch --objects 3000 --out sdss",
+        "skastro fetch --hips g=CDS/P/PanSTARRS/DR1/g --hips r=CDS/P/PanSTARRS/DR1/r",
+    )
+)
 def fetch(
     out: Annotated[Path, typer.Option(help="Folder for the survey.")] = Path("sdss"),
     objects: Annotated[int, typer.Option(min=1, help="Number of objects.")] = 3000,
@@ -251,16 +262,17 @@ def fetch(
         typer.Option(help="Another survey's images as band=name of the HiPS, several times."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which objects are drawn.")] = 0,
-    quiet: _Quiet = False,
-    debug: _Debug = False,  # noqa: ARG001
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    debug: o.Debug = False,  # noqa: ARG001
 ) -> None:
     """Fetch stars, galaxies and quasars of SDSS; run again to go on after an interruption."""
-    with _talking(quiet=quiet) as terminal:
+    with talking(quiet=quiet, lines=json) as terminal:
         from skastro.surveys import fetch_sdss  # noqa: PLC0415 - --help needs no astroquery
 
         data = fetch_sdss(
             objects,
-            classes=_names(classes) or (),
+            classes=o.names(classes) or (),
             bands=bands,
             size=size,
             hips=dict(_pair(text) for text in hips) if hips else None,
@@ -271,6 +283,10 @@ def fetch(
         terminal.say(
             f"{len(data.images):,} objects in {out}: skastro study {shlex.quote(str(out))}"
         )
+        terminal.result(out=out, rows=len(data.images))
+
+
+commands.register(app)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -280,15 +296,9 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _names(text: str | None) -> list[str] | None:
-    if text is None:
-        return None
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _integers(text: str | None) -> tuple[int, ...] | None:
     try:
-        counts = tuple(int(part) for part in _names(text) or ())
+        counts = tuple(int(part) for part in o.names(text) or ())
     except ValueError:
         counts = (0,)
     if any(count < 1 for count in counts):
@@ -301,58 +311,6 @@ def _plan(*, quick: bool, **wanted: Any) -> Plan:
 
     chosen = {name: value for name, value in wanted.items() if value is not None}
     return replace(QUICK if quick else FULL, **chosen)
-
-
-class _Terminal:
-    """Progress bars and messages on the standard error, or nothing at all."""
-
-    def __init__(self, bars: Progress | None) -> None:
-        self.bars = bars
-        self.said: set[str] = set()
-        self.tasks: dict[str, Any] = {}
-
-    def say(self, text: str) -> None:
-        """Print a message, each only once."""
-        line = " ".join(text.split())
-        if self.bars is not None and line not in self.said:
-            typer.echo(line)  # where bars are drawn, rich puts it above them
-        self.said.add(line)
-
-    def progress(self, stage: str, done: int, total: int | None) -> None:
-        """Move the bar of a stage; a new stage ends those before."""
-        if self.bars is None:
-            return
-        if stage not in self.tasks:
-            self.finish()
-            self.tasks[stage] = self.bars.add_task(stage, total=total)
-        self.bars.update(self.tasks[stage], completed=done, total=total)
-
-    def finish(self) -> None:
-        """Fill the bars of all stages."""
-        for task in self.tasks.values():
-            self.bars.update(task, completed=1, total=1)
-
-    def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
-        """Stand in for `warnings.showwarning`."""
-        self.say(f"Warning: {message}")
-
-
-@contextmanager
-def _talking(*, quiet: bool) -> Iterator[_Terminal]:
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description:<32}"), BarColumn())
-    bars = Progress(
-        *columns,
-        TimeElapsedColumn(),
-        console=console,
-        disable=quiet or not console.is_terminal,
-        transient=True,
-    )
-    terminal = _Terminal(None if quiet else bars)
-    with bars, warnings.catch_warnings():
-        warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = terminal.warn
-        yield terminal
 
 
 def _show(found: Study, out: Path) -> None:
@@ -419,7 +377,9 @@ def _show_inspection(found: Inspection, source: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 if all worked, 1 after an error, told in one line.
+    """Run the command and exit: 0 if all worked, 2 after wrong use, 130 after Ctrl-C.
+
+    Errors are told in one line on the standard error; 1 is for those that are nobody's wrong use.
 
     Parameters
     ----------
@@ -431,24 +391,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = typer.main.get_command(app).main(
             given, prog_name="skastro", standalone_mode=False, obj=given
         )
-    except (KeyboardInterrupt, typer.Abort):
-        code = _INTERRUPTED
-    except Exception as error:
-        if "--debug" in given:
-            raise
-        _complain(_wording(error))
-        code = 1
-    if code == _INTERRUPTED:
-        _complain("interrupted: nothing was written.")
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - end() tells of it
+        code = end(error, given)
     sys.exit(code or 0)
-
-
-def _wording(error: Exception) -> str:
-    if hasattr(error, "format_message"):  # typer's own errors: unknown options and the like
-        return error.format_message()
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return text or f"{type(error).__name__} (--debug shows where)"
-
-
-def _complain(text: str) -> None:
-    typer.echo(f"Error: {' '.join(text.split())}", err=True)

@@ -219,26 +219,68 @@ def _choose(
     labels = settle_labels(
         catalog[label], unlabelled=unlabelled, classes=classes, name=label, say=say
     )
-    chosen = select_columns(catalog.columns, properties, label=label, name="properties")
-    error_columns = select_columns(catalog.columns, errors, label=label, name="errors")
-    if error_columns and not chosen:
-        raise ValueError("errors needs properties: name the columns they belong to (--properties).")
-    owners = match_errors(chosen, error_columns)
-    if idle := [column for column in error_columns if column not in owners.values()]:
-        say(f"No property belongs to the errors {', '.join(idle)}: they are not used.")
-    table = check_properties(catalog[chosen], len(catalog)) if chosen else None
+    table, spread, owners = take_properties(catalog, properties, errors, label=label, say=say)
     return StudyData(
         images=data.images,
         labels=labels,
         ids=catalog["id"].to_numpy() if "id" in catalog else np.arange(len(catalog)),
         properties=table,
-        errors=_take_errors(catalog, table, owners) if owners else None,
+        errors=spread,
         groups=None if groups is None else catalog[groups].to_numpy(),
         source=source,
         label=label,
         group_by=groups or "",
         error_columns=owners,
     )
+
+
+def take_properties(
+    catalog: pd.DataFrame,
+    properties: Sequence[str],
+    errors: Sequence[str] = (),
+    *,
+    label: str | None = None,
+    say: Say | None = None,
+) -> tuple[pd.DataFrame | None, NDArray[np.float64] | None, dict[str, str]]:
+    """Take the columns of properties and of their errors out of a catalogue.
+
+    Parameters
+    ----------
+    catalog : DataFrame of n rows
+    properties, errors, label
+        As in `load_data`.
+    say : callable, default=None
+        Told of errors that belong to no property.
+
+    Returns
+    -------
+    table : DataFrame of shape (n, p) or None
+        None where no property is asked for.
+    spread : float64 array of shape (n, p) or None
+        Their errors; NaN = unknown.
+    owners : dict of str to str
+        Property to the column of its error.
+
+    Raises
+    ------
+    ValueError
+        A pattern matches nothing or the label, or there are errors without properties.
+
+    Examples
+    --------
+    >>> catalog = pd.DataFrame({"mag_g": [20.5, 21.0], "err_g": [0.1, 0.2]})
+    >>> take_properties(catalog, ["mag_*"], ["err_*"])[1:]
+    (array([[0.1], [0.2]]), {'mag_g': 'err_g'})
+    """
+    chosen = select_columns(catalog.columns, properties, label=label, name="properties")
+    error_columns = select_columns(catalog.columns, errors, label=label, name="errors")
+    if error_columns and not chosen:
+        raise ValueError("errors needs properties: name the columns they belong to (--properties).")
+    owners = match_errors(chosen, error_columns)
+    if idle := [column for column in error_columns if column not in owners.values()]:
+        (say or _silent)(f"No property belongs to the errors {', '.join(idle)}: they are not used.")
+    table = check_properties(catalog[chosen], len(catalog)) if chosen else None
+    return table, _take_errors(catalog, table, owners) if owners else None, owners
 
 
 def select_columns(
@@ -320,6 +362,7 @@ def settle_labels(
     unlabelled: Sequence[str] = ("unknown",),
     classes: Sequence[str] | None = None,
     name: str = "label",
+    fewest: int = MIN_CLASS_ROWS,
     say: Say | None = None,
 ) -> NDArray:
     """Return classes as text, ``""`` for rows without a usable label.
@@ -332,6 +375,8 @@ def settle_labels(
         As in `load_data`.
     name : str, default="label"
         The column's name, for messages.
+    fewest : int, default=20
+        Rows that a class needs; 0 asks for no class at all.
     say : callable, default=None
         Told of the classes that are left out.
 
@@ -343,7 +388,7 @@ def settle_labels(
     ------
     ValueError
         The column holds measurements, lacks one of ``classes``, or fewer than two classes
-        have at least 20 rows.
+        have ``fewest`` rows.
 
     Examples
     --------
@@ -365,13 +410,13 @@ def settle_labels(
             say,
         )
     sizes = labels[labels != ""].value_counts()
-    rare = sizes.index[sizes < MIN_CLASS_ROWS]
-    if len(sizes) - len(rare) < 2:
+    rare = sizes.index[sizes < fewest]
+    if fewest and len(sizes) - len(rare) < 2:
         raise ValueError(
-            f"label={name!r} has fewer than two classes of at least {MIN_CLASS_ROWS} rows: "
+            f"label={name!r} has fewer than two classes of at least {fewest} rows: "
             "choose another column, or label more rows."
         )
-    why = f"too rare to learn (under {MIN_CLASS_ROWS} rows), and taken as unlabelled"
+    why = f"too rare to learn (under {fewest} rows), and taken as unlabelled"
     _blank(labels, labels.isin(rare), why, say)
     return labels.to_numpy(dtype=object)
 

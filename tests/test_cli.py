@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from skastro import __version__, cli
+from skastro import __version__, baselines, cli
 from skastro import study as study_module
 from skastro.study import QUICK, Plan
+from skastro.terminal import end, talking
 
 TINY = Plan(
     **{**vars(QUICK), "label_counts": (8, 24), "n_repeats": 2, "max_epochs": 1, "steps": 2}
@@ -32,7 +36,7 @@ def folder(survey, tmp_path):
 
 @pytest.fixture(autouse=True)
 def _tiny_study(monkeypatch):
-    monkeypatch.setattr(study_module, "_IMAGENET_PACKAGE", "no_such_package")
+    monkeypatch.setattr(baselines, "_IMAGENET_PACKAGE", "no_such_package")
     monkeypatch.setattr(study_module, "QUICK", TINY)
 
 
@@ -70,12 +74,14 @@ def test_quiet_prints_nothing(folder, tmp_path, capsys):
         (["{folder}", "--label", "class", "--label-counts", "30,many"], "whole numbers"),
         (["{folder}", "--label", "class", "--label-counts", "0"], "whole numbers"),
         (["{folder}", "--label", "class", "--backbone", "resnet_99"], "'resnet_99' is unknown"),
+        (["{folder}", "--label", "class", "--device", "gpu"], "device='gpu' is not there"),
+        (["{folder}", "--label", "klass"], "did you mean class"),
         (["{folder}", "--no-such-option"], "--no-such-option"),
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(folder, tmp_path, capsys, arguments, words):
     arguments = [argument.format(folder=folder) for argument in arguments]
-    assert run("study", *arguments, "--out", tmp_path / "out") == 1
+    assert run("study", *arguments, "--out", tmp_path / "out") == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("Error: ")
@@ -84,7 +90,7 @@ def test_errors_are_one_line_and_leave_nothing(folder, tmp_path, capsys, argumen
 
 
 def test_a_folder_with_other_files_is_refused_before_anything_is_read(folder, capsys):
-    assert run("study", "/nothing", "--label", "class", "--out", folder) == 1
+    assert run("study", "/nothing", "--label", "class", "--out", folder) == 2
     assert "--overwrite" in capsys.readouterr().err
 
 
@@ -112,7 +118,7 @@ def test_options_reach_the_study(monkeypatch, folder, tmp_path):
     monkeypatch.setattr(study_module, "run_study", record)
     options = ["--epochs", 5, "--repeats", 4, "--label-counts", "10,20", "--seed", 3]
     columns = ["--label", "class", "--properties", "mag_u,size"]
-    assert run("study", folder, *options, *columns, "--out", tmp_path / "out") == 1
+    assert run("study", folder, *options, *columns, "--out", tmp_path / "out") == 2
     plan = seen["plan"]
     assert (plan.max_epochs, plan.n_repeats, plan.label_counts) == (5, 4, (10, 20))
     assert plan.backbone == study_module.FULL.backbone
@@ -121,7 +127,7 @@ def test_options_reach_the_study(monkeypatch, folder, tmp_path):
 
 
 def test_bars_are_filled_and_notes_said_once(capsys):
-    with cli._talking(quiet=False) as terminal:
+    with talking() as terminal:
         terminal.progress("pretraining", 1, 4)
         terminal.progress("embedding", 1, 2)
         terminal.say("a [red] note\nof two lines")
@@ -174,7 +180,7 @@ def test_check_prints_what_it_finds(tmp_path, capsys):
         assert text in out
     with pytest.raises(SystemExit) as exit_:
         cli.main(["check", str(tmp_path), "--label", "klass"])
-    assert exit_.value.code == 1
+    assert exit_.value.code == 2
     assert capsys.readouterr().err.startswith("Error: 'klass' is no column")
 
 
@@ -188,7 +194,7 @@ def test_a_simulated_survey_goes_from_mosaics_to_a_look(tmp_path, capsys):
     assert "30 objects in" in capsys.readouterr().out
     with pytest.raises(SystemExit) as exit_:
         cli.main([*arguments])
-    assert exit_.value.code == 1
+    assert exit_.value.code == 2
     assert capsys.readouterr().err.startswith("Error: ")
     images = [f"--images={band}={out}/mosaic/mosaic_{band}_*.fits" for band in "gr"]
     catalog = f"--catalog={out}/mosaic/catalog.fits"
@@ -200,21 +206,91 @@ def test_a_simulated_survey_goes_from_mosaics_to_a_look(tmp_path, capsys):
     assert "30 stamps of 2 bands (g/r), 16 x 16 pixels, float32" in found
 
 
+WRONG = {
+    "check": [
+        ([], "catalog is missing"),
+        (["none"], "is not a folder"),
+        (["--images=a.npy"], "catalog is missing: pass both"),
+        (["--catalog=c.csv"], "images is missing: pass both"),
+        (["--catalog=c.csv", "--images=a", "--images=b"], "images='a' must be band=path"),
+        (["--catalog=c.csv", "--images=g=x_*.fits"], "matches no file"),
+        (["folder", "--catalog=c.csv"], "pass a folder, or a catalog and images"),
+        (["folder", "--size=0"], "--size"),
+        (["folder", "--radius=-1"], "--radius"),
+        (["folder", "more"], "more"),
+    ],
+    "simulate": [
+        (["--objects=0"], "--objects"),
+        (["--objects=many"], "--objects"),
+        (["--bands=xyz"], "bands"),
+        (["--bands="], "bands"),
+        (["--size=4"], "--size"),
+        (["--faintest=bright"], "--faintest"),
+        (["--faintest=3"], "faintest"),
+        (["--seed=-1"], "--seed"),
+        (["--jobs=0"], "--jobs"),
+        (["--mosaics"], "--mosaics"),
+    ],
+    "fetch": [
+        (["--hips=g"], "'g' must be band=name"),
+        (["--objects=0"], "--objects"),
+        (["--classes="], "classes"),
+        (["--classes=PLANET"], "PLANET"),
+        (["--bands=xyz"], "the band 'x' has no HiPS"),
+        (["--bands="], "bands"),
+        (["--size=2"], "--size"),
+        (["--seed=-1"], "--seed"),
+        (["--size=big"], "--size"),
+        (["folder"], "folder"),
+    ],
+}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        (["check", "--images=a.npy"], "catalog is missing: pass both"),
-        (["check", "--catalog=c.csv", "--images=a", "--images=b"], "images='a' must be band=path"),
-        (["check", "--catalog=c.csv", "--images=g=x_*.fits"], "matches no file"),
-        (["check", "folder", "--catalog=c.csv"], "pass a folder, or a catalog and images"),
-        (["fetch", "--hips=g"], "'g' must be band=name"),
-    ],
+    [([command, *each], words) for command, cases in WRONG.items() for each, words in cases],
 )
 def test_wrong_inputs_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit_:
         cli.main(arguments)
-    assert exit_.value.code == 1
+    assert exit_.value.code == 2
     told = capsys.readouterr().err
     assert message in told
     assert len(told.splitlines()) == 1
+
+
+def test_json_events_are_lines(capsys):
+    with talking(lines=True) as terminal:
+        for done in range(50):
+            terminal.progress("embedding", done, 49)
+        terminal.say("two\nlines")
+        terminal.result(rows=np.int64(3), out=Path("a/b"))
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["event"] for each in told] == ["progress", "progress", "message", "result"]
+    assert told[1] == {"event": "progress", "stage": "embedding", "done": 49, "total": 49}
+    assert told[2]["text"] == "two lines"
+    assert told[3] == {"event": "result", "rows": 3, "out": "a/b"}
+
+
+def test_defects_and_interruptions_have_codes_of_their_own(capsys):
+    assert end(OSError("the server does not answer"), []) == 1
+    assert end(KeyboardInterrupt(), []) == 130
+    assert end(ValueError("a\nb"), []) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Error: the server does not answer"
+    assert lines[1].startswith("Error: interrupted: finished files are kept")
+    assert lines[2] == "Error: a b"
+
+
+def test_shells_can_complete_the_commands():
+    environment = {**os.environ, "_SKASTRO_COMPLETE": "complete_bash", "COMP_WORDS": "skastro cl"}
+    code = "from skastro.cli import main; main([])"
+    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**environment, "COMP_CWORD": "1"},
+    )
+    assert done.stdout.split() == ["classify", "cluster"]

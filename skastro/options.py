@@ -1,0 +1,64 @@
+"""Options that several commands have, each stated once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Folder = Annotated[Path | None, typer.Argument(help="Data folder (catalog.* and stamps).")]
+Catalog = Annotated[Path | None, typer.Option(help="Catalogue, instead of a folder.")]
+Images = Annotated[
+    list[str] | None,
+    typer.Option(help="Stamps: a file, a folder, or mosaics as band=path, several times."),
+]
+Id = Annotated[str | None, typer.Option(help="Column that names the objects.")]
+Ra = Annotated[str | None, typer.Option(help="Column of right ascension.")]
+Dec = Annotated[str | None, typer.Option(help="Column of declination.")]
+CutTo = Annotated[
+    int | None, typer.Option(min=1, help="Pixels of a stamp: of mosaics, or to crop files.")
+]
+Label = Annotated[str | None, typer.Option(help="Column of the classes.")]
+Labels = Annotated[
+    list[Path] | None,
+    typer.Option(help="Table with id and the label column; several times, where in parts."),
+]
+Unlabelled = Annotated[str, typer.Option(help="Values of the label column that mean no label.")]
+Properties = Annotated[str | None, typer.Option(help="Columns to pretrain on: 'mag_*,u_g'.")]
+Errors = Annotated[str | None, typer.Option(help="Columns of their errors: 'err_*'.")]
+Backbone = Annotated[str | None, typer.Option(help="Network: stamp_resnet18.")]
+Epochs = Annotated[int | None, typer.Option(min=0, help="Of the pretraining.")]
+Encoder = Annotated[Path | None, typer.Option(help="Saved encoder, of `skastro pretrain`.")]
+Source = Annotated[
+    Path,
+    typer.Argument(
+        help="Embeddings (.parquet, .fits, .csv, .npz, .npy), the folder of a study, or a data "
+        "folder with --encoder."
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processor cores to use: all.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print events as JSON lines, for scripts.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
+
+
+def names(text: str | None) -> list[str] | None:
+    """Read a list written with commas.
+
+    Examples
+    --------
+    >>> names("mag_*, u_g")
+    ['mag_*', 'u_g']
+    """
+    if text is None:
+        return None
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: examples, a line each."""
+    return "\n\n".join(["[bold]Examples[/bold]", *lines])

@@ -1,0 +1,396 @@
+"""Tables out and in: results that TOPCAT and pandas open, embeddings and labels read back."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from astropy.table import Table
+from numpy.typing import ArrayLike, NDArray
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from skastro._files import writing
+from skastro._optional import import_optional
+from skastro.catalogs import name_near, read_catalog
+
+_MOST_FITS_COLUMNS = 999  # the standard's
+_NUMBERED = re.compile(r"(.*?)(0|[1-9]\d*)")
+_NAMED = 3  # ids that a message names
+_ARRAYS = (".npz", ".npy")
+
+
+def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
+    """Write a table in the format that the ending of its name says.
+
+    Parameters
+    ----------
+    path : str or path-like
+        ``.csv``, ``.fits``, ``.ecsv``, ``.parquet``, ``.vot`` or ``.xml``. The file appears when
+        it is complete, and replaces one of that name.
+    table : DataFrame
+        The index is dropped. Missing text is empty; missing whole numbers are masked where the
+        format can, else empty. ``table.attrs["units"]``, a dict of column to unit, is kept
+        by FITS, ECSV and VOTable.
+
+    Raises
+    ------
+    ValueError
+        The ending is unknown, or FITS cannot hold so many columns.
+    OSError
+        The file cannot be written.
+    ImportError
+        The file is Parquet, and pyarrow is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> table = pd.DataFrame({"id": ["1237648720693755918", "7"], "p_star": [0.9, 0.2]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_table(f"{folder}/predictions.fits", table)
+    ...     read_catalog(f"{folder}/predictions.fits")["id"].tolist()
+    ['1237648720693755918', '7']
+    """
+    target = Path(path).expanduser()
+    write = _WRITERS[check_ending(target, tuple(_WRITERS))]
+    if target.suffix.lower() == ".fits" and table.shape[1] > _MOST_FITS_COLUMNS:
+        raise ValueError(
+            f"{target} cannot hold {table.shape[1]} columns, FITS has {_MOST_FITS_COLUMNS} at "
+            "most: write .parquet or .csv."
+        )
+    with replacing(target) as temporary:
+        write(table.reset_index(drop=True), temporary)
+
+
+def check_ending(path: Path, endings: Sequence[str]) -> str:
+    """Return the ending of a file to be written, or say which ones there are."""
+    ending = path.suffix.lower()
+    if ending not in endings:
+        raise ValueError(f"{path} must end in {', '.join(endings[:-1])} or {endings[-1]}.")
+    return ending
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``target``, of the same ending, that takes its place."""
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    with writing(target):
+        try:
+            yield temporary
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False)
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    import_optional("pyarrow", extra="data", needed_by="Parquet")
+    table.to_parquet(path, index=False)
+
+
+def _write_fits(table: pd.DataFrame, path: Path) -> None:
+    result = _as_astropy(table)
+    for name in result.colnames:
+        if result[name].dtype.kind == "U":  # astropy would refuse other letters than ASCII's
+            result[name] = np.char.encode(result[name], "utf-8")
+    result.write(path, format="fits")
+
+
+def _write_astropy(format: str) -> Callable[[pd.DataFrame, Path], None]:  # noqa: A002
+    def write(table: pd.DataFrame, path: Path) -> None:
+        _as_astropy(table).write(path, format=format)
+
+    return write
+
+
+def _as_astropy(table: pd.DataFrame) -> Table:
+    columns = {name: _plain(values) for name, values in table.items()}
+    result = Table.from_pandas(pd.DataFrame(columns))
+    for name in result.colnames:
+        if result[name].dtype.kind == "O":  # text: pandas keeps it as objects
+            result[name] = np.array(result[name].tolist(), dtype=str)
+    for name, unit in table.attrs.get("units", {}).items():
+        if name in columns:
+            result[name].unit = unit
+    return result
+
+
+def _plain(values: pd.Series) -> pd.Series:
+    if is_numeric_dtype(values) or (is_bool_dtype(values) and not values.isna().any()):
+        return values
+    return values.astype(object).where(values.notna(), "").astype(str).astype(object)
+
+
+_WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    ".csv": _write_csv,
+    ".fits": _write_fits,
+    ".ecsv": _write_astropy("ascii.ecsv"),
+    ".parquet": _write_parquet,
+    ".vot": _write_astropy("votable"),
+    ".xml": _write_astropy("votable"),
+}
+TABLES = tuple(_WRITERS)
+EMBEDDING_FILES = (*TABLES, *_ARRAYS)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings and what names their rows.
+
+    Parameters
+    ----------
+    values : float32 array of shape (n, d)
+    ids : array of shape (n,)
+        Row numbers where the file has no ids.
+    named : bool
+        Whether the ids are more than row numbers.
+
+    Examples
+    --------
+    >>> Embeddings(np.zeros((2, 3), np.float32), np.arange(2), named=False).values.shape
+    (2, 3)
+    """
+
+    values: NDArray[np.float32]
+    ids: NDArray
+    named: bool = True
+
+
+def write_embeddings(path: str | os.PathLike[str], embeddings: ArrayLike, ids: ArrayLike) -> None:
+    """Write embeddings with their ids.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A table as for `write_table`, with the columns ``id``, ``e0``, ``e1`` ...; ``.npz`` with the
+        arrays ``ids`` and ``embeddings``; or ``.npy``, which holds no ids.
+    embeddings : array-like of shape (n, d)
+    ids : array-like of shape (n,)
+
+    Raises
+    ------
+    ValueError, OSError, ImportError
+        As for `write_table`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_embeddings(f"{folder}/e.csv", np.eye(2, 3, dtype="f4"), ["a", "b"])
+    ...     print(Path(folder, "e.csv").read_text())
+    id,e0,e1,e2
+    a,1.0,0.0,0.0
+    b,0.0,1.0,0.0
+    """
+    target = Path(path).expanduser()
+    ending = check_ending(target, EMBEDDING_FILES)
+    values = np.asarray(embeddings, dtype=np.float32)
+    if ending not in _ARRAYS:
+        columns = [f"e{i}" for i in range(values.shape[1])]
+        table = pd.DataFrame(values, columns=columns)
+        table.insert(0, "id", np.asarray(ids))
+        write_table(target, table)
+        return
+    with replacing(target) as temporary, temporary.open("wb") as file:
+        if ending == ".npy":
+            np.save(file, values)
+        else:
+            np.savez(file, ids=_fixed(ids), embeddings=values)
+
+
+def _fixed(ids: ArrayLike) -> NDArray:
+    """Return ids in a dtype that needs no pickle."""
+    values = np.asarray(ids)
+    return values if values.dtype.kind in "iuU" else values.astype(str)
+
+
+def read_embeddings(path: str | os.PathLike[str]) -> Embeddings:
+    """Read embeddings of any origin.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A table whose embedding is the longest run of columns numbered from 0 or 1 (``e0``,
+        ``e1`` ...), with an id column or none; ``.npz`` with ``embeddings`` and, maybe, ``ids``; or
+        ``.npy`` of shape (n, d).
+
+    Returns
+    -------
+    embeddings : Embeddings
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It holds no embeddings, or some that are not finite.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_embeddings(f"{folder}/e.npz", np.eye(2, 3), [7, 9])
+    ...     found = read_embeddings(f"{folder}/e.npz")
+    >>> found.values.shape, found.ids.tolist()
+    ((2, 3), [7, 9])
+    """
+    source = Path(path).expanduser()
+    if not source.is_file():
+        raise FileNotFoundError(f"{source} does not exist: pass a file of embeddings.")
+    values, ids = (_read_arrays if source.suffix.lower() in _ARRAYS else _read_columns)(source)
+    if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
+        raise ValueError(
+            f"{source} holds {values.dtype} of shape {values.shape}: embeddings are numbers of "
+            "shape (n, d)."
+        )
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        raise ValueError(f"{source} is not finite in row {int(bad.argmax())}: leave that row out.")
+    if ids is not None and len(ids) != len(values):
+        raise ValueError(
+            f"{source} has {len(values)} embeddings and {len(ids)} ids: write it again."
+        )
+    named = ids is not None
+    return Embeddings(
+        values.astype(np.float32, copy=False), ids if named else np.arange(len(values)), named
+    )
+
+
+def _read_arrays(source: Path) -> tuple[NDArray, NDArray | None]:
+    try:
+        found = np.load(source)  # pickles are refused
+        if isinstance(found, np.ndarray):
+            return found, None
+        with found:
+            return found["embeddings"], found.get("ids")
+    except KeyError as error:
+        raise ValueError(
+            f"{source} holds no array 'embeddings': write it with np.savez(ids=, embeddings=)."
+        ) from error
+    except Exception as error:  # damaged archives raise many kinds
+        raise ValueError(f"{source} cannot be read as arrays: copy or save it again.") from error
+
+
+def _read_columns(source: Path) -> tuple[NDArray, NDArray | None]:
+    table = read_catalog(source)
+    runs: dict[str, dict[int, str]] = {}
+    for name in table.columns:
+        if (match := _NUMBERED.fullmatch(name)) and is_numeric_dtype(table[name]):
+            runs.setdefault(match[1], {})[int(match[2])] = name
+    whole = [
+        run for run in runs.values() if sorted(run) == list(range(min(run), min(run) + len(run)))
+    ]
+    best = max((run for run in whole if min(run) < 2), key=len, default={})
+    if len(best) < 2:
+        raise ValueError(
+            f"{source} has no columns numbered like e0, e1, e2: pass what `skastro embed` wrote, "
+            "or name them so."
+        )
+    ids = table["id"].to_numpy() if "id" in table else None
+    return table[[best[number] for number in sorted(best)]].to_numpy(), ids
+
+
+def find_rows(wanted: ArrayLike, ids: ArrayLike, *, name: str) -> NDArray[np.int64]:
+    """Return the row of each wanted id, compared as text; -1 where there is none.
+
+    Parameters
+    ----------
+    wanted : array-like of shape (m,)
+    ids : array-like of shape (n,)
+        Each only once.
+    name : str
+        Where the ids stand, for the error's sentence.
+
+    Raises
+    ------
+    ValueError
+        An id is there twice.
+
+    Examples
+    --------
+    >>> find_rows([7, 8, 9], ["9", "7"], name="labels.csv").tolist()
+    [1, -1, 0]
+    """
+    index = pd.Index(_as_text(ids))
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise ValueError(f"{name} has the id {twice!r} more than once: keep one row an object.")
+    return index.get_indexer(_as_text(wanted)).astype(np.int64)
+
+
+def _as_text(ids: ArrayLike) -> NDArray:
+    return np.asarray(ids).astype(str).astype(object)
+
+
+def read_labels(
+    paths: Sequence[str | os.PathLike[str]], label: str, ids: ArrayLike
+) -> tuple[NDArray, list[str]]:
+    r"""Read labels that stand beside ids, and put them in the order of other rows.
+
+    Parameters
+    ----------
+    paths : sequence of str or path-like
+        Tables with the columns ``id`` and ``label``; labels may be missing.
+    label : str
+    ids : array-like of shape (n,)
+        Of the rows to label.
+
+    Returns
+    -------
+    labels : object array of shape (n,)
+        As they stand in the tables, None where there is none.
+    notes : list of str
+        A sentence on each thing worth knowing.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        A table cannot be read, lacks a column, has an id twice or none of the ids, or two
+        tables disagree.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "labels.csv").write_text("id,class\n7,star\n8,galaxy\n")
+    ...     read_labels([f"{folder}/labels.csv"], "class", [8, 9, 7])[0].tolist()
+    ['galaxy', None, 'star']
+    """
+    labels = np.full(len(np.asarray(ids)), None, dtype=object)
+    notes = []
+    for path in paths:
+        given, n_labels, n_lost = _labels_of(path, label, ids)
+        for row in np.flatnonzero([value is not None for value in given]):
+            if labels[row] not in (None, given[row]):
+                raise ValueError(
+                    f"{path} labels {np.asarray(ids)[row]} as {given[row]!r}, another table as "
+                    f"{labels[row]!r}: keep one of them."
+                )
+            labels[row] = given[row]
+        if n_lost:
+            notes.append(f"{n_lost:,} of the {n_labels:,} labels in {path} are of other objects.")
+    return labels, notes
+
+
+def _labels_of(path: Any, label: str, ids: ArrayLike) -> tuple[NDArray, int, int]:
+    """Return labels row by row, their number in the table, and how many found no row."""
+    table = read_catalog(path)
+    for name in ("id", label):
+        if name not in table.columns:
+            raise ValueError(f"{path} has no column {name!r}{name_near(name, table.columns)}")
+    table = table[table[label].notna() & (table[label].astype(str).str.strip() != "")]
+    rows = find_rows(ids, table["id"], name=str(path))
+    if len(table) and (rows < 0).all():
+        shown = ", ".join(map(str, table["id"].head(_NAMED)))
+        raise ValueError(f"{path} has no id of the data (but {shown}): check its column id.")
+    values = np.append(table[label].to_numpy(dtype=object), None)
+    return values[rows], len(table), len(table) - int((rows >= 0).sum())

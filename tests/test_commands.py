@@ -1,0 +1,356 @@
+"""The commands end to end, on a survey of 60 stamps."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skastro import PropertyPretrainedEncoder, cli, read_catalog, workflows
+from skastro.tables import read_embeddings
+
+TINY = ["--backbone", "stamp_resnet10", "--epochs", "1"]
+
+
+@pytest.fixture(scope="session")
+def data(survey, fitted, tmp_path_factory):
+    """Return a folder with a data folder, an encoder, embeddings and labels."""
+    stamps, labels, properties = survey
+    root = tmp_path_factory.mktemp("commands")
+    folder = root / "survey"
+    folder.mkdir()
+    catalog = properties.assign(err_u=0.1, err_g=0.1)
+    catalog.insert(0, "id", 1237648720693755900 + np.arange(60))
+    catalog["class"] = labels
+    catalog["field"] = np.arange(60) // 2
+    catalog.to_csv(folder / "catalog.csv", index=False)
+    np.save(folder / "stamps.npy", stamps)
+    catalog.loc[::3, ["id", "class"]].to_csv(root / "labels.csv", index=False)
+    fitted.save(root / "encoder.safetensors")
+    return root
+
+
+@pytest.fixture
+def embedded(data):
+    path = data / "embeddings.parquet"
+    if not path.exists():
+        assert run("embed", data / "encoder.safetensors", data / "survey", "--out", path) == 0
+    return path
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+def events(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_pretraining_saves_an_encoder_and_says_how_good_it_is(data, tmp_path, capsys):
+    out = tmp_path / "e.safetensors"
+    options = ["--properties", "mag_*", "--errors", "err_*", *TINY, "--hold-out", "0.2"]
+    assert run("pretrain", data / "survey", *options, "--label", "class", "--out", out) == 0
+    printed = capsys.readouterr().out
+    for text in ("12 stamps held out", "mag_g", "r2", "scatter", f"Encoder: {out}"):
+        assert text in printed.replace("\n", " ")
+    encoder = PropertyPretrainedEncoder.load(out)
+    assert {"mag_u", "mag_g", "mag_r"} <= set(encoder.property_names_)
+    assert encoder.max_epochs == 1
+
+
+def test_the_same_seed_gives_the_same_encoder(data, tmp_path):
+    for name in "ab":
+        out = tmp_path / f"{name}.safetensors"
+        images = data / "survey" / "stamps.npy"
+        assert run("pretrain", "--images", images, *TINY, "--seed", 3, "--quiet", "--out", out) == 0
+    a, b = (
+        PropertyPretrainedEncoder.load(tmp_path / f"{name}.safetensors").network_.state_dict()
+        for name in "ab"
+    )
+    assert all(bool((a[key] == b[key]).all()) for key in a)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".fits", ".csv", ".npz", ".npy"])
+def test_embeddings_are_those_of_the_encoder(data, survey, fitted, tmp_path, ending):
+    out = tmp_path / f"e{ending}"
+    arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out, "--quiet"]
+    assert run(*arguments) == 0
+    found = read_embeddings(out)
+    np.testing.assert_allclose(found.values, fitted.transform(survey[0]), atol=1e-5)
+    if ending != ".npy":
+        assert found.ids.astype(str)[2] == "1237648720693755902"
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_embedding_goes_on_where_it_was_interrupted(data, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(workflows, "_CHUNK", 16)
+    out = tmp_path / "e.npz"
+    arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out]
+    embed, seen = PropertyPretrainedEncoder.transform, []
+
+    def interrupted(self, images):
+        seen.append(len(images))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return embed(self, images)
+
+    monkeypatch.setattr(PropertyPretrainedEncoder, "transform", interrupted)
+    assert run(*arguments) == 130
+    assert "32 of 60 stamps are embedded; the same command goes on" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["e.npz.partial"]
+    with (tmp_path / "e.npz.partial").open("ab") as file:
+        file.write(b"half a row")
+    assert run(*arguments) == 0
+    assert seen == [16, 16, 16, 16, 12]
+    assert [path.name for path in tmp_path.iterdir()] == ["e.npz"]
+    monkeypatch.undo()
+    whole = tmp_path / "whole.npz"
+    assert run(*arguments[:-1], whole) == 0
+    np.testing.assert_allclose(
+        read_embeddings(out).values, read_embeddings(whole).values, atol=1e-5
+    )
+
+
+def test_a_partial_file_of_another_encoder_is_begun_anew(data, tmp_path):
+    out = tmp_path / "e.npz"
+    (tmp_path / "e.npz.partial").write_bytes(b'{"of": "else"}\n' + b"\0" * 4096)
+    arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out, "--quiet"]
+    assert run(*arguments) == 0
+    assert (read_embeddings(out).values != 0).any(axis=1).all()
+
+
+def test_classes_probabilities_and_abstentions_are_predicted(data, tmp_path, capsys):
+    out = tmp_path / "p.fits"
+    encoder = ["--encoder", data / "encoder.safetensors", "--strategy", "probe"]
+    labels = ["--labels", data / "labels.csv", "--abstain", 0.9]
+    assert run("classify", data / "survey", *encoder, *labels, "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert "Balanced accuracy of the probe in cross-validation" in printed
+    found = read_catalog(out)
+    assert len(found) == 60
+    assert (found["label"].fillna("") != "").sum() == 20
+    np.testing.assert_allclose(found["p_star"] + found["p_galaxy"], 1.0)
+    sure = found["probability"] >= 0.9
+    assert 0 < sure.sum() < 60
+    assert (found["prediction"].fillna("") != "").tolist() == sure.tolist()
+    truth = read_catalog(data / "survey" / "catalog.csv")["class"]
+    assert (found["most_probable"] == truth).mean() > 0.7
+
+
+def test_without_an_encoder_one_is_pretrained_and_kept(data, tmp_path, capsys):
+    out, kept = tmp_path / "p.csv", tmp_path / "e.safetensors"
+    options = ["--strategy", "probe", "--properties", "mag_*", *TINY, "--save-encoder", kept]
+    assert run("classify", data / "survey", *options, "--out", out, "--json") == 0
+    assert PropertyPretrainedEncoder.load(kept).max_epochs == 1
+    told = events(capsys)
+    assert told[-1]["event"] == "result"
+    assert (told[-1]["rows"], told[-1]["labelled"]) == (60, 60)
+    stages = [each["stage"] for each in told if each["event"] == "progress"]
+    assert "pretraining" in stages
+    assert "classifying" in stages
+
+
+def test_suggestions_come_back_as_labels(data, embedded, tmp_path, capsys):
+    out = tmp_path / "s.csv"
+    labels = ["--labels", data / "labels.csv"]
+    assert run("suggest", embedded, *labels, "-n", 6, "--out", out) == 0
+    assert "6 objects to label" in capsys.readouterr().out
+    found = read_catalog(out)
+    assert found.columns.tolist() == ["id", "class"]
+    assert found["class"].isna().all()
+    known = set(read_catalog(data / "labels.csv")["id"])
+    assert not known & set(found["id"])
+    truth = read_catalog(data / "survey" / "catalog.csv").set_index("id")["class"]
+    found["class"] = truth[found["id"]].to_numpy()
+    found.to_csv(out, index=False)
+    again = tmp_path / "again.csv"
+    assert run("suggest", embedded, *labels, "--labels", out, "-n", 40, "--out", again) == 0
+    assert len(read_catalog(again)) == 34
+    assert not set(read_catalog(again)["id"]) & (known | set(found["id"]))
+
+
+def test_suggestions_need_no_label_and_keep_to_one_of_a_group(data, embedded, tmp_path):
+    out = tmp_path / "s.csv"
+    catalog = data / "survey" / "catalog.csv"
+    columns = ["--catalog", catalog, "--label", "kind", "--groups", "field"]
+    assert run("suggest", embedded, *columns, "-n", 60, "--out", out) == 0
+    assert len(read_catalog(out)) == 30
+
+
+def test_clusters_are_written_and_summed_up(data, embedded, tmp_path, capsys):
+    out = tmp_path / "c.parquet"
+    catalog = ["--catalog", data / "survey" / "catalog.csv", "--label", "class"]
+    described = tmp_path / "summary.csv"
+    options = ["--min-size", 5, "--summary", described, "--out", out]
+    assert run("cluster", embedded, *catalog, *options) == 0
+    found = read_catalog(out)
+    assert found.columns.tolist() == ["id", "cluster", "probability", "outlier_score"]
+    assert len(found) == 60
+    printed = capsys.readouterr().out
+    assert "objects are noise" in printed
+    assert "purity" in printed
+    assert "No room for" in printed
+    table = pd.read_csv(described)
+    assert table["size"].sum() == 60
+    assert "median_mag_g" in table
+
+
+def test_a_data_folder_is_clustered_with_an_encoder(data, tmp_path, capsys):
+    out = tmp_path / "c.csv"
+    encoder = ["--encoder", data / "encoder.safetensors"]
+    assert run("cluster", data / "survey", *encoder, "--json", "--out", out) == 0
+    assert events(capsys)[-1]["rows"] == 60
+
+
+def test_a_page_shows_embeddings_catalogue_and_stamps(data, embedded, tmp_path, capsys):
+    pytest.importorskip("bokeh")
+    out = tmp_path / "explore.html"
+    where = ["--catalog", data / "survey" / "catalog.csv"]
+    images = ["--images", data / "survey" / "stamps.npy", "--method", "pca"]
+    assert run("explore", embedded, *where, *images, "--color", "class", "--out", out) == 0
+    assert "trustworthiness of the projection" in capsys.readouterr().out
+    page = out.read_text()
+    assert "mag_g" in page
+    assert "1237648720693755902" in page
+    assert "cluster_probability" in page
+
+
+def test_a_page_of_some_objects_and_columns(data, embedded, tmp_path, capsys):
+    pytest.importorskip("bokeh")
+    out = tmp_path / "explore.html"
+    where = ["--catalog", data / "survey" / "catalog.csv", "--columns", "class"]
+    fewer = ["--objects", 30, "--method", "pca", "--no-clusters"]
+    assert run("explore", embedded, *where, *fewer, "--json", "--out", out) == 0
+    told = events(capsys)
+    assert told[-1]["rows"] == 30
+    assert any("30 of 60 objects are shown" in each.get("text", "") for each in told)
+    page = out.read_text()
+    assert "mag_g" not in page
+    assert "cluster_probability" not in page
+
+
+def test_quiet_json_is_the_result_alone(data, tmp_path, capsys):
+    out = tmp_path / "e.npz"
+    arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out]
+    assert run(*arguments, "--quiet", "--json") == 0
+    (told,) = events(capsys)
+    assert told == {"event": "result", "out": str(out), "rows": 60, "columns": 256}
+
+
+def test_an_error_is_an_event_too(data, tmp_path, capsys):
+    assert run("embed", data / "none", data / "survey", "--json", "--out", tmp_path / "e.npz") == 2
+    printed = capsys.readouterr()
+    told = json.loads(printed.out.splitlines()[-1])
+    assert (told["event"], told["code"]) == ("error", 2)
+    assert printed.err == f"Error: {told['text']}\n"
+
+
+@pytest.mark.parametrize("command", ["pretrain", "embed", "classify", "cluster", "explore"])
+def test_help_ends_with_examples(command, capsys):
+    assert run(command, "--help") == 0
+    printed = capsys.readouterr().out
+    assert "Examples" in printed
+    assert f"skastro {command} " in printed
+
+
+EMBEDDINGS = "{data}/embeddings.parquet"
+ENCODER = "{data}/encoder.safetensors"
+SURVEY = "{data}/survey"
+CATALOG = "--catalog={data}/survey/catalog.csv"
+LABELS = "--labels={data}/labels.csv"
+WRONG = {
+    "pretrain": [
+        ([], "catalog is missing"),
+        (["{data}/none"], "is not a folder"),
+        ([SURVEY, "--properties", "magg_*"], "did you mean mag_"),
+        ([SURVEY, "--properties", "*", "--label", "class"], "label column 'class'"),
+        ([SURVEY, "--errors", "err_*"], "errors needs properties"),
+        ([SURVEY, "--backbone", "resnet_99"], "'resnet_99' is unknown"),
+        ([SURVEY, "--device", "gpu"], "device='gpu' is not there"),
+        ([SURVEY, "--epochs", "-1"], "--epochs"),
+        ([SURVEY, "--hold-out", "2"], "--hold-out"),
+        ([SURVEY, "--out", "e.txt"], "must end in .safetensors"),
+    ],
+    "embed": [
+        ([], "encoder"),
+        ([ENCODER], "catalog is missing"),
+        (["{data}/none", SURVEY], "does not exist"),
+        (["{data}/labels.csv", SURVEY], "is no safetensors file"),
+        ([ENCODER, "{data}/none"], "is not a folder"),
+        ([ENCODER, "--images={data}/none.npy"], "none.npy"),
+        ([ENCODER, SURVEY, "--out", "e.txt"], "must end in"),
+        ([ENCODER, SURVEY, "--out", "none/e.csv"], "the folder none does not exist"),
+        ([ENCODER, SURVEY, "--out={data}/labels.csv"], "is there already"),
+        ([ENCODER, SURVEY, "--jobs", "0"], "--jobs"),
+    ],
+    "classify": [
+        ([], "catalog is missing"),
+        (["{data}/none"], "is not a folder"),
+        ([SURVEY, "--label", "klass"], "did you mean class"),
+        ([SURVEY, "--label", "mag_g"], "holds measurements"),
+        ([SURVEY, "--labels={data}/none.csv"], "does not exist"),
+        ([SURVEY, LABELS, "--label", "kind"], "no column 'kind'"),
+        ([SURVEY, "--strategy", "best"], "--strategy 'best' must be"),
+        ([SURVEY, "--abstain", "7"], "--abstain"),
+        ([SURVEY, "--encoder={data}/none"], "does not exist"),
+        ([SURVEY, "--save-encoder", "e.pkl"], "must end in .safetensors"),
+    ],
+    "cluster": [
+        ([], "source"),
+        (["{data}/none.csv"], "does not exist"),
+        ([SURVEY], "name a saved encoder"),
+        ([SURVEY, "--encoder={data}/none"], "does not exist"),
+        (["{data}/labels.csv"], "no columns numbered like e0"),
+        ([EMBEDDINGS, "--label", "class"], "pass the catalogue too"),
+        ([EMBEDDINGS, CATALOG, "--label", "klass"], "did you mean class"),
+        ([EMBEDDINGS, "--catalog={data}/none.csv"], "does not exist"),
+        ([EMBEDDINGS, CATALOG, "--id", "field"], "more than once"),
+        ([EMBEDDINGS, "--min-size", "1"], "--min-size"),
+    ],
+    "explore": [
+        ([], "source"),
+        (["{data}/none.csv"], "does not exist"),
+        ([SURVEY], "name a saved encoder"),
+        ([EMBEDDINGS, "--method", "mds"], "--method 'mds' must be"),
+        ([EMBEDDINGS, CATALOG, "--color", "klass", "--no-clusters"], "did you mean class"),
+        ([EMBEDDINGS, CATALOG, "--columns", "magg_*"], "did you mean mag_"),
+        ([EMBEDDINGS, "--catalog={data}/none.csv"], "does not exist"),
+        ([EMBEDDINGS, "--images={data}/survey/stamps.npy"], "no stamp has the id"),
+        ([EMBEDDINGS, "--out", "page.pdf"], "must end in .html"),
+        ([EMBEDDINGS, "--objects", "1"], "--objects"),
+    ],
+    "suggest": [
+        ([], "source"),
+        (["{data}/none.csv"], "does not exist"),
+        ([SURVEY], "name a saved encoder"),
+        ([EMBEDDINGS, "-n", "0"], "-n"),
+        ([EMBEDDINGS, "--strategy", "best"], "--strategy 'best' must be"),
+        ([EMBEDDINGS, "--labels={data}/none.csv"], "does not exist"),
+        ([EMBEDDINGS, LABELS, "--label", "kind"], "no column 'kind'"),
+        ([EMBEDDINGS, CATALOG], "no row to label"),
+        ([EMBEDDINGS, "--groups", "field"], "pass the catalogue too"),
+        ([EMBEDDINGS, "--out={data}"], "is a folder"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [(command, *each) for command, cases in WRONG.items() for each in cases],
+)
+def test_wrong_use_is_one_line(
+    data, embedded, command, arguments, words, tmp_path, monkeypatch, capsys
+):
+    assert embedded.is_file()
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    assert run(command, *(argument.format(data=data) for argument in arguments)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("Error: ")
+    assert words in lines[0]
+    assert list(tmp_path.iterdir()) == []
