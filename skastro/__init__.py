@@ -6,37 +6,72 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skastro.ablation import PropertyAblation, property_ablation
+    from skastro.calibration import (
+        abstain,
+        accuracy_by_magnitude,
+        expected_calibration_error,
+        reliability_curve,
+        risk_coverage,
+    )
     from skastro.catalogs import read_catalog
     from skastro.classifier import SelfSupervisedClassifier
+    from skastro.clustering import EmbeddingClusterer
     from skastro.cutouts import cut_stamps
     from skastro.datasets import make_survey
     from skastro.encoder import PropertyPretrainedEncoder
     from skastro.evaluation import LabelEfficiencyCurve, label_efficiency_curve, label_saving
+    from skastro.explorer import write_explorer
     from skastro.folders import load_folder, load_survey
     from skastro.groups import find_duplicates, healpix_groups, merge_groups
     from skastro.inspection import Inspection, inspect_survey
+    from skastro.kernel_probe import KernelProbe
     from skastro.matching import CatalogMatch, join_catalog, sky_positions
     from skastro.mosaics import write_survey
     from skastro.photometry import measure_properties
     from skastro.plots import LabelEfficiencyDisplay
     from skastro.probe import LinearProbe
+    from skastro.projection_plots import ProjectionDisplay
+    from skastro.projections import Projection, project_embedding
+    from skastro.property_plots import PropertyDisplay
+    from skastro.report import write_report
+    from skastro.representations import compare_representations, score_embedding
     from skastro.scaling import AsinhScaler, to_rgb
+    from skastro.score_plots import AblationDisplay, MagnitudeDisplay, ReliabilityDisplay
+    from skastro.stamp_plots import ClusterDisplay, ConfusionDisplay
     from skastro.stamps import Stamps, open_stamps
+    from skastro.suggestions import suggest_labels
     from skastro.surveys import fetch_sdss
+    from skastro.thumbnails import write_thumbnails
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AblationDisplay",
     "AsinhScaler",
     "CatalogMatch",
+    "ClusterDisplay",
+    "ConfusionDisplay",
+    "EmbeddingClusterer",
     "Inspection",
+    "KernelProbe",
     "LabelEfficiencyCurve",
     "LabelEfficiencyDisplay",
     "LinearProbe",
+    "MagnitudeDisplay",
+    "Projection",
+    "ProjectionDisplay",
+    "PropertyAblation",
+    "PropertyDisplay",
     "PropertyPretrainedEncoder",
+    "ReliabilityDisplay",
     "SelfSupervisedClassifier",
     "Stamps",
+    "abstain",
+    "accuracy_by_magnitude",
+    "compare_representations",
     "cut_stamps",
+    "expected_calibration_error",
     "fetch_sdss",
     "find_duplicates",
     "healpix_groups",
@@ -50,24 +85,48 @@ __all__ = [
     "measure_properties",
     "merge_groups",
     "open_stamps",
+    "project_embedding",
+    "property_ablation",
     "read_catalog",
+    "reliability_curve",
+    "risk_coverage",
+    "score_embedding",
     "sky_positions",
+    "suggest_labels",
     "to_rgb",
+    "write_explorer",
+    "write_report",
     "write_survey",
+    "write_thumbnails",
 ]
 
 # each name is imported when it is first asked for: reading a catalogue should not load torch
 _HOMES = {
+    "AblationDisplay": "score_plots",
     "AsinhScaler": "scaling",
     "CatalogMatch": "matching",
+    "ClusterDisplay": "stamp_plots",
+    "ConfusionDisplay": "stamp_plots",
+    "EmbeddingClusterer": "clustering",
     "Inspection": "inspection",
+    "KernelProbe": "kernel_probe",
     "LabelEfficiencyCurve": "evaluation",
     "LabelEfficiencyDisplay": "plots",
     "LinearProbe": "probe",
+    "MagnitudeDisplay": "score_plots",
+    "Projection": "projections",
+    "ProjectionDisplay": "projection_plots",
+    "PropertyAblation": "ablation",
+    "PropertyDisplay": "property_plots",
     "PropertyPretrainedEncoder": "encoder",
+    "ReliabilityDisplay": "score_plots",
     "SelfSupervisedClassifier": "classifier",
     "Stamps": "stamps",
+    "abstain": "calibration",
+    "accuracy_by_magnitude": "calibration",
+    "compare_representations": "representations",
     "cut_stamps": "cutouts",
+    "expected_calibration_error": "calibration",
     "fetch_sdss": "surveys",
     "find_duplicates": "groups",
     "healpix_groups": "groups",
@@ -81,10 +140,19 @@ _HOMES = {
     "measure_properties": "photometry",
     "merge_groups": "groups",
     "open_stamps": "stamps",
+    "project_embedding": "projections",
+    "property_ablation": "ablation",
     "read_catalog": "catalogs",
+    "reliability_curve": "calibration",
+    "risk_coverage": "calibration",
+    "score_embedding": "representations",
     "sky_positions": "matching",
+    "suggest_labels": "suggestions",
     "to_rgb": "scaling",
+    "write_explorer": "explorer",
+    "write_report": "report",
     "write_survey": "mosaics",
+    "write_thumbnails": "thumbnails",
 }
 
 

