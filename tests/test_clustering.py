@@ -110,6 +110,7 @@ def test_a_large_group_without_parts_stays_one():
     assert found.cluster_summary()["size"].max() > 200
 
 
+@pytest.mark.slow
 def test_embeddings_of_many_columns_are_reduced_by_umap():
     pytest.importorskip("umap")
     X, kind = blobs(n=240, d=64)

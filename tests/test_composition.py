@@ -369,7 +369,8 @@ def test_the_bare_encoder_is_scored_without_routing_when_its_targets_are_y(surve
 @pytest.mark.parametrize("routed", [False, True])
 def test_a_search_over_the_encoder_inside_a_classifier(survey, routed):
     stamps, labels, properties = survey
-    grid = {"encoder__max_epochs": [0, 1], "C": [0.1, 1.0]}
+    weights = [None, {"galaxy": 1.0, "star": 3.0}]
+    grid = {"encoder__max_epochs": [0, 1], "class_weight": weights}
     search = GridSearchCV(
         classifier(light_encoder()), grid, cv=FOLDS, scoring="neg_log_loss", error_score="raise"
     )
