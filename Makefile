@@ -3,6 +3,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
+BENCHMARKS := throughput photometry memory clustering pipeline
+
 .PHONY: help install study test lint bench docs clean
 
 help:  ## list the tasks
@@ -26,8 +28,8 @@ lint: install  ## style and common mistakes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: install  ## run the benchmarks, for about an hour
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: install  ## run the benchmarks of speed and memory; benchmarks/README.md has the others
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
 
 docs: install  ## build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html

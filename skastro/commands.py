@@ -202,7 +202,7 @@ def classify(
             progress=terminal.progress,
         )
         write_table(target, predictions)
-        score = steps.judge_probe(model, objects, classes, seed=seed)
+        score = steps.judge_probe(model, classes)
         abstained = int((predictions["prediction"] == "").sum())
         terminal.result(
             out=target,
@@ -505,6 +505,6 @@ def _show_classes(predictions: pd.DataFrame, score: float | None, abstain: float
     show_table(counts)
     if score is not None:
         print_line(
-            f"Balanced accuracy of the probe in cross-validation on the labels: {score:.3f}."
+            f"Balanced accuracy of the probe, each label predicted from all others: {score:.3f}."
         )
     print_line(f"{blank.sum():,} of {len(predictions):,} have no probability of {abstain:g}.")

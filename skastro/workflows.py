@@ -15,14 +15,12 @@ import torch
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import balanced_accuracy_score, r2_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from skastro._files import writing
 from skastro.catalogs import find_column, name_near, read_catalog
 from skastro.classifier import SelfSupervisedClassifier
 from skastro.encoder import PropertyPretrainedEncoder
 from skastro.photometry import measure_properties
-from skastro.probe import LinearProbe
 from skastro.stamps import open_stamps
 from skastro.study_data import read_data, settle_labels, take_properties
 from skastro.suggestions import suggest_labels
@@ -33,7 +31,6 @@ from skastro.watching import Progress, Watched
 _CHUNK = 1024  # stamps that are embedded between two looks at the disk
 _STUDY_EMBEDDINGS = "embeddings.npz"
 _FEWEST = 2  # labels of a class
-_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -397,7 +394,9 @@ def classify(
     model = SelfSupervisedClassifier(
         FrozenEstimator(encoder), strategy=strategy, random_state=seed
     ).fit(objects.images, labels)
-    watched = Watched(objects.images, progress, "classifying", passes=2 if model.blend_ else 1)
+    # the network reads the stamps once, the probe twice: it embeds and it measures
+    passes = {0.0: 2, 1.0: 1}.get(model.blend_, 3)
+    watched = Watched(objects.images, progress, "classifying", passes=passes)
     probabilities = model.predict_proba(watched)
     best = probabilities.max(axis=1)
     likely = model.classes_[probabilities.argmax(axis=1)].astype(object)
@@ -412,21 +411,15 @@ def classify(
     return pd.DataFrame(columns), model
 
 
-def judge_probe(
-    model: SelfSupervisedClassifier, objects: Objects, labels: NDArray, *, seed: int
-) -> float | None:
-    """Return the cross-validated balanced accuracy of a probe on the labelled rows.
+def judge_probe(model: SelfSupervisedClassifier, labels: NDArray) -> float | None:
+    """Return the balanced accuracy of the probe, each label predicted from all others.
 
-    None where no probe was trained, or a class has too few labels.
+    None where no probe was trained.
     """
-    rows = np.flatnonzero(labels != "")
-    truth = labels[rows].astype(str)
-    if model.probe_ is None or np.unique(truth, return_counts=True)[1].min() < _FOLDS:
+    if model.probe_ is None:
         return None
-    values = np.asarray(model.encoder_.transform(objects.images[rows]))
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
-    predicted = cross_val_predict(LinearProbe(), values, truth, cv=folds)
-    return float(balanced_accuracy_score(truth, predicted))
+    predicted = model.classes_[model.probe_.loo_probabilities_.argmax(axis=1)]
+    return float(balanced_accuracy_score(labels[labels != ""].astype(str), predicted.astype(str)))
 
 
 def suggest(
