@@ -31,10 +31,11 @@ lint: install  ## style and common mistakes
 bench: install  ## run the benchmarks of speed and memory; benchmarks/README.md has the others
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
 
-docs: install  ## build the documentation into docs/_build/html
+docs: install  ## run the examples and build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html
 
 clean:  ## remove everything that can be made again
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage docs/_build docs/api/generated
+	rm -rf docs/auto_examples docs/sg_execution_times.rst
 	rm -rf build dist study-survey
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

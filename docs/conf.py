@@ -13,8 +13,9 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "numpydoc",
+    "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "_templates"]
+exclude_patterns = ["_build", "_templates", "auto_examples/*.ipynb", "auto_examples/*.py"]
 templates_path = ["_templates"]
 default_role = "py:obj"  # `name` in a docstring links if the name is documented
 nitpicky = False
@@ -24,6 +25,20 @@ autodoc_typehints = "none"  # numpydoc's sections say it with shapes and units
 numpydoc_show_class_members = False
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+# the examples are run, which takes some minutes; -D plot_gallery=0 leaves that out
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"plot_\d",
+    "within_subsection_order": "FileNameSortKey",
+    "plot_gallery": True,
+    "reset_modules": ("matplotlib",),
+    "capture_repr": (),  # examples print what is to be seen
+    "doc_module": ("skastro",),
+    "remove_config_comments": True,
+    "show_memory": False,
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"skastro {release}"

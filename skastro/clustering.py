@@ -189,7 +189,7 @@ class EmbeddingClusterer(ClusterMixin, BaseEstimator):
 
         Returns
         -------
-        strengths : float64 array of shape (n, n_clusters_)
+        strengths : float64 array of shape (n, clusters)
             The sum of a row is the chance that the object belongs to any; the largest is not
             always the cluster that `predict` names, which also asks how dense the place is.
         """

@@ -1,0 +1,88 @@
+"""
+Bring your own backbone
+=======================
+
+The network is a parameter: a name of this package or of timm, a callable from the number of bands
+to a module, or a module as it is. Whatever gives a vector, a feature map or tokens will do.
+"""
+
+# %%
+import time
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import train_test_split
+from torch import nn
+
+from skastro import LinearProbe, ProjectionDisplay, PropertyPretrainedEncoder, make_survey
+
+survey = make_survey(600, random_state=0)
+magnitudes = survey.catalog.filter(like="mag_")
+train, test = train_test_split(
+    np.arange(600), test_size=0.5, stratify=survey.target, random_state=0
+)
+
+
+# %%
+# A callable is asked for a module when the number of bands is known. It gets pixels that are
+# already scaled, with NaN replaced by the sky; its feature map is pooled, and the head that
+# regresses the properties is put behind it.
+def three_layers(n_bands: int) -> nn.Module:
+    """Return a network of three convolutions."""
+    widths = (n_bands, 24, 48, 96)
+    layers = []
+    for before, after in pairwise(widths):
+        layers += [
+            nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers)
+
+
+# %%
+# A module is copied, with the weights it has. Of timm's names any that can process such stamps.
+backbones = {
+    "a module": nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(6 * 64, 128), nn.ReLU()),
+    "a callable": three_layers,
+    "timm: resnet10t": "resnet10t",
+    "stamp_resnet10": "stamp_resnet10",
+}
+rows, embeddings = {}, {}
+for name, backbone in backbones.items():
+    start = time.perf_counter()
+    encoder = PropertyPretrainedEncoder(
+        backbone, max_epochs=12, average_views=False, random_state=0
+    )
+    encoder.fit(survey.images[train], properties=magnitudes.iloc[train])
+    embeddings[name] = encoder.transform(survey.images[test])
+    probe = LinearProbe(random_state=0).fit(
+        encoder.transform(survey.images[train]), survey.target[train]
+    )
+    rows[name] = {
+        "weights": sum(each.numel() for each in encoder.network_.backbone.parameters()),
+        "columns": embeddings[name].shape[1],
+        "seconds": time.perf_counter() - start,
+        "R2": encoder.score(survey.images[test], properties=magnitudes.iloc[test]),
+        "accuracy": probe.score(embeddings[name], survey.target[test]),
+    }
+table = pd.DataFrame(rows).T
+print(table.round({"seconds": 1, "R2": 3, "accuracy": 3}).to_string())
+
+# %%
+# The same unseen objects as each network sees them, in their first two principal components and
+# coloured by magnitude: what all of them learn first is how bright an object is.
+figure = plt.figure(figsize=(10, 8), layout="constrained")
+displays = ProjectionDisplay.from_embeddings(
+    embeddings,
+    magnitudes["mag_i"].iloc[test],
+    method="pca",
+    figure=figure,
+    name="i magnitude",
+    unit="mag",
+)
+for name, display in displays.items():
+    display.ax_.set_title(f"{name}: $R^2$ = {table.loc[name, 'R2']:.2f}", loc="left")
+plt.show()
