@@ -14,6 +14,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_array
+from threadpoolctl import threadpool_limits
 
 from skastro._optional import import_optional
 from skastro._validation import draw_seed
@@ -189,7 +190,8 @@ def run_umap(
     if len(X) <= _EXACT_ROWS:  # scikit-learn finds them in a tenth of UMAP's time
         distances, rows = NearestNeighbors(n_neighbors=n_neighbors).fit(X).kneighbors(X)
         neighbors = {"precomputed_knn": (rows, distances), "force_approximation_algorithm": True}
-    with warnings.catch_warnings():
+    # numba, when it starts, sets the number of threads of torch too: set back at the end
+    with warnings.catch_warnings(), threadpool_limits(limits=None):
         # what numba and the parts of UMAP that are not used here have to say is of no use here
         warnings.simplefilter("ignore")
         umap = import_optional("umap", extra="projection", needed_by="UMAP")

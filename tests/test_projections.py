@@ -1,5 +1,9 @@
 """Projections: repeatable, trustworthy where there is structure, and clear where they fail."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
@@ -106,3 +110,23 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openTSNE", None)
     with pytest.raises(ImportError, match=r"needs openTSNE.*skastro\[projection\]"):
         project_embedding(np.eye(6))
+
+
+@pytest.mark.slow  # numba starts, in a process where it has not yet
+def test_the_threads_of_torch_stay_as_they_were():
+    pytest.importorskip("umap")
+    code = (
+        "import numpy as np, torch; torch.set_num_threads(1)\n"
+        "from skastro import EmbeddingClusterer\n"
+        "E = np.random.default_rng(0).normal(size=(150, 20))\n"
+        "EmbeddingClusterer(reduce='umap', random_state=0).fit(E)\n"
+        "print(torch.get_num_threads())"
+    )
+    run = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "1"
