@@ -26,7 +26,7 @@ numpydoc_show_class_members = False
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-# the examples are run, which takes some minutes; -D plot_gallery=0 leaves that out
+# the examples are run, which takes some minutes; -D plot_gallery=0 (without -W) leaves that out
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
