@@ -29,8 +29,10 @@ from real_stamps import fit_encoder, probe_scores, summarise
 from torch import Tensor, nn
 
 from skastro import AsinhScaler, PropertyPretrainedEncoder
+from skastro.hardware import keep_memory
+from skastro.inference import run
 from skastro.networks import InputScaling, make_backbone
-from skastro.training import keep_memory, run, seeded
+from skastro.training import seeded
 
 EPOCHS = 100
 BATCH_SIZE = 32

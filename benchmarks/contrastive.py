@@ -29,9 +29,10 @@ from torch import Tensor, nn
 from skastro import PropertyPretrainedEncoder, measure_properties
 from skastro._optional import import_optional
 from skastro.augmentation import augment
+from skastro.inference import run
 from skastro.losses import PropertyLoss
 from skastro.networks import StampNetwork, make_network
-from skastro.training import Recipe, run, seeded, train
+from skastro.training import Recipe, seeded, train
 
 BACKBONE = "stamp_resnet18"
 LIGHTLY = {"extra": "bench", "needed_by": "This benchmark"}

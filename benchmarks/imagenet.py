@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skastro import AsinhScaler, PropertyPretrainedEncoder, to_rgb
+from skastro.inference import prepare_for_inference, run
 from skastro.networks import InputScaling, make_backbone
-from skastro.training import prepare_for_inference, run
 
 BACKBONE = "tf_efficientnet_lite0"
 PHOTOGRAPH = (127.0, 128.0)  # (rgb - 127) / 128 is what the weights were trained on

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from skastro import PropertyPretrainedEncoder
+from skastro.hardware import uses_bfloat16
 from skastro.networks import InputScaling, make_network
 from skastro.scaling import AsinhScaler
-from skastro.training import uses_bfloat16
 
 BATCH = 64
 

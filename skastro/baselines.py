@@ -15,11 +15,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skastro.encoder import PropertyPretrainedEncoder
+from skastro.inference import run
 from skastro.networks import InputScaling, StampNetwork, make_network
 from skastro.report import METHOD
 from skastro.scaling import AsinhScaler, to_rgb
 from skastro.study_data import Say
-from skastro.training import run
 from skastro.watching import Progress, Watched
 
 _IMAGENET = "tf_efficientnet_lite0"

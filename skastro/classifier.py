@@ -25,12 +25,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from skastro._validation import check_images, check_labels, draw_seed
 from skastro.encoder import PropertyPretrainedEncoder
+from skastro.inference import run
 from skastro.kernel_probe import KernelProbe
 from skastro.losses import ClassLoss
 from skastro.networks import StampNetwork, make_network
 from skastro.photometry import measure_properties
 from skastro.probe import LinearProbe
-from skastro.training import Recipe, run, seeded, train
+from skastro.training import Recipe, seeded, train
 
 _STRATEGIES = ("auto", "probe", "finetune", "scratch")
 _MIN_STEPS, _MAX_STEPS = 150, 1400

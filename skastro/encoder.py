@@ -22,6 +22,7 @@ from skastro._validation import (
     draw_seed,
     is_continuous,
 )
+from skastro.inference import prepare_for_inference, run
 from skastro.losses import PropertyLoss
 from skastro.networks import (
     Backbone,
@@ -37,8 +38,6 @@ from skastro.targets import PropertyTargets
 from skastro.training import (
     Recipe,
     choose_epochs,
-    prepare_for_inference,
-    run,
     seeded,
     train,
 )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import platform
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,12 +16,9 @@ from skorch.callbacks import EarlyStopping, LRScheduler, PrintLog
 from torch import Tensor, nn
 
 from skastro._validation import read_stamps
-from skastro.augmentation import augment, dihedral_views
-
-# glibc returns large blocks to the system after each batch, only to ask for them again: keeping
-# them makes training and embedding a third faster. The parameters are those of mallopt(3).
-_MALLOC_TRIM_THRESHOLD, _MALLOC_TOP_PAD, _MALLOC_MMAP_MAX = -1, -2, -4
-_KEPT_BYTES = 2**31 - 1
+from skastro.augmentation import augment
+from skastro.hardware import keep_memory, resolve_device, uses_bfloat16
+from skastro.inference import prepare_for_inference
 
 # a pretext that is trained on and on overfits: on SDSS and EFIGI stamps, pools of 300 to 2,100 gave
 # the best representations after 200 to 400 batches (docs/backbones.md)
@@ -213,11 +207,6 @@ def _fit_loop(net: NeuralNet, batches: StampBatches, validation: StampBatches | 
             raise
 
 
-def prepare_for_inference(network: nn.Module) -> None:
-    """Put a network on the CPU, in evaluation mode, in the memory order it computes in."""
-    network.cpu().eval().to(memory_format=torch.channels_last)
-
-
 def _make_net(
     network: nn.Module,
     loss: nn.Module,
@@ -268,157 +257,6 @@ def _silent(*_: Any) -> None:
 def _public(row: dict[str, Any]) -> dict[str, float]:
     names = ("epoch", "train_loss", "valid_loss", "event_lr", "dur")
     return {name.removeprefix("event_"): row[name] for name in names if name in row}
-
-
-def run(
-    network: nn.Module,
-    images: Any,
-    output: Callable[[nn.Module, Tensor], Tensor],
-    *,
-    batch_size: int,
-    average_views: bool,
-    device: str = "auto",
-    precision: str = "auto",
-) -> NDArray[np.float32]:
-    """Run a network over all stamps, a batch at a time.
-
-    Parameters
-    ----------
-    network : nn.Module
-    images : array-like of shape (n, bands, height, width)
-    output : callable
-        Network and raw pixels (batch, bands, height, width) to what is wanted (batch, d).
-    batch_size : int
-    average_views : bool
-        Whether the result is the mean over the symmetries of the frame.
-    device, precision : str, default="auto"
-
-    Returns
-    -------
-    result : float32 array of shape (n, d)
-    """
-    keep_memory()
-    device = resolve_device(device)
-    network = network.to(device)
-    bfloat16 = uses_bfloat16(precision, network, device)
-    kind = torch.device(device).type
-    result = None
-    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=bfloat16):
-        for start in range(0, len(images), batch_size):
-            stamps = read_stamps(images, slice(start, start + batch_size))
-            batch = torch.from_numpy(_filled_up(stamps, batch_size)).to(device)
-            views = dihedral_views(batch) if average_views else iter([batch])
-            outputs = [output(network, _channels_last(view)).float() for view in views]
-            mean = sum(outputs) / len(outputs)
-            if result is None:  # filled in place: a list of parts would be there twice at the end
-                result = np.empty((len(images), mean.shape[1]), np.float32)
-            result[start : start + len(stamps)] = mean[: len(stamps)].cpu().numpy()
-    return result
-
-
-def _filled_up(stamps: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
-    """Repeat the first stamp up to a whole batch.
-
-    Convolutions take other paths, and round otherwise, for other batch sizes: so the numbers
-    of a stamp do not depend on how many are asked for.
-    """
-    missing = batch_size - len(stamps)
-    return np.concatenate([stamps, np.repeat(stamps[:1], missing, axis=0)]) if missing else stamps
-
-
-def _channels_last(stamps: Tensor) -> Tensor:
-    return stamps.contiguous(memory_format=torch.channels_last)
-
-
-def resolve_device(device: str) -> str:
-    """Return the torch device that ``device`` names; "auto" prefers CUDA, then MPS."""
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def uses_bfloat16(
-    precision: str,
-    network: nn.Module,
-    device: str,
-    *,
-    trained_on: tuple[int, int, int] | None = None,
-) -> bool:
-    """Whether to compute in bfloat16.
-
-    ``"auto"`` does so in training on hardware with bfloat16 products, unless the network has
-    depthwise convolutions, which train slower so, or convolutions over fewer pixels than their
-    padding, whose gradients are wrong so; embeddings stay float32.
-
-    Parameters
-    ----------
-    precision : {"auto", "float32", "bfloat16"}
-    network : nn.Module
-    device : str
-    trained_on : tuple (bands, height, width), default=None
-        Shape of the stamps in training; None when embedding.
-    """
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise ValueError(f"precision={precision!r} must be 'auto', 'float32' or 'bfloat16'.")
-    if precision == "bfloat16":
-        if device == "cpu" and trained_on and _pads_beyond_the_image(network, trained_on):
-            raise ValueError(
-                f"precision='bfloat16' gives wrong gradients for stamps of shape {trained_on}, "
-                "which this backbone reduces to single pixels: use 'auto' or 'float32'."
-            )
-        return True
-    if precision == "float32" or trained_on is None or device == "mps":
-        return False
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
-    depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in network.modules())
-    able = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
-    return able and not depthwise and not _pads_beyond_the_image(network, trained_on)
-
-
-def _pads_beyond_the_image(network: nn.Module, image_shape: tuple[int, int, int]) -> bool:
-    """Whether a convolution sees no more pixels than its padding.
-
-    Some of its weights then multiply nothing but padding, and oneDNN leaves their bfloat16
-    gradient as it finds the memory (seen with torch 2.14.1 on AVX512-BF16).
-    """
-    found = []
-
-    def note(conv: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
-        padding = conv.padding
-        if isinstance(padding, str):
-            same = padding == "same"
-            padding = tuple(
-                same * d * (k - 1) // 2
-                for k, d in zip(conv.kernel_size, conv.dilation, strict=True)
-            )
-        sides = inputs[0].shape[2:]
-        found.append(any(p >= side for p, side in zip(padding, sides, strict=True)))
-
-    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    hooks = [conv.register_forward_pre_hook(note) for conv in convolutions]
-    was_training = network.training
-    try:
-        with torch.inference_mode():
-            network.eval()(torch.zeros(1, *image_shape))
-    finally:
-        network.train(was_training)
-        for hook in hooks:
-            hook.remove()
-    return any(found)
-
-
-@functools.cache
-def keep_memory() -> None:
-    """Keep glibc, where it is in use, from returning freed blocks to the system."""
-    if platform.libc_ver()[0] != "glibc":
-        return
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_MALLOC_MMAP_MAX, 0)
-    libc.mallopt(_MALLOC_TRIM_THRESHOLD, _KEPT_BYTES)
-    libc.mallopt(_MALLOC_TOP_PAD, 2**26)
 
 
 @contextmanager

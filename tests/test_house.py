@@ -28,7 +28,7 @@ LAYERS = {
         "downloads", "services", "surveys", "targets", "tables", "watching",
     },
     "network parts": {"networks", "losses", "augmentation"},
-    "training": {"training", "persistence"},
+    "training": {"hardware", "inference", "training", "persistence"},
     "estimators": {"encoder", "probe", "kernel_probe", "classifier", "clustering", "projections"},
     "studies": {
         "_subsets", "evaluation", "ablation", "inspection", "suggestions", "calibration",

@@ -3,17 +3,10 @@ import pytest
 import torch
 from torch import nn
 
+from skastro.hardware import keep_memory, resolve_device, uses_bfloat16
+from skastro.inference import run
 from skastro.losses import PropertyLoss
-from skastro.training import (
-    Recipe,
-    StampBatches,
-    keep_memory,
-    resolve_device,
-    run,
-    seeded,
-    train,
-    uses_bfloat16,
-)
+from skastro.training import Recipe, StampBatches, seeded, train
 
 
 def batches(n, batch_size, **options):
