@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from skastro._files import writing
+from skastro._files import write_atomically, writing
 from skastro._optional import import_optional
 
 
@@ -60,10 +60,8 @@ def write_page(path: str | Path, page: str) -> Path:
         The file cannot be written.
     """
     path = Path(path).expanduser()
-    temporary = path.with_name(f".{path.name}")
     with writing(path):
-        temporary.write_text(page, "utf-8")
-        temporary.replace(path)
+        write_atomically(path, page.encode())
     return path
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from io import BytesIO
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from astropy.table.meta import get_header_from_yaml
 from astropy.utils.exceptions import AstropyWarning
 from pandas.api.types import is_bool_dtype, is_float_dtype, is_integer_dtype, is_numeric_dtype
 
+from skastro._damage import UnfitError, open_fits, reading
 from skastro._optional import import_optional
 from skastro._validation import find_sentinels
 
@@ -33,6 +36,8 @@ _COLUMNS = {  # usual names of what locates an object, in lower case, the best f
 }
 _PLACES = {name for kind in ("ra", "dec", "x", "y") for name in _COLUMNS[kind]} | {"l", "glon"}
 _PLACEHOLDER_ROWS = 10
+VOPARQUET_VERSION = "IVOA.VOTable-Parquet.version"
+VOPARQUET_CONTENT = "IVOA.VOTable-Parquet.content"
 _FLOAT_DIGITS = 2**53  # whole numbers beyond it are rounded by float64
 _FLOAT_ID = r"-?\d+\.0*"
 _ROUNDED_ID = r"-?\d\.\d+[eE]\+\d+"  # what spreadsheets make of long ids
@@ -59,9 +64,10 @@ def read_catalog(
     columns : str or sequence of str, default=None
         Columns to take, or patterns such as ``"mag_*"``; ids are always taken. None takes all.
     units : bool, default=True
-        Keep the units of FITS, VOTable and ECSV columns in ``catalog.attrs["units"]``.
+        Keep the units of the columns in ``catalog.attrs["units"]``: of FITS, VOTable and ECSV, and
+        of Parquet that holds them as VOParquet does.
     placeholders : bool, default=False
-        Read as missing, too, what `find_placeholders` finds in columns of floats: pipelines fill
+        Read as missing, too, what ``find_placeholders`` finds in columns of floats: pipelines fill
         failed measurements with one number. Whole numbers are never taken for such.
 
     Returns
@@ -129,23 +135,13 @@ def _read_frame(source: Path, id: str | None) -> pd.DataFrame:  # noqa: A002
         raise ValueError(f"{source} is no catalogue: use one of {', '.join(_ENDINGS)}.")
     if not source.is_file():
         raise FileNotFoundError(f"{source} does not exist: pass the path of a catalogue.")
-    try:
+    problem, gone = f"cannot be read as a {ending} catalogue", "is gone: put it back"
+    with reading(source, problem, "save or copy it again", gone=gone):
         if ending == ".csv":
             return _read_csv(source, id)
         if ending == ".parquet":
             return _read_parquet(source)
         return _read_table(source, ending)
-    except (_UnfitError, ImportError):
-        raise
-    except Exception as error:  # parsers raise many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ValueError(
-            f"{source} cannot be read as a {ending} catalogue ({reason}): save or copy it again."
-        ) from error
-
-
-class _UnfitError(ValueError):
-    """A file that can be read, but is no catalogue; its sentence is complete."""
 
 
 def _read_csv(source: Path, id: str | None) -> pd.DataFrame:  # noqa: A002
@@ -159,7 +155,7 @@ def _read_csv(source: Path, id: str | None) -> pd.DataFrame:  # noqa: A002
         source, dtype=dict.fromkeys(ids, str), dtype_backend="numpy_nullable", **options
     )
     if not isinstance(frame.index, pd.RangeIndex) or len(frame.columns) != len(header):
-        raise _UnfitError(f"{source} has rows of more values than its header: mend them.")
+        raise UnfitError(f"{source} has rows of more values than its header: mend them.")
     _check_last_row(source, len(header))
     return frame
 
@@ -172,23 +168,35 @@ def _check_last_row(source: Path, columns: int) -> None:
     last = tail.splitlines()[-1].strip()
     ended = tail.endswith((b"\n", b"\r")) or not last or b'"' in last
     if not ended and last.count(b",") + 1 < columns:
-        raise _UnfitError(f"{source} ends within a row, so it is truncated: copy it again.")
+        raise UnfitError(f"{source} ends within a row, so it is truncated: copy it again.")
 
 
 def _read_parquet(source: Path) -> pd.DataFrame:
     parquet = import_optional("pyarrow.parquet", extra="data", needed_by=f"Reading {source}")
-    _check_unique(parquet.read_schema(source).names, source)
+    schema = parquet.read_schema(source)
+    _check_unique(schema.names, source)
     frame = pd.read_parquet(source, dtype_backend="numpy_nullable")
     frame = frame.reset_index(drop=not any(frame.index.names))  # ids may have been the index
     frame.columns = frame.columns.map(str)
     _refuse_arrays(frame, frame.columns, source)
+    frame.attrs = {"units": _vo_units((schema.metadata or {}).get(VOPARQUET_CONTENT.encode()))}
     return frame
 
 
+def _vo_units(content: bytes | None) -> dict[str, str]:
+    """Read units from a VOTable without data."""
+    if content is None:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        described = votable.parse(BytesIO(content)).get_first_table()
+    return {field.name: str(field.unit) for field in described.fields if field.unit}
+
+
 def _check_unique(names: Sequence[str], source: Path) -> None:
-    twice = {name for name in names if list(names).count(name) > 1}
+    twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise _UnfitError(f"{source} has two columns named {min(twice)!r}: rename one of them.")
+        raise UnfitError(f"{source} has two columns named {min(twice)!r}: rename one of them.")
 
 
 def _refuse_arrays(table: Any, names: Sequence[str], source: Path) -> None:
@@ -200,7 +208,7 @@ def _refuse_arrays(table: Any, names: Sequence[str], source: Path) -> None:
         or (table[name].dtype == object and any(isinstance(each, kinds) for each in table[name]))
     ]
     if arrays:
-        raise _UnfitError(
+        raise UnfitError(
             f"{source} has arrays in the columns {', '.join(arrays)}: "
             "save each of their elements as a column of its own."
         )
@@ -216,21 +224,22 @@ def _read_table(source: Path, ending: str) -> pd.DataFrame:
     table.convert_bytestring_to_unicode()
     _refuse_arrays(table, table.colnames, source)
     frame = table.to_pandas(index=False)
+    for name in table.colnames:  # astropy before 8.0 takes them through floats, and loses digits
+        column = table[name]
+        if np.ma.isMA(column) and column.dtype.kind in "iu":
+            values = np.ma.filled(column, 0).astype(column.dtype.newbyteorder("="))
+            frame[name] = pd.arrays.IntegerArray(values, np.ma.getmaskarray(column))
     frame.attrs["units"] = {c: str(table[c].unit) for c in table.colnames if table[c].unit}
     return frame
 
 
 def _read_fits(source: Path) -> Table:
-    with source.open("rb") as file, fits.open(file) as hdus:
+    with open_fits(source) as file, fits.open(file) as hdus:
         tables = [hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))]
-        size = np.inf if source.suffix.lower() == ".gz" else source.stat().st_size
-        if any(size < hdu.fileinfo()["datLoc"] + hdu.size for hdu in hdus):
-            raise fits.VerifyError("it is truncated")  # astropy would read what is there
         if not tables:
-            raise _UnfitError(f"{source} holds no table: pass the catalogue, not an image.")
+            raise UnfitError(f"{source} holds no table: pass the catalogue, not an image.")
         _check_unique(tables[0].columns.names, source)
-    with source.open("rb") as file:
-        return Table.read(file, format="fits", character_as_bytes=False)
+        return Table.read(tables[0])
 
 
 def _read_ecsv(source: Path) -> Table:
@@ -245,7 +254,7 @@ def _read_ecsv(source: Path) -> Table:
 def _read_votable(source: Path) -> Table:
     table = next(votable.parse(source).iter_tables(), None)
     if table is None:
-        raise _UnfitError(f"{source} holds no table: pass a catalogue.")
+        raise UnfitError(f"{source} holds no table: pass a catalogue.")
     _check_unique([field.name for field in table.fields], source)
     return table.to_table(use_names_over_ids=True)
 

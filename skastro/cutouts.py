@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 from astropy.io import fits
 from astropy.nddata import NoOverlapError, overlap_slices
-from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
+from skastro._damage import UnfitError, open_fits, reading
 from skastro._optional import import_optional
 from skastro.catalogs import find_column
 from skastro.matching import sky_positions
-from skastro.readers import Rows, UnfitError, check_length, check_unchanged, native, signature_of
+from skastro.readers import Rows, check_unchanged, native, signature_of
 from skastro.stamps import Stamps
 
 _SAME_SCALE = 0.01  # relative
@@ -63,7 +63,7 @@ class MosaicCutouts:
     size: tuple[int, int]
     dtype: np.dtype
     bands: tuple[str, ...]
-    ids: NDArray | None
+    ids: NDArray[Any] | None
     catalog_rows: NDArray[np.int64]
     partial: NDArray[np.bool_]
 
@@ -72,7 +72,7 @@ class MosaicCutouts:
         """Number of stamps, of bands, height and width."""
         return (len(self.tile), len(self.bands), *self.size)
 
-    def read(self, rows: Rows) -> NDArray:
+    def read(self, rows: Rows) -> NDArray[Any]:
         """Read the sections of some rows, tile by tile."""
         stamps = np.full((len(rows), *self.shape[1:]), np.nan, self.dtype)
         for band, tiles in enumerate(self.tiles):
@@ -82,14 +82,16 @@ class MosaicCutouts:
                     self._read_tile(stamps[:, band], tiles[number], rows, places, band)
         return stamps
 
-    def _read_tile(self, stamps: NDArray, tile: _Tile, rows: Rows, places: Rows, band: int) -> None:
+    def _read_tile(
+        self, stamps: NDArray[Any], tile: _Tile, rows: Rows, places: Rows, band: int
+    ) -> None:
         check_unchanged(tile.path, tile.signature)
         with tile.path.open("rb") as file, fits.open(file, memmap=True) as hdus:
             section = hdus[tile.hdu].section
             for place in places:
                 stamps[place] = self._cut(section, tile, rows[place], band)
 
-    def _cut(self, section: Any, tile: _Tile, row: int, band: int) -> NDArray:
+    def _cut(self, section: Any, tile: _Tile, row: int, band: int) -> NDArray[Any]:
         position = self.x[row, band], self.y[row, band]
         if self.world is None or _same_grid(tile, self.tiles[0][0]):
             return _extract(section, tile.shape, position, self.size, self.dtype)
@@ -108,7 +110,7 @@ class MosaicCutouts:
             return wcs
         centred = WCS(naxis=2)
         centred.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-        centred.wcs.crval = self.world[row]
+        centred.wcs.crval = np.asarray(self.world)[row]
         centred.wcs.crpix = [self.size[1] / 2 + 0.5, self.size[0] / 2 + 0.5]
         centred.wcs.cd = wcs.pixel_scale_matrix
         return centred
@@ -137,7 +139,7 @@ def cut_stamps(
         sections that are wanted are read (of ``.fits.gz`` all: unpack such first).
     catalog : DataFrame of n rows
         With right ascension and declination (degrees, or sexagesimal text with hours first), or
-        pixel positions; see `ra` and `x`.
+        pixel positions; see ``ra`` and ``x``.
     size : int or tuple (height, width)
         In pixels.
     bands : str or sequence of str, default=None
@@ -228,7 +230,7 @@ def cut_stamps(
     )
 
 
-def _ids(catalog: pd.DataFrame, column: str | None) -> NDArray | None:
+def _ids(catalog: pd.DataFrame, column: str | None) -> NDArray[Any] | None:
     if column is not None and column not in catalog.columns:
         raise ValueError(
             f"id={column!r} is no column of the catalog: it has {', '.join(catalog.columns)}."
@@ -246,20 +248,15 @@ def _open_tiles(band: str, paths: Any, hdu: int | str | None, *, sky: bool) -> t
 
 def _open_tile(path: Path, hdu: int | str | None, *, sky: bool) -> _Tile:
     """Read the headers of a mosaic."""
-    try:
-        with path.open("rb") as file, fits.open(file) as hdus:
-            number = _image_number(path, hdus, hdu)
-            header, shape = hdus[number].header, hdus[number].shape
-            check_length(path, [hdus[number]])
-            bits = header.get("ZBITPIX", header["BITPIX"])
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: pass the path of a mosaic.") from None
-    except UnfitError:
-        raise
-    except (OSError, TypeError, KeyError, IndexError, fits.VerifyError, AstropyWarning) as error:
-        raise ValueError(
-            f"{path} cannot be read as FITS ({str(error).splitlines()[0]}): copy it again."
-        ) from error
+    gone = "does not exist: pass the path of a mosaic"
+    with (
+        reading(path, "cannot be read as FITS", "copy it again", gone=gone),
+        open_fits(path) as file,
+        fits.open(file) as hdus,
+    ):
+        number = _image_number(path, hdus, hdu)
+        header, shape = hdus[number].header, hdus[number].shape
+        bits = header.get("ZBITPIX", header["BITPIX"])
     scale, angle, flipped = _geometry(path, header) if sky else (0.0, 0.0, False)
     dtype = np.dtype(np.float64 if bits in (-64, 32, 64) else np.float32)
     state = signature_of([path])
@@ -404,7 +401,8 @@ def _coverage(
     """Return where a stamp has pixels in a band (n, bands), and which stamps lack some (n,)."""
     shapes = [np.array([t.shape for t in band]) for band in tiles]
     limits = np.stack([s[np.maximum(tile[:, b], 0)] for b, s in enumerate(shapes)], axis=1)
-    whole = inside = (tile >= 0) & np.isfinite(x) & np.isfinite(y)
+    inside = (tile >= 0) & np.isfinite(x) & np.isfinite(y)
+    whole: Any = inside
     for position, length, limit in ((y, size[0], limits[..., 0]), (x, size[1], limits[..., 1])):
         start = _first_pixel(position, length)
         inside = inside & (start + length > 0) & (start < limit)
@@ -412,7 +410,7 @@ def _coverage(
     return inside, ~whole.all(axis=1)
 
 
-def _first_pixel(position: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+def _first_pixel(position: Any, length: int) -> Any:
     """Return where a section begins, as astropy.nddata.overlap_slices has it."""
     return np.ceil(position - length / 2)
 
@@ -441,7 +439,7 @@ def _extract(
     position: tuple[float, float],
     size: tuple[int, int],
     dtype: np.dtype,
-) -> NDArray:
+) -> NDArray[Any]:
     """Read the pixels around a position; NaN outside the image."""
     stamp = np.full(size, np.nan, dtype)
     try:
@@ -454,7 +452,7 @@ def _extract(
 
 def _reproject(
     section: Any, tile: _Tile, position: tuple[float, float], target: WCS, size: tuple[int, int]
-) -> NDArray:
+) -> NDArray[Any]:
     """Resample the surroundings of a position onto the grid of a stamp."""
     reproject = import_optional("reproject", extra="data", needed_by="reproject=True")
     scale = float(np.sqrt(np.prod(proj_plane_pixel_scales(target))))

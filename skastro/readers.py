@@ -8,40 +8,51 @@ its rows (None where nothing tells them), and reads the rows that are asked for.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from skastro._damage import UnfitError, open_fits, reading
 from skastro._optional import import_optional
 
 Rows = NDArray[np.int64]
+Reader = Callable[[Path], NDArray[Any]]
 
 FITS_ENDINGS = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fits.bz2")
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 ENDINGS = (*FITS_ENDINGS, *PICTURE_ENDINGS, ".npy")
-_PARSING = (OSError, ValueError, TypeError, EOFError, KeyError, IndexError, fits.VerifyError)
-_DAMAGE = (AstropyUserWarning, UnidentifiedImageError, zipfile.BadZipFile, SyntaxError)
-_FITS_BLOCK = 2880  # bytes
+_MOST_PIXELS = 2**48  # along one axis
+_ABSENT = "does not exist: pass the path of stamps"
 
 
 class Source(Protocol):
     """Where the pixels of `Stamps` come from."""
 
-    shape: tuple[int, int, int, int]
-    dtype: np.dtype
-    bands: tuple[str, ...] | None
-    ids: NDArray | None
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Number of stamps, of bands, height and width."""
 
-    def read(self, rows: Rows) -> NDArray:
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the pixels."""
+
+    @property
+    def bands(self) -> tuple[str, ...] | None:
+        """Names of the bands, where they are known."""
+
+    @property
+    def ids(self) -> NDArray[Any] | None:
+        """What names the stamps, of shape (n,)."""
+
+    def read(self, rows: Rows) -> NDArray[Any]:
         """Return the stamps of some rows, of shape (rows, bands, height, width)."""
 
 
@@ -56,12 +67,12 @@ class NpyFile:
     shape: tuple[int, int, int, int]
     dtype: np.dtype
     offset: int
-    order: str
+    order: Literal["C", "F"]
     signature: str
     bands: tuple[str, ...] | None = None
-    ids: NDArray | None = None
+    ids: NDArray[Any] | None = None
 
-    def read(self, rows: Rows) -> NDArray:
+    def read(self, rows: Rows) -> NDArray[Any]:
         """Copy some rows out of the file."""
         check_unchanged(self.path, self.signature)
         pixels = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, order=self.order)
@@ -78,18 +89,20 @@ class ChunkedArray:
     dtype: np.dtype
     signature: str
     bands: tuple[str, ...] | None = None
-    ids: NDArray | None = None
+    ids: NDArray[Any] | None = None
 
-    def read(self, rows: Rows) -> NDArray:
+    def read(self, rows: Rows) -> NDArray[Any]:
         """Read the chunks that hold some rows."""
         check_unchanged(_anchor(self.path), self.signature)
         # chunks are decoded once each, in the order of the file
         wanted, places = np.unique(rows, return_inverse=True)
-        if _is_zarr(self.path):
-            array = _open_zarr(self.path, self.name)
-            return native(np.asarray(array.oindex[wanted])[places])
-        with _h5py().File(self.path) as file:
-            return native(_by_span(file[self.name], wanted)[places])
+        problem = "has stamps that cannot be read"
+        with reading(self.path, problem, "copy or save it again", gone=_ABSENT):
+            if _is_zarr(self.path):
+                array = _open_zarr(self.path, self.name)
+                return native(np.asarray(array.oindex[wanted])[places])
+            with _h5py().File(self.path) as file:
+                return native(_by_span(file[self.name], wanted)[places])
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,25 +121,26 @@ class StampFiles:
     fixed_size: bool  # whether other sizes than the first file's are an error
     signature: str
     bands: tuple[str, ...] | None = None
-    ids: NDArray | None = None
+    ids: NDArray[Any] | None = None
+    reader: Reader | None = None  # of files of a kind that this module does not know
 
-    def read(self, rows: Rows) -> NDArray:
+    def read(self, rows: Rows) -> NDArray[Any]:
         """Read the files of some rows."""
         stamps = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for stamp, row in zip(stamps, rows, strict=True):
             stamp[:] = self._read_one(row)
         return stamps
 
-    def _read_one(self, row: int) -> NDArray:
+    def _read_one(self, row: int) -> NDArray[Any]:
         paths = [self.folder / name for name in self.names[row]]
         bands = self.bands if len(paths) == 1 else None  # else each file is a band
-        parts = [read_file(path, self.hdu, bands) for path in paths]
+        parts = [read_file(path, self.hdu, bands, self.reader) for path in paths]
         for path, part in zip(paths, parts, strict=True):
             self._check(path, part)
         size = self.shape[2:]
         return np.concatenate([fit_size(part, size, resample=self.resample) for part in parts])
 
-    def _check(self, path: Path, part: NDArray) -> None:
+    def _check(self, path: Path, part: NDArray[Any]) -> None:
         bands = self.shape[1] // self.names.shape[1]
         if len(part) != bands:
             raise ValueError(
@@ -163,7 +177,7 @@ class Calibrated:
         return self.source.bands
 
     @property
-    def ids(self) -> NDArray | None:
+    def ids(self) -> NDArray[Any] | None:
         """What names the stamps."""
         return self.source.ids
 
@@ -177,13 +191,13 @@ class Calibrated:
         """Whether a part of a stamp lies outside its mosaic."""
         return getattr(self.source, "partial", None)
 
-    def read(self, rows: Rows) -> NDArray:
+    def read(self, rows: Rows) -> NDArray[Any]:
         """Read some rows and multiply their bands."""
         factors = np.array(self.factors, self.dtype)[:, None, None]
         return self.source.read(rows).astype(self.dtype, copy=False) * factors
 
 
-def native(pixels: NDArray) -> NDArray:
+def native(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return pixels in the machine's byte order."""
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
@@ -211,35 +225,32 @@ def check_unchanged(path: Path, signature: str) -> None:
 
 def open_npy(path: Path) -> NpyFile:
     """Read the header of a ``.npy`` file."""
-    try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            reader = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran, dtype = reader(file)
-            offset = file.tell()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: pass the path of stamps.") from None
-    except _PARSING as error:
-        raise ValueError(
-            f"{path} is no .npy file ({_first_line(error)}): save the stamps with numpy.save."
-        ) from error
+    remedy = "save the stamps with numpy.save"
+    with reading(path, "is no .npy file", remedy, gone=_ABSENT), path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        reader: Any = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = reader(file)
+        offset = file.tell()
     _check_stack(path, shape, dtype)
-    expected = offset + dtype.itemsize * int(np.prod(shape))
+    expected = offset + dtype.itemsize * math.prod(shape)
     if (actual := path.stat().st_size) < expected:
         raise ValueError(
             f"{path} is truncated ({actual:,} of {expected:,} bytes): copy or save it again."
         )
-    order = "F" if fortran else "C"
+    order: Literal["C", "F"] = "F" if fortran else "C"
     return NpyFile(path, shape, dtype, offset, order, signature_of([path]))
 
 
 def open_chunked(path: Path, name: str | None) -> ChunkedArray:
     """Find the stamps in a Zarr store or an HDF5 file."""
-    try:
+    kind = "Zarr store" if _is_zarr(path) else "HDF5 file"
+    problem = f"is no {kind} of stamps that can be read"
+    remedy = "name its array with hdu=, or save the stamps again"
+    with reading(path, problem, remedy, gone=_ABSENT):
         if _is_zarr(path):
             array = _open_zarr(path, name)
             found = name, tuple(array.shape), np.dtype(array.dtype), array.attrs.get("bands")
@@ -248,21 +259,9 @@ def open_chunked(path: Path, name: str | None) -> ChunkedArray:
                 name = name or _only_stack(path, _h5_arrays(file))
                 array = file[name]
                 found = name, tuple(array.shape), array.dtype, array.attrs.get("bands")
-    except ImportError:
-        raise
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: pass the path of stamps.") from None
-    except (*_PARSING, RuntimeError) as error:
-        if isinstance(error, ValueError) and str(path) in str(error):
-            raise
-        kind = "Zarr store" if _is_zarr(path) else "HDF5 file"
-        raise ValueError(
-            f"{path} is no {kind} of stamps that can be read ({_first_line(error)}): "
-            "name its array with hdu=, or save the stamps again."
-        ) from error
-    name, shape, dtype, bands = found
+        names = None if found[-1] is None else tuple(map(str, found[-1]))
+    name, shape, dtype, _ = found
     _check_stack(path, shape, dtype)
-    names = None if bands is None else tuple(map(str, bands))
     dtype = dtype.newbyteorder("=")
     return ChunkedArray(path, name, shape, dtype, signature_of([_anchor(path)]), bands=names)
 
@@ -280,11 +279,21 @@ def _is_zarr(path: Path) -> bool:
 def _open_zarr(path: Path, name: str | None) -> Any:
     zarr = import_optional("zarr", extra="data", needed_by="Reading Zarr stores")
     node = zarr.open(str(path), mode="r")
-    if isinstance(node, zarr.Array):
-        return node
-    if name is None:
-        name = _only_stack(path, {key: array.ndim for key, array in node.arrays()})
-    return node[name]
+    if not isinstance(node, zarr.Array):
+        if name is None:
+            name = _only_stack(path, {key: array.ndim for key, array in node.arrays()})
+        node = node[name]
+    _refuse_pickles(path, node.metadata.to_dict())
+    return node
+
+
+def _refuse_pickles(path: Path, described: dict[str, Any]) -> None:
+    """Refuse a codec that would execute what it decodes."""
+    codecs = [described.get(key) for key in ("compressor", "filters", "codecs")]
+    if "pickle" in str(codecs):
+        raise UnfitError(
+            f"{path} holds pickled Python objects, which may execute code: save it as numbers."
+        )
 
 
 def _h5py() -> Any:
@@ -302,10 +311,10 @@ def _only_stack(path: Path, dimensions: dict[str, int]) -> str:
     if len(stacks) == 1:
         return stacks[0]
     what = f"several arrays of stamps ({', '.join(stacks)})" if stacks else "no 4-D array"
-    raise ValueError(f"{path} has {what}: name one of shape (n, bands, height, width) with hdu=.")
+    raise UnfitError(f"{path} has {what}: name one of shape (n, bands, height, width) with hdu=.")
 
 
-def _by_span(array: Any, wanted: Rows) -> NDArray:
+def _by_span(array: Any, wanted: Rows) -> NDArray[Any]:
     """Read increasing rows of an HDF5 dataset, which is slow to pick single ones."""
     if not len(wanted):
         return array[:0]
@@ -322,7 +331,9 @@ def _check_stack(path: Path, shape: Sequence[int], dtype: np.dtype) -> None:
         )
     if dtype.kind not in "biuf":
         raise ValueError(f"{path} holds {dtype} values: save stamps as real numbers.")
-    if 0 in shape:
+    if max(shape) > _MOST_PIXELS:
+        raise ValueError(f"{path} has a shape that cannot be, {tuple(shape)}: save it again.")
+    if min(shape) < 1:
         raise ValueError(f"{path} of shape {tuple(shape)} holds no pixel: save at least one stamp.")
 
 
@@ -342,12 +353,13 @@ def stem(name: str) -> str:
 def open_files(
     folder: Path,
     names: NDArray[np.str_],
-    ids: NDArray,
+    ids: NDArray[Any],
     *,
     bands: tuple[str, ...] | None,
     size: tuple[int, int] | None,
     hdu: int | str | None,
     resample: bool,
+    reader: Reader | None,
 ) -> StampFiles:
     """Take bands, size and dtype of stamp files from the first stamp.
 
@@ -362,14 +374,15 @@ def open_files(
     size : tuple (height, width) or None
     hdu : int, str or None
     resample : bool
+    reader : callable or None
 
     Returns
     -------
     source : StampFiles
     """
     chosen = bands if names.shape[1] == 1 else None
-    firsts = [read_file(folder / name, hdu, chosen) for name in names[0]]
-    if bands is None and names.shape[1] == 1:
+    firsts = [read_file(folder / name, hdu, chosen, reader) for name in names[0]]
+    if bands is None and names.shape[1] == 1 and reader is None:
         bands = band_names(folder / names[0, 0], hdu)
         bands = bands if bands and len(bands) == len(firsts[0]) else None
     shape = (len(names), sum(map(len, firsts)), *(size or firsts[0].shape[1:]))
@@ -378,24 +391,22 @@ def open_files(
         raise ValueError(f"{folder / names[0, 0]} holds {dtype} values: save real numbers.")
     signature = signature_of(folder / name for name in names.ravel())
     return StampFiles(
-        folder, names, shape, dtype, hdu, resample, size is None, signature, bands=bands, ids=ids
+        folder, names, shape, dtype, hdu, resample, size is None, signature, bands, ids, reader
     )
 
 
-def read_file(path: Path, hdu: int | str | None, bands: Sequence[str] | None) -> NDArray:
-    """Read the stamp of one FITS, picture or ``.npy`` file, of shape (bands, height, width)."""
-    kind, read = _reader_of(path)
-    try:
+def read_file(
+    path: Path,
+    hdu: int | str | None,
+    bands: Sequence[str] | None,
+    reader: Reader | None = None,
+) -> NDArray[Any]:
+    """Read the stamp of one FITS, picture, ``.npy`` or other file as (bands, height, width)."""
+    how, read = _reader_of(path) if reader is None else ("with reader=", _of_all_bands(reader))
+    problem = f"cannot be read {how}"
+    remedy = "copy it again, or leave its row out"
+    with reading(path, problem, remedy, gone="is missing: put it back, or leave its row out"):
         pixels = read(path, hdu, bands)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing: put it back, or leave its row out.") from None
-    except UnfitError:
-        raise
-    except (*_PARSING, *_DAMAGE) as error:
-        raise ValueError(
-            f"{path} cannot be read as {kind} ({_first_line(error)}): "
-            "copy it again, or leave its row out."
-        ) from error
     if pixels.ndim == 2:
         pixels = pixels[None]
     if pixels.ndim != 3 or 0 in pixels.shape:
@@ -406,61 +417,44 @@ def read_file(path: Path, hdu: int | str | None, bands: Sequence[str] | None) ->
     return native(pixels)
 
 
-class UnfitError(ValueError):
-    """A file that can be read, but holds no such stamp; its sentence is complete."""
+def _of_all_bands(reader: Reader) -> Callable[..., NDArray[Any]]:
+    return lambda path, _hdu, _bands: np.asarray(reader(path))
 
 
-def _reader_of(path: Path) -> tuple[str, Callable[..., NDArray]]:
+def _reader_of(path: Path) -> tuple[str, Callable[..., NDArray[Any]]]:
     name = path.name.lower()
     if name.endswith(FITS_ENDINGS):
-        return "FITS", _read_fits
+        return "as FITS", _read_fits
     if name.endswith(PICTURE_ENDINGS):
-        return f"{path.suffix.lstrip('.').upper()} image", _read_picture
+        return f"as {path.suffix.lstrip('.').upper()} image", _read_picture
     if name.endswith(".npy"):
-        return "a .npy array", _read_npy
+        return "as a .npy array", _read_npy
     raise ValueError(f"{path} is no stamp file: use one of {', '.join(ENDINGS)}.")
 
 
-def _read_npy(path: Path, _hdu: Any, _bands: Any) -> NDArray:
+def _read_npy(path: Path, _hdu: Any, _bands: Any) -> NDArray[Any]:
     return np.load(path, allow_pickle=False)
 
 
-def _read_picture(path: Path, _hdu: Any, _bands: Any) -> NDArray:
+def _read_picture(path: Path, _hdu: Any, _bands: Any) -> NDArray[Any]:
     with Image.open(path) as image:
-        if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV"):
-            image = image.convert("RGB")  # noqa: PLW2901 - the same picture in its colours
-        pixels = np.asarray(image)
+        coded = image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV")
+        pixels = np.asarray(image.convert("RGB") if coded else image)
     if pixels.ndim == 2:
         return pixels[None]
     opaque = pixels.shape[2] - (pixels.shape[2] in (2, 4))  # alpha is no band
     return pixels[..., :opaque].transpose(2, 0, 1)
 
 
-def _read_fits(path: Path, hdu: int | str | None, bands: Sequence[str] | None) -> NDArray:
+def _read_fits(path: Path, hdu: int | str | None, bands: Sequence[str] | None) -> NDArray[Any]:
     # a file object of our own is closed even if astropy cannot make sense of it
-    with path.open("rb") as file, fits.open(file, memmap=False, lazy_load_hdus=False) as hdus:
+    with open_fits(path) as file, fits.open(file, memmap=False, lazy_load_hdus=False) as hdus:
         images = _fits_images(path, hdus, hdu, bands)
-        check_length(path, images)
         sizes = {image.data.shape for image in images}
         if len(sizes) > 1:
             raise UnfitError(f"{path} has bands of other sizes ({sizes}): name those to take.")
         arrays = [image.data for image in images]
     return arrays[0] if len(arrays) == 1 else np.stack(arrays)
-
-
-def check_length(path: Path, images: list[Any]) -> None:
-    """Refuse a truncated file, of which astropy may read what is there."""
-    if path.suffix in (".gz", ".bz2"):  # their readers notice
-        return
-    actual = path.stat().st_size
-    for image in images:
-        place = image.fileinfo()
-        plain = not isinstance(image, fits.CompImageHDU)
-        needed = place["datLoc"] + (image.size if plain else place["datSpan"] - _FITS_BLOCK)
-        if actual < needed:
-            raise UnfitError(
-                f"{path} is truncated ({actual:,} of {needed:,} bytes): copy it again."
-            )
 
 
 def _fits_images(
@@ -497,12 +491,14 @@ def band_names(path: Path, hdu: int | str | None) -> tuple[str, ...] | None:
         return None
     if not path.name.lower().endswith(FITS_ENDINGS) or hdu is not None:
         return None
-    with path.open("rb") as file, fits.open(file) as hdus:
+    with open_fits(path) as file, fits.open(file) as hdus:
         names = tuple(_band_of(image) for image in _fits_images(path, hdus, None, None))
     return names if all(names) and len(set(names)) == len(names) else None
 
 
-def fit_size(pixels: NDArray, size: tuple[int, int], *, resample: bool = False) -> NDArray:
+def fit_size(
+    pixels: NDArray[Any], size: tuple[int, int], *, resample: bool = False
+) -> NDArray[Any]:
     """Crop or pad images about their centre, or resample them, to one size.
 
     Parameters
@@ -546,7 +542,7 @@ def _overlap(old: int, new: int) -> tuple[slice, slice]:
     return slice(into, into + length), slice(start, start + length)
 
 
-def _resampled(band: NDArray, size: tuple[int, int]) -> NDArray:
+def _resampled(band: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     height, width = size
     image = Image.fromarray(band.astype(np.float32))
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
@@ -554,7 +550,3 @@ def _resampled(band: NDArray, size: tuple[int, int]) -> NDArray:
         limits = np.iinfo(band.dtype)
         pixels = np.clip(np.rint(pixels), limits.min, limits.max)
     return pixels.astype(band.dtype)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skastro._files import writing
+from skastro._files import write_atomically, writing
 from skastro._validation import as_stack
 from skastro.scaling import to_rgb
 
@@ -40,8 +40,10 @@ def write_thumbnails(
     path : path
         For example ``thumbnails.webp``, which `write_report` looks for in the folder of a
         study.
-    images, bands, max_bytes
-        As in `encode_thumbnails`.
+    images : array-like of shape (n, bands, height, width)
+    bands : sequence of three int or str, default=None
+    max_bytes : int, default=8_500_000
+        As in ``encode_thumbnails``.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def write_thumbnails(
     Raises
     ------
     ValueError
-        As in `encode_thumbnails`.
+        As in ``encode_thumbnails``.
     OSError
         The file cannot be written.
 
@@ -66,10 +68,8 @@ def write_thumbnails(
     """
     path = Path(path).expanduser()
     encoded = encode_thumbnails(images, bands=bands, max_bytes=max_bytes)
-    temporary = path.with_name(f".{path.name}")
     with writing(path):
-        temporary.write_bytes(encoded)
-        temporary.replace(path)
+        write_atomically(path, encoded)
     return path
 
 
@@ -200,10 +200,10 @@ def _shrink(stamp: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
     """Bring an RGB stamp (3, height, width) to (tile, tile, 3), black where it is no square."""
     picture = Image.fromarray(np.ascontiguousarray(stamp.transpose(1, 2, 0)))
     scale = tile / max(picture.size)
-    size = tuple(max(1, round(scale * side)) for side in picture.size)
-    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    width, height = (max(1, round(scale * side)) for side in picture.size)
+    picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     canvas = Image.new("RGB", (tile, tile))
-    canvas.paste(picture, tuple((tile - side) // 2 for side in size))
+    canvas.paste(picture, ((tile - width) // 2, (tile - height) // 2))
     return np.asarray(canvas)
 
 

@@ -298,6 +298,7 @@ def test_units_and_masks_of_positions_are_respected():
     frame = pd.DataFrame({"ra": [1.0], "dec": [2.0]})
     frame.attrs["units"] = {"ra": "hourangle", "dec": "deg"}
     np.testing.assert_allclose(sky_positions(frame["ra"], frame["dec"]).ra.deg, 15)
+    frame = frame.copy()
     frame.attrs["units"] = {"ra": "mag"}
     with pytest.raises(ValueError, match="ra has the unit 'mag', which is no angle's"):
         sky_positions(frame["ra"], frame["dec"])

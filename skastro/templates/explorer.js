@@ -130,8 +130,10 @@
 
     save() {
       const quoted = this.source.selected.indices.map((i) => {
-        const id = this.data.ids[i];
-        return /[",\n]/.test(id) ? `"${id.replaceAll('"', '""')}"` : id;
+        let id = this.data.ids[i];
+        // a spreadsheet would compute what begins so, unless it is a number
+        if (/^[=+\-@\t\r]/.test(id) && Number.isNaN(Number(id))) id = `'${id}`;
+        return /[",\r\n]/.test(id) ? `"${id.replaceAll('"', '""')}"` : id;
       });
       const link = make("a", { download: "selected_ids.csv" });
       link.href = URL.createObjectURL(new Blob([["id", ...quoted].join("\n") + "\n"], { type: "text/csv" }));
