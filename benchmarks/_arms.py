@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from _stamps import Task, load_task
@@ -57,12 +55,3 @@ def load_some(name: str, split: int, most: int | None) -> Task:
 def standardised(features: NDArray, train: NDArray[np.int64]) -> NDArray[np.float64]:
     """Centre and scale columns as the training rows say, like the embeddings of an encoder."""
     return StandardScaler().fit(features[train]).transform(features)
-
-
-def write_results(out: Path | None, result: dict[str, Any], markdown: str) -> None:
-    """Print a table, and write it beside the JSON."""
-    print(markdown, flush=True)
-    if out is None:
-        return
-    out.write_text(json.dumps(result, indent=1) + "\n")
-    out.with_suffix(".md").write_text(markdown + "\n")

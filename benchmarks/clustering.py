@@ -9,12 +9,12 @@ columns, with noise. What imports and compiles for the first time is warmed up o
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
 
 import numpy as np
+from _results import write_results
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--columns", type=int, default=512)
     parser.add_argument("--projection", choices=["tsne", "umap", "pca"], default="tsne")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/clustering.json"))
+    parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
 
     warm, _ = simulate(300, 64)
@@ -72,12 +72,9 @@ def main() -> None:
         "adjusted_rand": round(adjusted_rand_score(group, clusterer.labels_), 3),
         "trustworthiness": round(projection.trustworthiness, 3),
     }
-    options.out.write_text(json.dumps(result, indent=1))
-    print(json.dumps(result))
-    print(f"| step, {options.rows:,} rows of {options.columns} | seconds |")
-    print("| --- | --- |")
-    for step, taken in seconds.items():
-        print(f"| {step} | {taken:.1f} |")
+    lines = [f"| step, {options.rows:,} rows of {options.columns} | seconds |", "| --- | --- |"]
+    lines += [f"| {step} | {taken:.1f} |" for step, taken in seconds.items()]
+    write_results(options.out, result, "\n".join(lines))
 
 
 if __name__ == "__main__":

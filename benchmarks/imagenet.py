@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from _arms import load_some, make_parser, standardised, write_results
+from _arms import load_some, make_parser, standardised
+from _results import write_results
 from _stamps import Task
 from numpy.typing import NDArray
 from real_stamps import network_scores, parse_counts, probe_scores, summarise

@@ -17,22 +17,27 @@ import time
 from pathlib import Path
 
 import numpy as np
+from _results import write_results
 
 _IDLE = "import skastro, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 
 
-def write_sparse(path: Path, n: int) -> None:
-    """Write the header of n five-band float16 stamps, and a few of their pixels."""
-    shape = (n, 5, 32, 32)
+def write_sparse(path: Path, shape: tuple[int, int, int, int]) -> None:
+    """Write the header of float16 stamps, and a few of their pixels."""
     with path.open("wb") as file:
         header = {"descr": "<f2", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()
         file.truncate(offset + 2 * int(np.prod(shape)))
     pixels = np.memmap(path, "<f2", "r+", offset, shape)
-    some = np.random.default_rng(0).normal(size=(2000, *shape[1:]))
-    pixels[:: max(1, n // 2000)][:2000] = some[: len(pixels[:: max(1, n // 2000)])]
+    some = pixels[:: max(1, shape[0] // 2000)][:2000]
+    some[:] = np.random.default_rng(0).normal(size=some.shape)
     pixels.flush()
+
+
+def peak_megabytes() -> float:
+    """Return the most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(path: Path, n: int) -> dict[str, float]:
@@ -51,7 +56,7 @@ def measure(path: Path, n: int) -> dict[str, float]:
         "open_seconds": opened,
         "embed_seconds": time.perf_counter() - start,
         "embeddings": len(embeddings),
-        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_megabytes": peak_megabytes(),
     }
 
 
@@ -71,16 +76,15 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "stamps.npy")
-        write_sparse(path, options.stamps)
+        write_sparse(path, (options.stamps, 5, 32, 32))
         command = [sys.executable, __file__, "--file", str(path), "--embed", str(options.embed)]
         run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     result = json.loads(run.stdout.splitlines()[-1])
     result["idle_megabytes"] = int(idle.stdout) / 1024
     result["more_megabytes"] = result["peak_megabytes"] - result["idle_megabytes"]
-    for name, value in result.items():
-        print(f"{name:<18} {value:12,.2f}")
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1))
+    lines = [f"| {name.replace('_', ' ')} | {value:,.2f} |" for name, value in result.items()]
+    head = [f"| {options.stamps:,} stamps in a file | |", "| --- | --- |"]
+    write_results(options.out, result, "\n".join(head + lines))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 import numpy as np
+from _results import write_results
 
 from skastro import measure_properties
 
@@ -30,6 +32,7 @@ def main() -> None:
     parser.add_argument("--bands", type=int, default=5)
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     stamps = make_stamps(options.stamps, options.bands, options.side)
     rates = []
@@ -37,10 +40,10 @@ def main() -> None:
         start = time.process_time()  # of all threads: a second core would not help
         measure_properties(stamps)
         rates.append(options.stamps / (time.process_time() - start))
-    print(
-        f"{options.bands} bands, {options.side} px: {np.median(rates):,.0f} stamps a second of "
-        f"one core (median of {options.rounds}; {min(rates):,.0f} to {max(rates):,.0f})"
-    )
+    row = f"| {options.bands} bands, {options.side} px | {np.median(rates):,.0f} "
+    lines = ["| measure_properties | stamps a second of one core | range |", "| --- | --- | --- |"]
+    lines.append(f"{row}| {min(rates):,.0f} to {max(rates):,.0f} |")
+    write_results(options.out, {**vars(options), "out": None, "rates": rates}, "\n".join(lines))
 
 
 if __name__ == "__main__":

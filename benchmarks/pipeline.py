@@ -9,8 +9,11 @@ The encoder regresses what it measures from the pixels of the same labelled stam
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
+from _results import write_results
 from _stamps import Task, label_subsets, load_task
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -33,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--labels", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     task = load_task("sdss")
     gains = []
@@ -40,8 +44,12 @@ def main() -> None:
         trained = score(task, rows, PropertyPretrainedEncoder(random_state=0))
         blank = score(task, rows, PropertyPretrainedEncoder(max_epochs=0, random_state=0))
         gains.append(trained - blank)
-        print(f"trained {trained:.3f}, untrained {blank:.3f}, gain {gains[-1]:+.3f}", flush=True)
-    print(f"mean gain at {options.labels} labels: {np.mean(gains):+.3f}")
+        print(
+            f"trained {trained:.3f}, untrained {blank:.3f}, gain {gains[-1]:+.3f}", file=sys.stderr
+        )
+    row = f"| {options.labels} | {np.mean(gains):+.3f} | {min(gains):+.3f} to {max(gains):+.3f} |"
+    lines = ["| labels | gain in balanced accuracy, mean | range |", "| --- | --- | --- |", row]
+    write_results(options.out, {"labels": options.labels, "gains": gains}, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from _arms import load_some, make_parser, write_results
+from _arms import load_some, make_parser
+from _results import write_results
 from _stamps import Task
 
 from skastro import PropertyPretrainedEncoder, measure_properties, property_ablation

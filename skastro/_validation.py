@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import numbers
 import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,9 +21,17 @@ from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
+DOCUMENTATION = "https://skastro.readthedocs.io/en/stable"
 SENTINELS = (99.0, -99.0, 999.0, -999.0, -9999.0)
 UNLABELLED = -1
 _SCAN_ROWS = 1024
+
+
+class Documented:
+    """An estimator whose picture in a notebook links to its page of the documentation."""
+
+    _doc_link_module = "skastro"
+    _doc_link_template = f"{DOCUMENTATION}/api/generated/skastro.{{estimator_name}}.html"
 
 
 def check_images(
@@ -115,7 +126,7 @@ def _compare_shape(name: str, shape: tuple[int, ...], fitted: tuple[int, ...]) -
 
 def _fold_rows(
     estimator: BaseEstimator, X: Any, *, reset: bool, shape: tuple[int, int, int] | None
-) -> NDArray:
+) -> NDArray[Any]:
     # fitted on stamps and asked with their flat rows: only the number of values can be compared
     compare = not reset and estimator.image_shape_[:2] == (1, 1)
     if reset or compare:
@@ -136,12 +147,12 @@ def _fold_rows(
     return rows.reshape(len(rows), *shape)
 
 
-def unfold_like(stamps: NDArray, X: Any) -> NDArray:
+def unfold_like(stamps: NDArray[Any], X: Any) -> NDArray[Any]:
     """Return 4-D stamps as flat rows if X was given as flat rows."""
     return stamps.reshape(len(stamps), -1) if _n_dimensions(X) <= 2 else stamps
 
 
-def contained(estimator: BaseEstimator, output: NDArray, X: Any) -> Any:
+def contained(estimator: BaseEstimator, output: NDArray[Any], X: Any) -> Any:
     """Return rows in the container that `set_output` asks for; stamps, no table, as they are."""
     library = _get_output_config("transform", estimator)["dense"]
     if output.ndim != 2 or library == "default":
@@ -150,7 +161,9 @@ def contained(estimator: BaseEstimator, output: NDArray, X: Any) -> Any:
     return adapter.create_container(output, X, columns=estimator.get_feature_names_out)
 
 
-def read_stamps(images: Any, rows: slice | NDArray, *, first_row: int = 0) -> NDArray[np.float32]:
+def read_stamps(
+    images: Any, rows: slice | NDArray[Any], *, first_row: int = 0
+) -> NDArray[np.float32]:
     """Read some stamps as native float32 pixels, refusing what no network can use.
 
     Parameters
@@ -174,7 +187,7 @@ def read_stamps(images: Any, rows: slice | NDArray, *, first_row: int = 0) -> ND
     """
     raw = images[rows]
     if isinstance(raw, np.ma.MaskedArray):
-        raw = raw.astype(np.float32).filled(np.nan)
+        raw = np.ma.filled(raw.astype(np.float32), np.nan)
     is_float = np.dtype(raw.dtype).kind == "f"
     with np.errstate(over="ignore"):  # beyond float32 is caught as infinite below
         stamps = np.asarray(raw).astype(np.float32, order="C", copy=False)
@@ -185,7 +198,35 @@ def read_stamps(images: Any, rows: slice | NDArray, *, first_row: int = 0) -> ND
     return stamps
 
 
-def _check_pixels(stamps: NDArray[np.float32], rows: slice | NDArray, first_row: int) -> None:
+def read_ahead(images: Any, parts: Iterable[slice | NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+    """Read the stamps of each part in turn, lazy ones while the last part is in use.
+
+    Parameters
+    ----------
+    images : array-like of shape (n, bands, height, width)
+        As returned by `check_images`.
+    parts : iterable of slice or int array
+        Rows.
+
+    Yields
+    ------
+    stamps : float32 array of shape (rows, bands, height, width)
+        As returned by `read_stamps`.
+    """
+    if type(images) is np.ndarray:  # a memory map is read from the disk
+        yield from (read_stamps(images, rows) for rows in parts)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="skastro-read") as reader:
+        waiting: deque[Future[NDArray[np.float32]]] = deque()
+        for rows in parts:
+            waiting.append(reader.submit(read_stamps, images, rows))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _check_pixels(stamps: NDArray[np.float32], rows: slice | NDArray[Any], first_row: int) -> None:
     # the sum is finite almost always, and costs far less than two full masks
     if np.isfinite(stamps.sum(dtype=np.float64)):
         return
@@ -375,7 +416,7 @@ def is_continuous(y: Any) -> bool:
     return len(known) > 0 and type_of_target(known).startswith("continuous")
 
 
-def check_labels(y: Any) -> tuple[NDArray, NDArray[np.int64]]:
+def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Encode class labels, with unlabelled rows apart.
 
     Parameters
@@ -426,7 +467,7 @@ def check_labels(y: Any) -> tuple[NDArray, NDArray[np.int64]]:
     return classes, codes
 
 
-def _is_unlabelled(values: NDArray) -> NDArray[np.bool_]:
+def _is_unlabelled(values: NDArray[Any]) -> NDArray[np.bool_]:
     if values.dtype.kind in "iu":
         # with -1 and 1 alone there would be one class: they are the two of a binary problem
         binary = set(np.unique(values).tolist()) == {UNLABELLED, 1}
@@ -443,7 +484,7 @@ def _is_unlabelled(values: NDArray) -> NDArray[np.bool_]:
     return np.zeros(len(values), dtype=bool)
 
 
-def take_rows(X: Any, rows: NDArray) -> Any:
+def take_rows(X: Any, rows: NDArray[Any]) -> Any:
     """Take rows of an array, DataFrame, list or lazy array-like, staying lazy if X is."""
     if X is None:
         return None

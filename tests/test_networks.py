@@ -1,5 +1,7 @@
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from skastro.losses import PropertyLoss
@@ -11,6 +13,7 @@ from skastro.networks import (
     make_backbone,
     make_network,
 )
+from skastro.persistence import read_tensors
 
 PAPER = ["vgg16", "resnext50", "densenet121", "efficientnet_b0", "inception_resnet_v2"]
 
@@ -120,6 +123,108 @@ def test_weights_of_another_number_of_bands_are_adapted():
     assert torch.equal(ours.layer4[0].conv1.weight, theirs.layer4[0].conv1.weight)
     with pytest.raises(ValueError, match="holds another architecture"):
         load_weights(make_backbone("stamp_resnet18", (3, 8, 8))[0], three.state_dict(), "three")
+
+
+def in_lightning(state):
+    """Return a checkpoint as Lightning and Zoobot write it: encoder and head side by side."""
+    return {
+        "state_dict": {
+            **{f"encoder.{name}": tensor for name, tensor in state.items()},
+            "head.linear.weight": torch.zeros(7, 512),
+        },
+        "epoch": 3,
+        "hyper_parameters": {"architecture_name": "resnet10t", "channels": 3},
+        "optimizer_states": [{"state": {0: {"step": torch.tensor(1.0)}}}],
+    }
+
+
+def in_compiled_wrapper(state):
+    return {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}
+
+
+def in_student_and_teacher(state):
+    teacher = {f"backbone_teacher.{name}": 0 * tensor for name, tensor in state.items()}
+    return {**teacher, **{f"backbone.{name}": tensor for name, tensor in state.items()}}
+
+
+def in_half_precision_and_without_counters(state):
+    return {k: t.half() for k, t in state.items() if not k.endswith("num_batches_tracked")}
+
+
+FORMS = [
+    ("w.safetensors", dict),
+    ("w.pt", dict),
+    ("w.pth", lambda state: {"model": state, "arch": "resnet10t"}),
+    ("w.ckpt", in_lightning),
+    ("w.bin", in_compiled_wrapper),
+    ("w.safetensors", in_student_and_teacher),
+    ("w.pt", in_half_precision_and_without_counters),
+]
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    """Return a network of timm with a head, as others train it."""
+    torch.manual_seed(0)
+    net = timm.create_model("resnet10t", num_classes=10).train()
+    net(torch.randn(8, 3, 32, 32))  # batch statistics of its own
+    return net.eval()
+
+
+def write_weights(path, content):
+    (save_file if path.suffix == ".safetensors" else torch.save)(content, path)
+    return path
+
+
+@pytest.mark.parametrize(("name", "wrap"), FORMS)
+def test_weights_of_others_are_found_in_their_files(theirs, tmp_path, name, wrap):
+    path = write_weights(tmp_path / name, wrap(theirs.state_dict()))
+    net, _ = make_backbone("resnet10t", (3, 32, 32))
+    load_weights(net, read_tensors(path), path)
+    stamps = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        expected = theirs.forward_features(stamps).mean((2, 3))
+        torch.testing.assert_close(net.eval()(stamps), expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "backbone", ["mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"]
+)
+def test_heads_of_other_families_are_left_out(backbone):
+    size = {"img_size": 32} if backbone.startswith("vit") else {}
+    theirs = timm.create_model(backbone, num_classes=10, in_chans=1, **size)
+    net, _ = make_backbone(backbone, (5, 32, 32))
+    load_weights(net, theirs.state_dict(), "theirs")
+    ours = net.body.state_dict()
+    first = next(name for name, tensor in ours.items() if tensor.ndim == 4)
+    torch.testing.assert_close(ours[first].sum(1), theirs.state_dict()[first].sum(1))
+    rest = [name for name in ours if name != first]
+    assert all(torch.equal(ours[name], theirs.state_dict()[name]) for name in rest)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "other", "message"),
+    [
+        ("resnet18", "resnet10t", r"it lacks conv1.weight and \d+ more\): use the backbone"),
+        ("resnet18", "resnet34", r"it has besides layer1.2.conv1.weight and \d+ more"),
+        ("resnet18", "resnet18d", "it lacks conv1.weight"),
+        ("convnext_atto", "convnext_femto", r"its stem.0.weight is \(48, 3, 4, 4\), not \(40,"),
+    ],
+)
+def test_weights_of_another_architecture_are_refused(backbone, other, message):
+    net, _ = make_backbone(backbone, (3, 32, 32))
+    before = net.body.state_dict()["layer1.0.conv1.weight"].clone() if "res" in backbone else None
+    with pytest.raises(ValueError, match=message):
+        load_weights(net, timm.create_model(other).state_dict(), "w.pt")
+    if before is not None:  # nothing was filled in half
+        assert torch.equal(net.body.state_dict()["layer1.0.conv1.weight"], before)
+
+
+def test_weights_that_diverged_are_refused(theirs):
+    state = theirs.state_dict()
+    state = {**state, "bn1.weight": torch.full_like(state["bn1.weight"], float("nan"))}
+    with pytest.raises(ValueError, match=r"holds bn1\.weight, which is not finite"):
+        load_weights(make_backbone("resnet10t", (3, 32, 32))[0], state, "w.pt")
 
 
 def test_missing_pixels_enter_as_sky():

@@ -1,0 +1,132 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skastro._validation import read_ahead
+from skastro.inference import run
+from skastro.networks import InputScaling, StampNetwork, fold_batch_norm, make_network
+from skastro.training import seeded
+
+
+def test_running_averages_over_views_and_keeps_rows_apart():
+    stamps = np.random.default_rng(0).normal(size=(7, 1, 3, 3)).astype(np.float32)
+    corner = lambda _, batch: batch[:, :, 0, 0]  # noqa: E731
+    one = run(nn.Identity(), stamps, corner, batch_size=4, average_views=False)
+    np.testing.assert_array_equal(one[:, 0], stamps[:, 0, 0, 0])
+    mean = run(nn.Identity(), stamps, corner, batch_size=4, average_views=True)
+    corners = stamps[:, 0, [0, 0, 2, 2], [0, 2, 0, 2]].mean(1)
+    np.testing.assert_allclose(mean[:, 0], corners, rtol=1e-5, atol=1e-6)
+
+
+def network(backbone="stamp_resnet10", shape=(3, 16, 16)):
+    bands = torch.ones(shape[0])
+    with seeded(0):
+        net = make_network(backbone, shape, 2, scaling=InputScaling(0 * bands, bands, stretch=True))
+        for part in net.modules():  # statistics that an untrained network does not have
+            if isinstance(part, nn.BatchNorm2d):
+                part.running_mean.normal_(std=0.1)
+                part.running_var.uniform_(0.5, 2.0)
+    return net.eval()
+
+
+def norms(net):
+    return sum(isinstance(part, nn.BatchNorm2d) for part in net.modules())
+
+
+@pytest.mark.parametrize(
+    "backbone", ["stamp_resnet10", "resnet10t", "densenet121", "efficientnet_b0"]
+)
+def test_batch_norms_are_folded_without_changing_the_numbers(backbone):
+    stamps = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    net = network(backbone, (3, 32, 32))
+    before, expected = norms(net), net(stamps)
+    folded = fold_batch_norm(net, (3, 32, 32))
+    assert norms(folded) < before
+    torch.testing.assert_close(folded(stamps), expected, rtol=1e-4, atol=1e-4)
+
+
+class Greedy(nn.Module):
+    """What its convolution gives is used with and without the norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, stamps):
+        maps = self.convolution(stamps)
+        return self.norm(maps) + maps
+
+
+def test_a_norm_that_cannot_be_folded_stays():
+    net = network(Greedy())
+    assert norms(fold_batch_norm(net, (3, 16, 16))) == 1
+
+
+def embed(net, stamps, **options):
+    options = {"batch_size": 8, "average_views": False, "precision": "float32", **options}
+    return run(net, stamps, StampNetwork.embed, **options)
+
+
+def some_stamps(n=20):
+    return np.random.default_rng(0).normal(size=(n, 3, 16, 16)).astype(np.float32)
+
+
+def test_running_leaves_the_network_as_it_is_and_sees_new_weights():
+    net, stamps = network(), some_stamps()
+    first = embed(net, stamps)
+    assert norms(net) > 0
+    np.testing.assert_array_equal(embed(net, stamps), first)
+    with torch.no_grad():
+        net.backbone.body.conv1.weight.mul_(2.0)
+    second = embed(net, stamps)
+    assert not np.allclose(second, first)
+    net.backbone.body.conv1.weight.data = net.backbone.body.conv1.weight.data / 2
+    np.testing.assert_allclose(embed(net, stamps), first, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_numbers_do_not_depend_on_the_batch_size(precision):
+    net, stamps = network(), some_stamps()
+    close = {"float32": 1e-5, "bfloat16": 1e-2}[precision]
+    expected = embed(net, stamps, precision=precision)
+    other = embed(net, stamps, precision=precision, batch_size=3)
+    np.testing.assert_allclose(other, expected, rtol=close, atol=close * expected.std())
+
+
+class Lazy:
+    """Notes which rows are read, and in which thread."""
+
+    def __init__(self, stamps):
+        self.stamps, self.reads, self.threads = stamps, [], set()
+        self.shape, self.dtype = stamps.shape, stamps.dtype
+
+    def __len__(self):
+        return len(self.stamps)
+
+    def __getitem__(self, rows):
+        self.reads.append(rows)
+        self.threads.add(threading.get_ident())
+        return self.stamps[rows]
+
+
+def test_lazy_stamps_are_read_one_batch_ahead_in_another_thread():
+    lazy = Lazy(some_stamps())
+    parts = [slice(start, start + 5) for start in range(0, 20, 5)]
+    for number, stamps in enumerate(read_ahead(lazy, parts)):
+        np.testing.assert_array_equal(stamps, lazy.stamps[parts[number]])
+        assert len(lazy.reads) <= number + 2
+    assert lazy.reads == parts
+    assert threading.get_ident() not in lazy.threads
+    np.testing.assert_array_equal(embed(network(), lazy), embed(network(), lazy.stamps))
+
+
+def test_an_error_of_reading_ahead_arrives_at_its_batch():
+    stamps = some_stamps()
+    stamps[12] = np.nan
+    read = read_ahead(Lazy(stamps), [slice(0, 10), slice(10, 20)])
+    assert len(next(read)) == 10
+    with pytest.raises(ValueError, match="row 12"):
+        next(read)
