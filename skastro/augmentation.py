@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 
-def augment(stamps: Tensor, generator: torch.Generator, *, max_shift: int = 2) -> Tensor:
+def augment(
+    stamps: Tensor,
+    generator: torch.Generator,
+    *,
+    max_shift: int = 2,
+    share: slice | None = None,
+    batch_size: int | None = None,
+) -> Tensor:
     """Turn, flip and shift each stamp at random, in one gather for the whole batch.
 
     Parameters
@@ -20,6 +27,10 @@ def augment(stamps: Tensor, generator: torch.Generator, *, max_shift: int = 2) -
     max_shift : int, default=2
         Largest shift in each direction, in pixels; pixels from outside are the reflected
         ones. At most an eighth of the stamp.
+    share : slice, default=None
+        Which stamps of a batch of ``batch_size`` these are: they are turned as they would be if
+        the whole batch were here. None: they are the batch.
+    batch_size : int, default=None
 
     Returns
     -------
@@ -35,25 +46,27 @@ def augment(stamps: Tensor, generator: torch.Generator, *, max_shift: int = 2) -
     n, bands, height, width = stamps.shape
     if height == 1:
         return stamps
-    y, x = _source_pixels(n, height, width, max_shift, generator)
+    limit = min(max_shift, height // 8, width // 8)
+    drawn = n if batch_size is None else batch_size
+    flip = torch.randint(0, 2, (3, drawn, 1, 1), generator=generator, dtype=torch.bool)
+    shift = torch.randint(-limit, limit + 1, (2, drawn, 1, 1), generator=generator)
+    if share is not None:
+        flip, shift = flip[:, share], shift[:, share]
+    y, x = _source_pixels(height, width, flip, shift)
     index = (y * width + x).reshape(n, 1, height * width).to(stamps.device)
     flat = stamps.reshape(n, bands, height * width)
     return flat.gather(2, index.expand(n, bands, -1)).reshape(n, bands, height, width)
 
 
-def _source_pixels(
-    n: int, height: int, width: int, max_shift: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _source_pixels(height: int, width: int, flip: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """Return for each pixel of each stamp the row and column it is taken from."""
+    n = flip.shape[1]
     y = torch.arange(height).reshape(1, height, 1).expand(n, height, width)
     x = torch.arange(width).reshape(1, 1, width).expand(n, height, width)
-    flip = torch.randint(0, 2, (3, n, 1, 1), generator=generator, dtype=torch.bool)
     if height == width:
         y, x = torch.where(flip[0], x, y), torch.where(flip[0], y, x)
     y = torch.where(flip[1], height - 1 - y, y)
     x = torch.where(flip[2], width - 1 - x, x)
-    limit = min(max_shift, height // 8, width // 8)
-    shift = torch.randint(-limit, limit + 1, (2, n, 1, 1), generator=generator)
     return _reflect(y + shift[0], height), _reflect(x + shift[1], width)
 
 

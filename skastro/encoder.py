@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from skastro._validation import (
+    Documented,
     check_images,
     check_properties,
     check_property_errors,
@@ -22,6 +23,8 @@ from skastro._validation import (
     draw_seed,
     is_continuous,
 )
+from skastro.checkpoints import Checkpoint, open_checkpoint
+from skastro.hardware import resolve_device
 from skastro.inference import prepare_for_inference, run
 from skastro.losses import PropertyLoss
 from skastro.networks import (
@@ -31,8 +34,10 @@ from skastro.networks import (
     load_weights,
     make_network,
 )
-from skastro.persistence import read_encoder, write_encoder
-from skastro.photometry import measure_properties
+from skastro.parallel import agree, gather_rows, share_of
+from skastro.persistence import read_encoder, read_tensors, write_encoder
+from skastro.photometry import measure_by, measure_properties
+from skastro.restoring import UNNAMED, check_document, restore_network
 from skastro.scaling import AsinhScaler
 from skastro.targets import PropertyTargets
 from skastro.training import (
@@ -45,13 +50,17 @@ from skastro.training import (
 _SOURCES = ("auto", "catalog", "measured", "catalog+measured")
 _STANDARDISED_ON = 10_000  # stamps: enough for a mean and a spread of each column
 _PATIENCE = 8
+# parameters that no weight depends on, or (the seed) compared apart
+_OF_NO_WEIGHT = ("average_views", "verbose", "checkpoint_dir", "random_state")
 _PREFIX = "measured_"  # of columns beside those of a catalogue
 _OF_THE_FRAME = ["sky", "peak_offset"]  # not of the source: as targets they cost 0.01
 _NEARLY_ALL = 0.9  # of the rows
 _ALIKE = 0.8  # rank correlation of two columns that say the same
 
 
-class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class PropertyPretrainedEncoder(
+    Documented, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Represent stamps by a CNN that was trained to regress their properties.
 
     The pretext of Martinazzo, Espadoto & Hirata (ICPR 2020, arXiv:2004.11336): surveys measure
@@ -63,16 +72,21 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     backbone : str, nn.Module or callable, default="stamp_resnet18"
         A name of timm, ``"stamp_resnet10"`` or ``"stamp_resnet18"`` (made for small stamps), a
         module (copied, with its weights) or a callable from the number of bands to a module.
-    properties : {"auto", "catalog", "measured", "catalog+measured"}, default="auto"
+    properties : {"auto", "catalog", "measured", "catalog+measured"} or callable, default="auto"
         Where the targets come from. "auto": the ``properties`` given to `fit`, else its ``y``
         if continuous, else measured from the pixels by `measure_properties` (without ``sky`` and
         ``peak_offset``, which are not of the source), weighted by their errors. Class labels are
         never regressed. "catalog+measured" leaves out what is measured where a column of the
-        catalogue tells the same (a rank correlation of 0.8, known for 90 % of the rows).
+        catalogue tells the same (a rank correlation of 0.8, known for 90 % of the rows). A
+        callable measures them instead of `measure_properties`: from float32 stamps of shape
+        (m, bands, height, width), NaN where masked, to a DataFrame of m rows.
     loss : {"huber", "mae", "mse"} or callable, default="huber"
         On standardised properties; a callable maps (prediction, target) to elementwise losses.
     weights : {None, "imagenet"} or path, default=None
-        Initial weights of the backbone: random, ImageNet, or those of a saved encoder.
+        Initial weights of the backbone: random, ImageNet, or those in a file: a saved encoder, or
+        a state dict of the same architecture (``.safetensors``, ``.pt``, ``.pth``, ``.ckpt`` or
+        ``.bin``), of timm or inside a larger model, such as a checkpoint of Lightning or Zoobot.
+        Heads are left out, the first layer is adapted to the bands, and no code is executed.
     image_shape : tuple (bands, height, width), default=None
         How 2-D rows fold into stamps; None reads them as strips of one band.
     max_epochs : int, default=None
@@ -91,10 +105,18 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     device : str, default="auto"
         "auto" prefers CUDA, then MPS, then the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        "auto" trains in bfloat16 where the hardware multiplies in it, and embeds in float32.
+        "auto" takes bfloat16, for training and for embedding, where the hardware multiplies in it
+        and a short measurement finds it faster; the finding is kept (docs: Speed and memory).
+    checkpoint_dir : path, default=None
+        Folder in which `fit` keeps the state of its training, after each epoch (of short ones
+        after several) and every three minutes within longer ones. After a kill the same call
+        goes on from there, and ends with the weights of an uninterrupted one, bit for bit. The
+        file is removed when the fit is done; one of other stamps, targets, parameters or
+        versions is refused. One fit at a time may use the folder.
     random_state : int, RandomState or None, default=None
         The same seed gives the same weights, bit for bit, on one machine with one number of
-        threads. Global generators stay untouched.
+        threads. Global generators stay untouched. None takes the seed of the checkpoint that
+        it goes on from.
     verbose : int, default=0
         1 prints a line for each epoch.
     net_params : dict, default=None
@@ -143,8 +165,8 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self,
         backbone: Backbone = "stamp_resnet18",
         *,
-        properties: str = "auto",
-        loss: str | Callable = "huber",
+        properties: str | Callable[[NDArray[np.float32]], pd.DataFrame] = "auto",
+        loss: str | Callable[..., torch.Tensor] = "huber",
         weights: str | None = None,
         image_shape: tuple[int, int, int] | None = None,
         max_epochs: int | None = None,
@@ -155,6 +177,7 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         validation_fraction: float | None = None,
         device: str = "auto",
         precision: str = "auto",
+        checkpoint_dir: str | Path | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         net_params: dict[str, Any] | None = None,
@@ -172,6 +195,7 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.validation_fraction = validation_fraction
         self.device = device
         self.precision = precision
+        self.checkpoint_dir = checkpoint_dir
         self.random_state = random_state
         self.verbose = verbose
         self.net_params = net_params
@@ -202,6 +226,8 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         ValueError
             A parameter, the stamps or the properties cannot be used; the message names the
             argument, the row or column, and the remedy.
+        OSError
+            ``checkpoint_dir`` cannot be written to.
         """
         images = check_images(self, X, reset=True, image_shape=self.image_shape)
         self._check_parameters()
@@ -209,11 +235,15 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.n_missing_pixels_ = count_missing_pixels(images)
         self.image_shape_ = tuple(images.shape[1:])
         self.targets_ = PropertyTargets.fit(table)
-        self.seed_ = draw_seed(self.random_state)
+        targets = self.targets_.standardise(table), self.targets_.weights(errors, len(table))
+        checkpoint = self._open_checkpoint(images, targets)
+        self.seed_ = agree(checkpoint.seed if checkpoint else draw_seed(self.random_state))
         with seeded(self.seed_):
             self.network_ = self._make_network(images)
-            self.history_ = self._train(images, table, errors)
+            self.history_ = self._train(images, targets, checkpoint)
         self._standardise_embeddings(images)
+        if checkpoint:
+            checkpoint.remove()
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
@@ -280,6 +310,11 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         -------
         score : float
             1 at best; NaN if no property is known in at least two rows.
+
+        Raises
+        ------
+        ValueError
+            The true values are missing, or are not those of the fitted properties.
         """
         predicted = self.predict(X)
         images = check_images(self, X, reset=False)
@@ -337,6 +372,8 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Returns
         -------
         encoder : PropertyPretrainedEncoder
+            Nor is a function of yours in the file: to `score` by one that measures the
+            properties, call ``set_params(properties=...)`` before.
 
         Raises
         ------
@@ -350,7 +387,8 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         params = self.get_params(deep=False)
         if isinstance(self.weights, Path):
             params["weights"] = str(self.weights)
-        unnamed = [name for name in ("backbone", "loss") if not isinstance(params[name], str)]
+        params["checkpoint_dir"] = None  # a folder of this machine
+        unnamed = [name for name in UNNAMED if not isinstance(params[name], str)]
         for name in unnamed:
             params[name] = None
         if not isinstance(self.random_state, int):
@@ -373,6 +411,7 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     def _from_document(
         cls, tensors: dict[str, Any], document: dict[str, Any], backbone: Any, path: Any
     ) -> Self:
+        check_document(path, document, tensors, get_type_hints(cls.__init__))
         params = document["params"]
         if "backbone" in document["unnamed"]:
             if backbone is None:
@@ -382,8 +421,11 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             params["backbone"] = backbone
         if "loss" in document["unnamed"]:
             params["loss"] = "huber"
+        if "properties" in document["unnamed"]:
+            params["properties"] = "measured"
         if params["image_shape"] is not None:
             params["image_shape"] = tuple(params["image_shape"])
+        params["checkpoint_dir"] = None  # a file does not say where to write
         encoder = cls(**params)
         encoder.seed_ = document["seed"]
         encoder.image_shape_ = tuple(document["image_shape"])
@@ -394,30 +436,16 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         encoder.history_ = document["history"]
         encoder.embedding_mean_ = tensors.pop("embedding.mean").numpy()
         encoder.embedding_scale_ = tensors.pop("embedding.scale").numpy()
-        bands = torch.ones(encoder.image_shape_[0])
         with seeded(0):
-            encoder.network_ = make_network(
-                encoder.backbone,
-                encoder.image_shape_,
-                len(encoder.targets_.names),
-                scaling=InputScaling(0 * bands, bands, stretch=document["stretch"]),
-            )
-        # ImageNet weights enlarge stamps further than the same network without them
-        size = document["size"]
-        encoder.network_.backbone.size = None if size is None else tuple(size)
-        try:
-            encoder.network_.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ValueError(
-                f"{path} does not fit the backbone {encoder.backbone!r}: "
-                "pass the architecture it was saved with."
-            ) from error
+            encoder.network_ = restore_network(path, encoder.backbone, document, tensors)
         prepare_for_inference(encoder.network_)
         return encoder
 
     def _check_parameters(self) -> None:
-        if self.properties not in _SOURCES:
-            raise ValueError(f"properties={self.properties!r} must be one of {_SOURCES}.")
+        if not callable(self.properties) and self.properties not in _SOURCES:
+            raise ValueError(
+                f"properties={self.properties!r} must be one of {_SOURCES}, or a function."
+            )
         if self.max_epochs is not None and self.max_epochs < 0:
             raise ValueError(f"max_epochs={self.max_epochs} must be at least 0, or None.")
         if self.batch_size < 1:
@@ -432,8 +460,8 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
     def _find_properties(
         self, images: Any, y: Any, properties: Any, property_errors: Any
-    ) -> tuple[pd.DataFrame, NDArray | None]:
-        source = self.properties
+    ) -> tuple[pd.DataFrame, NDArray[Any] | None]:
+        source = "measured" if callable(self.properties) else self.properties
         if source == "auto":
             if properties is not None:
                 source = "catalog"
@@ -451,9 +479,12 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
     def _targets_of(
         self, images: Any, y: Any, properties: Any, property_errors: Any, source: str
-    ) -> tuple[pd.DataFrame, NDArray | None]:
+    ) -> tuple[pd.DataFrame, NDArray[Any] | None]:
         """Return the properties of one source, and their errors if any are known."""
         if source == "measured":
+            if callable(self.properties):
+                table = measure_by(self.properties, images)
+                return check_properties(table, len(images)), None
             return _measured(images)
         if source == "y" and properties is None:
             return check_properties(y, len(images), name="y"), None
@@ -476,7 +507,7 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         both.attrs["units"] = {**_units(table), **_units(measured)}
         return both, errors
 
-    def _make_network(self, images: Any) -> torch.nn.Module:
+    def _make_network(self, images: Any) -> StampNetwork:
         named = self.weights in (None, "imagenet")
         network = make_network(
             self.backbone,
@@ -486,7 +517,7 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             weights=self.weights if named else None,
         )
         if not named:
-            load_weights(network.backbone, read_encoder(self.weights)[0], self.weights)
+            load_weights(network.backbone, read_tensors(self.weights), self.weights)
         return network
 
     def _make_scaling(self, images: Any) -> InputScaling:
@@ -498,20 +529,42 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             torch.from_numpy(scaler.sky_), torch.from_numpy(scaler.noise_), stretch=True
         )
 
+    def _n_epochs(self, n: int) -> int:
+        return choose_epochs(n, self.batch_size) if self.max_epochs is None else self.max_epochs
+
+    def _open_checkpoint(
+        self, images: Any, targets: tuple[NDArray[Any], NDArray[Any]]
+    ) -> Checkpoint | None:
+        epochs = self._n_epochs(len(images))
+        if self.checkpoint_dir is None or epochs == 0:
+            return None
+        if "callbacks" in (self.net_params or {}):
+            raise ValueError(
+                "net_params has callbacks, whose state no checkpoint holds: leave out "
+                "checkpoint_dir, or the callbacks."
+            )
+        settings = self.get_params(deep=False)
+        for name in _OF_NO_WEIGHT:
+            del settings[name]
+        settings |= {"max_epochs": epochs, "device": resolve_device(self.device)}
+        settings["property_names"] = self.property_names_
+        return open_checkpoint(
+            self.checkpoint_dir, settings, images, targets, random_state=self.random_state
+        )
+
     def _train(
-        self, images: Any, table: pd.DataFrame, errors: NDArray | None
+        self,
+        images: Any,
+        targets: tuple[NDArray[Any], NDArray[Any]],
+        checkpoint: Checkpoint | None,
     ) -> list[dict[str, float]]:
-        targets = self.targets_.standardise(table), self.targets_.weights(errors, len(table))
-        epochs = self.max_epochs
-        if epochs is None:
-            epochs = choose_epochs(len(table), self.batch_size)
         return train(
             self.network_,
             images,
             targets,
             loss=PropertyLoss(self.loss),
             recipe=Recipe(
-                max_epochs=epochs,
+                max_epochs=self._n_epochs(len(images)),
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
                 augment=self.augment,
@@ -522,7 +575,8 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
                 verbose=self.verbose,
                 net_params=self.net_params or {},
             ),
-            validation_rows=self._validation_rows(len(table)),
+            validation_rows=self._validation_rows(len(images)),
+            checkpoint=checkpoint,
         )
 
     def _validation_rows(self, n: int) -> NDArray[np.int64] | None:
@@ -538,7 +592,9 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
     def _standardise_embeddings(self, images: Any) -> None:
         step = -(-len(images) // _STANDARDISED_ON)
-        sample = self._run(StampNetwork.embed, images[::step])
+        sample = images[::step]
+        share = self._run(StampNetwork.embed, sample[share_of(len(sample))])
+        sample = gather_rows(share, len(sample))
         self.embedding_mean_ = sample.mean(0)
         spread = sample.std(0)
         # a feature that is (nearly) constant on the training stamps is rounding noise
@@ -556,7 +612,9 @@ class PropertyPretrainedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         features /= self.embedding_scale_
         return features
 
-    def _run(self, output: Callable, images: Any) -> NDArray[np.float32]:
+    def _run(
+        self, output: Callable[[StampNetwork, torch.Tensor], torch.Tensor], images: Any
+    ) -> NDArray[np.float32]:
         return run(
             self.network_,
             images,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 import joblib
 import numpy as np
 import pandas as pd
+from joblib.parallel import get_active_backend
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.base import clone
@@ -24,9 +25,14 @@ from sklearn.utils.validation import has_fit_parameter
 
 from skastro._subsets import Split, check_pool, draw_splits
 from skastro._validation import check_labels, check_properties, check_property_errors, take_rows
+from skastro.tables import replacing
 
 _RUN_COLUMNS = ["estimator", "n_labels", "split", "repeat", "metric"]
-_Scoring = str | Callable | Sequence[str] | Mapping[str, str | Callable]
+Scorer = Callable[..., Any]
+Scoring = str | Scorer | Sequence[str] | Mapping[str, str | Scorer]
+
+Cell = tuple[int, str, int, int]  # split, estimator, number of labels, repeat
+Scores = tuple[dict[str, float], float]  # of each metric, and the seconds of the fit
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -76,7 +82,7 @@ class LabelEfficiencyCurve:
 
     @classmethod
     def from_scores(cls, scores: pd.DataFrame) -> Self:
-        """Make a curve of a table with the columns of `scores`.
+        """Make a curve of a table with the columns of ``scores``.
 
         Parameters
         ----------
@@ -105,7 +111,16 @@ class LabelEfficiencyCurve:
 
     @classmethod
     def from_csv(cls, path: str | Path) -> Self:
-        """Read what `to_csv` wrote; the numbers come back exactly."""
+        """Read what `to_csv` wrote; the numbers come back exactly.
+
+        Parameters
+        ----------
+        path : path
+
+        Returns
+        -------
+        curve : LabelEfficiencyCurve
+        """
         table = pd.read_csv(
             path,
             dtype={"estimator": str, "metric": str},
@@ -115,8 +130,19 @@ class LabelEfficiencyCurve:
         return cls.from_scores(table)
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the scores as CSV, one run a line."""
-        self.scores.to_csv(path, index=False)
+        """Write the scores as CSV, one run a line; the file appears when it is complete.
+
+        Parameters
+        ----------
+        path : path
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        with replacing(Path(path).expanduser()) as temporary:
+            self.scores.to_csv(temporary, index=False)
 
     def summary(self, metric: str | None = None, *, confidence: float = 0.95) -> pd.DataFrame:
         """Mean score and its t-interval for each estimator and number of labels.
@@ -186,7 +212,7 @@ def _independent_unit(curve: LabelEfficiencyCurve) -> str:
     return "split" if curve.scores["split"].nunique() > 1 else "repeat"
 
 
-def _t_interval(values: NDArray, confidence: float) -> tuple[float, float, float]:
+def _t_interval(values: NDArray[Any], confidence: float) -> tuple[float, float, float]:
     mean = float(values.mean())
     if len(values) < 2:
         return mean, np.nan, np.nan
@@ -212,11 +238,12 @@ def label_efficiency_curve(
     groups: ArrayLike | None = None,
     properties: Any = None,
     property_errors: Any = None,
-    scoring: _Scoring = "balanced_accuracy",
+    scoring: Scoring = "balanced_accuracy",
     random_state: int | np.random.RandomState | None = None,
     n_jobs: int | None = None,
     verbose: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    finished: MutableMapping[Cell, Scores] | None = None,
 ) -> LabelEfficiencyCurve:
     """Score estimators on unseen rows after learning from more and more labels.
 
@@ -262,6 +289,11 @@ def label_efficiency_curve(
         Verbosity of joblib.
     progress : callable, default=None
         Called as ``progress(done, total)`` after each pretraining and fit, in this process.
+    finished : mutable mapping, default=None
+        Fits that are done: (split, estimator, n_labels, repeat) to (dict of metric to score,
+        seconds). They are not repeated, and each new one is put there at once, so that a
+        mapping that writes to disk makes an interrupted call go on. That they are of the same
+        call is for you to vouch.
 
     Returns
     -------
@@ -326,19 +358,29 @@ def label_efficiency_curve(
     labels = classes[np.maximum(codes, 0)]
     total = n_splits * (len(entries) * n_repeats * len(counts) + _n_pretrainings(entries))
     report, steps = progress or (lambda _done, _total: None), itertools.count(1)
-    rows: list[tuple] = []
+    cells = itertools.product(entries, counts, range(n_splits), range(n_repeats))
+    wanted = [(split, entry.name, count, repeat) for entry, count, split, repeat in cells]
+    done = {} if finished is None else finished
+    for _ in filter(done.__contains__, wanted):
+        report(next(steps), total)
     for number, split in enumerate(splits):
         ready = []
         for entry, is_new in _pretrain_all(entries, split.pool, properties, property_errors):
             ready.append(entry)
             if is_new:
                 report(next(steps), total)
-        tasks = _fit_tasks(ready, split, labels, counts, scorers, group_codes)
-        parallel = Parallel(n_jobs=n_jobs, verbose=verbose, return_as="generator_unordered")
-        for row in parallel(tasks):
-            rows.append((number, *row))
+        tasks = _fit_tasks(ready, number, split, labels, counts, scorers, group_codes, done)
+        parallel = Parallel(n_jobs=n_jobs, verbose=verbose, return_as=_return_as())
+        for name, count, repeat, scores, seconds in parallel(tasks):
+            done[number, name, count, repeat] = scores, seconds
             report(next(steps), total)
-    return LabelEfficiencyCurve(_tidy(rows, entries, list(scorers)))
+    return LabelEfficiencyCurve(_tidy([(*cell, *done[cell]) for cell in wanted], list(scorers)))
+
+
+def _return_as() -> str:
+    """Say how joblib is to return results: as they come, which its Dask backend cannot."""
+    backend, _ = get_active_backend()
+    return "generator_unordered" if backend.supports_return_generator else "list"
 
 
 def _check_entries(estimators: Mapping[str, Any], X: Any) -> list[_Entry]:
@@ -364,7 +406,7 @@ def _check_groups(groups: ArrayLike | None) -> NDArray[np.intp] | None:
     return codes
 
 
-def _check_lengths(codes: NDArray, entries: list[_Entry], groups: NDArray | None) -> None:
+def _check_lengths(codes: NDArray[Any], entries: list[_Entry], groups: NDArray[Any] | None) -> None:
     lengths = {f"the input of {entry.name!r}": _length(entry.X) for entry in entries}
     if groups is not None:
         lengths["groups"] = len(groups)
@@ -406,7 +448,7 @@ def _check_counts(label_counts: Sequence[int], n_classes: int) -> list[int]:
     return counts
 
 
-def _check_scorers(scoring: _Scoring) -> dict[str, str | Callable]:
+def _check_scorers(scoring: Scoring) -> dict[str, Scorer]:
     if isinstance(scoring, str):
         scoring = [scoring]
     if callable(scoring):
@@ -433,7 +475,7 @@ def _check_targets(properties: Any, property_errors: Any, n: int) -> tuple[Any, 
     return table, errors
 
 
-def _pretraining_key(entry: _Entry) -> tuple | None:
+def _pretraining_key(entry: _Entry) -> tuple[Any, ...] | None:
     if not hasattr(entry.estimator, "pretrain"):
         return None
     params = entry.estimator.get_params(deep=False)
@@ -449,10 +491,10 @@ def _n_pretrainings(entries: list[_Entry]) -> int:
 
 
 def _pretrain_all(
-    entries: list[_Entry], pool: NDArray, properties: Any, property_errors: Any
+    entries: list[_Entry], pool: NDArray[Any], properties: Any, property_errors: Any
 ) -> Iterator[tuple[_Entry, bool]]:
     """Yield the entries ready to fit, and whether each took a pretraining of its own."""
-    shared: dict[tuple, FrozenEstimator] = {}
+    shared: dict[tuple[Any, ...], FrozenEstimator] = {}
     for entry in entries:
         key = _pretraining_key(entry)
         if key is None:
@@ -465,7 +507,7 @@ def _pretrain_all(
         yield entry._replace(estimator=ready), is_new
 
 
-def _pretrain(entry: _Entry, pool: NDArray, properties: Any, errors: Any) -> FrozenEstimator:
+def _pretrain(entry: _Entry, pool: NDArray[Any], properties: Any, errors: Any) -> FrozenEstimator:
     pretrained = clone(entry.estimator).pretrain(
         take_rows(entry.X, pool),
         properties=take_rows(properties, pool),
@@ -482,31 +524,34 @@ def _pretrain(entry: _Entry, pool: NDArray, properties: Any, errors: Any) -> Fro
 
 def _fit_tasks(
     entries: list[_Entry],
+    number: int,
     split: Split,
-    labels: NDArray,
+    labels: NDArray[Any],
     counts: list[int],
-    scorers: dict[str, Callable],
-    groups: NDArray | None,
-) -> Iterator[tuple]:
-    for entry in entries:
-        for repeat, order in enumerate(split.orders):
-            for count in counts:
-                train = order[:count]
-                params = {} if groups is None else {"groups": groups[train]}
-                yield delayed(_fit_one)(
-                    entry, repeat, train, split.test, labels, scorers=scorers, params=params
-                )
+    scorers: dict[str, Scorer],
+    groups: NDArray[Any] | None,
+    done: Container[Cell],
+) -> Iterator[tuple[Any, ...]]:
+    cells = itertools.product(entries, enumerate(split.orders), counts)
+    for entry, (repeat, order), count in cells:
+        if (number, entry.name, count, repeat) in done:
+            continue
+        train = order[:count]
+        params = {} if groups is None else {"groups": groups[train]}
+        yield delayed(_fit_one)(
+            entry, repeat, train, split.test, labels, scorers=scorers, params=params
+        )
 
 
 def _fit_one(
     entry: _Entry,
     repeat: int,
-    train: NDArray,
-    test: NDArray,
-    labels: NDArray,
+    train: NDArray[Any],
+    test: NDArray[Any],
+    labels: NDArray[Any],
     *,
-    scorers: dict[str, Callable],
-    params: dict[str, NDArray],
+    scorers: dict[str, Scorer],
+    params: dict[str, NDArray[Any]],
 ) -> tuple[str, int, int, dict[str, float], float]:
     try:
         model = clone(entry.estimator)
@@ -524,9 +569,7 @@ def _fit_one(
     return entry.name, len(train), repeat, scores, seconds
 
 
-def _tidy(rows: list[tuple], entries: list[_Entry], metrics: list[str]) -> pd.DataFrame:
-    place = {entry.name: number for number, entry in enumerate(entries)}
-    rows = sorted(rows, key=lambda row: (place[row[1]], row[2], row[0], row[3]))
+def _tidy(rows: list[tuple[Any, ...]], metrics: list[str]) -> pd.DataFrame:
     records = [
         (name, count, split, repeat, metric, float(scores[metric]), seconds)
         for split, name, count, repeat, scores, seconds in rows
@@ -641,7 +684,7 @@ def _units_by_count(curve: LabelEfficiencyCurve, scores: pd.DataFrame, name: str
     return table.groupby(level=_independent_unit(curve)).mean()
 
 
-def _savings(ours: pd.DataFrame, theirs: pd.DataFrame, weights: NDArray) -> _Savings:
+def _savings(ours: pd.DataFrame, theirs: pd.DataFrame, weights: NDArray[Any]) -> _Savings:
     method, baseline = (
         np.maximum.accumulate(weights @ table.to_numpy()) for table in (ours, theirs)
     )
@@ -651,7 +694,7 @@ def _savings(ours: pd.DataFrame, theirs: pd.DataFrame, weights: NDArray) -> _Sav
     return _Savings(labels, had / labels, np.array([side for _, side in needed]))
 
 
-def _fewest_labels(counts: pd.Index, reached: NDArray, score: float) -> tuple[float, int]:
+def _fewest_labels(counts: pd.Index, reached: NDArray[Any], score: float) -> tuple[float, int]:
     at = int(np.searchsorted(reached, score))
     if at == len(counts):
         return float(counts[-1]), -1
@@ -662,8 +705,8 @@ def _fewest_labels(counts: pd.Index, reached: NDArray, score: float) -> tuple[fl
 
 
 def _bootstrap_interval(
-    ours: pd.DataFrame, theirs: pd.DataFrame, weights: NDArray, confidence: float
-) -> tuple[NDArray, NDArray]:
+    ours: pd.DataFrame, theirs: pd.DataFrame, weights: NDArray[Any], confidence: float
+) -> tuple[NDArray[Any], NDArray[Any]]:
     if len(ours) < 2:
         return np.full(theirs.shape[1], np.nan), np.full(theirs.shape[1], np.nan)
     resampled = [_savings(ours, theirs, weight) for weight in weights]

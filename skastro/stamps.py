@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 from rich.console import Console
 from rich.progress import track
 
-from skastro._files import writing
+from skastro._files import remove_leftovers, write_atomically, writing
 from skastro._optional import import_optional
 from skastro.readers import (
     ENDINGS,
@@ -108,7 +108,7 @@ class Stamps:
         return self._source.bands
 
     @property
-    def ids(self) -> NDArray | None:
+    def ids(self) -> NDArray[Any] | None:
         """What names the stamps, where something does."""
         return self._fact("ids")
 
@@ -122,7 +122,7 @@ class Stamps:
         """Whether a part of the stamp lies outside its mosaic."""
         return self._fact("partial")
 
-    def _fact(self, name: str) -> NDArray | None:
+    def _fact(self, name: str) -> NDArray[Any] | None:
         fact = getattr(self._source, name, None)
         return None if fact is None else fact[_indices(self._rows)]
 
@@ -174,17 +174,17 @@ class Stamps:
             raise IndexError(f"index {bad} is out of bounds for {n} stamps.")
         return _indices(self._rows)[wanted] if n else wanted
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Read all pixels."""
         if copy is False:
             raise ValueError("stamps are on disk: they cannot become an array without a copy.")
         pixels = self._source.read(_indices(self._rows))
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
-    def __iter__(self) -> Iterator[NDArray]:
+    def __iter__(self) -> Iterator[NDArray[Any]]:
         return (stamp for batch in self.batches() for stamp in batch)
 
-    def batches(self, size: int = _SAVED_AT_ONCE) -> Iterator[NDArray]:
+    def batches(self, size: int = _SAVED_AT_ONCE) -> Iterator[NDArray[Any]]:
         """Read the stamps batch by batch.
 
         Parameters
@@ -251,7 +251,8 @@ class Stamps:
         """Write the stamps to a ``.npy`` file or a ``.zarr`` store, chunk by chunk.
 
         What is written has a name that ends in ``.partial`` until it is complete. The same call
-        after an interruption goes on where it stopped.
+        after an interruption goes on where it stopped; what is there of other stamps, or of
+        another ``chunk``, is begun anew.
 
         Parameters
         ----------
@@ -278,10 +279,15 @@ class Stamps:
             raise ValueError(f"{target} must end in .npy or .zarr: name it so.")
         if chunk < 1:
             raise ValueError(f"chunk={chunk} must be at least 1.")
+        job = {"stamps": _fingerprint(self), "chunk": chunk}
+        done = _rows_done(target, job)
+        if done == len(self) and target.exists() and not _partial(target).exists():
+            _note(target).unlink()  # killed between the last two steps
+            return
         if target.exists() and not overwrite:
             raise FileExistsError(f"{target} is there already: pass overwrite=True to replace it.")
         with writing(target):
-            _save(self, target, chunk, progress=progress)
+            _save(self, target, chunk, job, progress=progress)
 
 
 def _in_order_of_bands(
@@ -306,12 +312,12 @@ def _is_everything(part: Any) -> bool:
     return isinstance(part, slice) and part == slice(None)
 
 
-def _check_depth(rest: tuple) -> None:
+def _check_depth(rest: tuple[Any, ...]) -> None:
     if len(rest) - rest.count(Ellipsis) > 3 or rest.count(Ellipsis) > 1:
         raise IndexError("too many indices for stamps, which have 4 dimensions.")
 
 
-def _pick(pixels: NDArray, rest: tuple, *, paired: bool) -> NDArray:
+def _pick(pixels: NDArray[Any], rest: tuple[Any, ...], *, paired: bool) -> NDArray[Any]:
     """Index pixels behind the row axis as NumPy would, the rows having been chosen."""
     first = np.arange(len(pixels)) if paired else slice(None)
     return pixels[(first, *rest)]
@@ -324,6 +330,7 @@ def open_stamps(
     size: int | tuple[int, int] | None = None,
     hdu: int | str | None = None,
     resample: bool = False,
+    reader: Callable[[Path], NDArray[Any]] | None = None,
 ) -> Stamps:
     """Open stamps on disk without reading their pixels.
 
@@ -347,6 +354,9 @@ def open_stamps(
         Extension of FITS files, or name of the array in a Zarr or HDF5 file.
     resample : bool, default=False
         Bring files to ``size`` by resampling instead (it keeps the surface brightness).
+    reader : callable, default=None
+        For files of other kinds, one for each object: a function from a path to pixels of shape
+        (height, width) or (bands, height, width). All files of a folder are then taken.
 
     Returns
     -------
@@ -373,40 +383,46 @@ def open_stamps(
     Stamps(shape=(2, 3, 4, 4), dtype=float32, bands=g/r/i) ['m31' 'm33']
     """
     names = None if bands is None else tuple(map(str, bands))
-    box = (size, size) if _is_integer(size) else size
+    box = (size, size) if isinstance(size, (int, np.integer)) else size
     if box is not None and (len(box) != 2 or min(box) < 1):
         raise ValueError(f"size={size!r} must be a positive number of pixels, or two of them.")
     if resample and box is None:
         raise ValueError("resample=True needs a size: pass size= in pixels.")
-    source = _open_source(path_or_paths, names, box, hdu, resample=resample)
+    options = {"bands": names, "size": box, "hdu": hdu, "resample": resample, "reader": reader}
+    source = _open_source(path_or_paths, options)
     return Stamps(_named(source, names, path_or_paths))
 
 
-def _open_source(
-    paths: Any,
-    bands: tuple[str, ...] | None,
-    size: tuple[int, int] | None,
-    hdu: int | str | None,
-    *,
-    resample: bool,
-) -> Source:
-    options: dict[str, Any] = {"bands": bands, "size": size, "hdu": hdu, "resample": resample}
+def _open_source(paths: Any, options: dict[str, Any]) -> Source:
     if not isinstance(paths, (str, os.PathLike)):
         return _open_list([Path(path).expanduser() for path in paths], options)
     path = Path(paths).expanduser()
     if "{id}" in str(path):
         return _open_pattern(path, options)
+    if options["reader"]:
+        return _open_list(_all_files(path) if path.is_dir() else [path], options)
     if path.is_dir() and not _holds_zarr(path):
-        for name in ("stamps.npy", "stamps.zarr"):
-            if (path / name).exists():
-                return _open_source(path / name, bands, size, hdu, resample=resample)
-        return _open_list(_list_folder(path), options)
+        return _open_folder(path, options)
+    if path.name.lower().endswith(ENDINGS) and path.suffix != ".npy":
+        return _open_list([path], options)
+    return _open_stack(path, options)
+
+
+def _open_folder(folder: Path, options: dict[str, Any]) -> Source:
+    for name in ("stamps.npy", "stamps.zarr"):
+        if (folder / name).exists():
+            return _open_stack(folder / name, options)
+    return _open_list(_list_folder(folder), options)
+
+
+def _open_stack(path: Path, options: dict[str, Any]) -> Source:
+    """Open a file or a store that holds all stamps."""
+    hdu, size = options["hdu"], options["size"]
+    source: Source
     if path.suffix == ".npy":
         source = open_npy(path)
     elif path.suffix in (".zarr", *_HDF5_ENDINGS) or path.is_dir():
         source = open_chunked(path, None if hdu is None else str(hdu))
-    elif path.name.lower().endswith(ENDINGS):
-        return _open_list([path], options)
     else:
         kinds = ".npy, .zarr, .h5, a folder of stamps, or one of " + ", ".join(ENDINGS)
         raise ValueError(f"{path} has an unknown ending: open {kinds}.")
@@ -457,6 +473,11 @@ def _list_folder(folder: Path) -> list[Path]:
     return next(iter(kinds.values()))
 
 
+def _all_files(folder: Path) -> list[Path]:
+    names = (entry.name for entry in os.scandir(folder) if entry.is_file())
+    return [folder / name for name in sorted(names) if not name.startswith((".", "catalog."))]
+
+
 def _kind(name: str) -> str:
     for ending, kind in ((".npy", ".npy"), (".png", ".png"), (".jp", "JPEG"), (".tif", "TIFF")):
         if ending in name[-5:]:
@@ -467,7 +488,7 @@ def _kind(name: str) -> str:
 def _open_list(paths: list[Path], options: dict[str, Any]) -> Source:
     if not paths:
         raise ValueError("the list of stamp files is empty: pass at least one path.")
-    ids = np.array([stem(path.name) for path in paths])
+    ids = np.array([path.stem if options["reader"] else stem(path.name) for path in paths])
     if len(set(ids)) < len(ids):
         ids = np.array([str(path) for path in paths])
     folder = Path(os.path.commonpath([path.parent for path in map(Path.absolute, paths)]))
@@ -475,7 +496,9 @@ def _open_list(paths: list[Path], options: dict[str, Any]) -> Source:
     return _open_checked(folder, names, ids, options)
 
 
-def _open_checked(folder: Path, names: NDArray, ids: NDArray, options: dict[str, Any]) -> Source:
+def _open_checked(
+    folder: Path, names: NDArray[Any], ids: NDArray[Any], options: dict[str, Any]
+) -> Source:
     try:
         return open_files(folder, names, ids, **options)
     except FileNotFoundError as error:
@@ -513,28 +536,52 @@ def _open_pattern(pattern: Path, options: dict[str, Any]) -> Source:
     return _open_checked(pattern.parent, names, np.array(ids), options)
 
 
-def _save(stamps: Stamps, target: Path, chunk: int, *, progress: bool) -> None:
-    partial = target.with_name(f"{target.name}.partial")
-    note = target.with_name(f"{target.name}.partial.json")
-    write, count = _WRITERS[target.suffix]
-    job = {"stamps": _fingerprint(stamps), "chunk": chunk}
-    if not (partial.exists() and note.exists() and json.loads(note.read_text()) == job):
+def _partial(target: Path) -> Path:
+    return target.with_name(f"{target.name}.partial")
+
+
+def _note(target: Path) -> Path:
+    """Return the file that says what a partial one is of, and how far it got."""
+    return target.with_name(f"{target.name}.partial.json")
+
+
+def _rows_done(target: Path, job: dict[str, Any]) -> int | None:
+    """Return how many stamps an interrupted call with the same job has written."""
+    try:
+        note = json.loads(_note(target).read_bytes())
+        return int(note["rows"]) if note["job"] == job else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _save(stamps: Stamps, target: Path, chunk: int, job: dict[str, Any], *, progress: bool) -> None:
+    partial, note = _partial(target), _note(target)
+    begin, write = _WRITERS[target.suffix]
+    done = _rows_done(target, job) or 0
+    if not done or not partial.exists():
+        done = 0
         _remove(partial)
-        note.write_text(json.dumps(job))
-    done = count(stamps, partial, chunk)
-    starts = range(done, len(stamps), chunk)
+        _tell(note, job, done)
+        begin(stamps, partial, chunk)
     bar = track(
-        starts,
+        range(done, len(stamps), chunk),
         description=f"writing {target.name}",
         console=Console(stderr=True),
         transient=True,
         disable=not progress or not Console(stderr=True).is_terminal,
     )
     for start in bar:
-        write(partial, start, np.asarray(stamps[start : start + chunk]))
+        pixels = np.asarray(stamps[start : start + chunk])
+        write(partial, start, pixels)
+        _tell(note, job, start + len(pixels))
+    remove_leftovers(note)
     _remove(target)
     partial.rename(target)
     note.unlink()
+
+
+def _tell(note: Path, job: dict[str, Any], rows: int) -> None:
+    write_atomically(note, json.dumps({"job": job, "rows": rows}).encode())
 
 
 def _fingerprint(stamps: Stamps) -> str:
@@ -548,56 +595,45 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _count_npy(stamps: Stamps, partial: Path, chunk: int) -> int:
-    """Return the number of stamps that are written whole; write the header if none is."""
-    row = stamps.nbytes // max(1, len(stamps))
+def _begin_npy(stamps: Stamps, partial: Path, _chunk: int) -> None:
     header = {
         "descr": np.lib.format.dtype_to_descr(stamps.dtype),
         "fortran_order": False,
         "shape": stamps.shape,
     }
-    with partial.open("ab+") as file:
-        if file.tell() == 0:
-            np.lib.format.write_array_header_1_0(file, header)
-            return 0
-        file.seek(0)
+    with partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+
+
+def _write_npy(partial: Path, start: int, pixels: NDArray[Any]) -> None:
+    # plain writes, not a memory map: a full disk is then an error and not the end of the process
+    with partial.open("r+b") as file:
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
-        offset = file.tell()
-        done = (partial.stat().st_size - offset) // (row * chunk) * chunk
-        file.truncate(offset + done * row)
-    return done
-
-
-def _write_npy(partial: Path, _start: int, pixels: ArrayLike) -> None:
-    # plain writes, not a memory map: a full disk is then an error and not the end of the process
-    with partial.open("ab") as file:
+        file.seek(start * pixels[0].nbytes, os.SEEK_CUR)
         file.write(np.ascontiguousarray(pixels).data)
 
 
-def _count_zarr(stamps: Stamps, partial: Path, chunk: int) -> int:
+def _begin_zarr(stamps: Stamps, partial: Path, chunk: int) -> None:
     zarr = import_optional("zarr", extra="data", needed_by="Writing Zarr stores")
-    if not partial.exists():
-        array = zarr.create_array(
-            str(partial),
-            shape=stamps.shape,
-            dtype=stamps.dtype,
-            chunks=(min(chunk, max(1, len(stamps))), *stamps.shape[1:]),
-        )
-        array.attrs["skastro_rows"] = 0
-        if stamps.bands:
-            array.attrs["bands"] = list(stamps.bands)
-    return int(zarr.open_array(str(partial), mode="r").attrs["skastro_rows"])
+    zarr.create_array(
+        str(partial),
+        shape=stamps.shape,
+        dtype=stamps.dtype,
+        chunks=(min(chunk, max(1, len(stamps))), *stamps.shape[1:]),
+        attributes={"bands": list(stamps.bands)} if stamps.bands else None,
+    )
 
 
-def _write_zarr(partial: Path, start: int, pixels: NDArray) -> None:
+def _write_zarr(partial: Path, start: int, pixels: NDArray[Any]) -> None:
     zarr = import_optional("zarr", extra="data", needed_by="Writing Zarr stores")
+    for left in partial.glob("c/**/*.partial"):  # of a kill in the middle of a chunk
+        left.unlink()
     array = zarr.open_array(str(partial), mode="r+")
     array[start : start + len(pixels)] = pixels
-    array.attrs["skastro_rows"] = start + len(pixels)
 
 
-_WRITERS: dict[str, tuple[Callable[..., None], Callable[..., int]]] = {
-    ".npy": (_write_npy, _count_npy),
-    ".zarr": (_write_zarr, _count_zarr),
+_WRITERS: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
+    ".npy": (_begin_npy, _write_npy),
+    ".zarr": (_begin_zarr, _write_zarr),
 }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -39,10 +38,12 @@ from skastro.report import METHOD
 from skastro.representations import compare_representations
 from skastro.study_data import SURVEY_OBJECTS, Say, StudyData
 from skastro.study_results import STUDY_FILES, Study, write_study
+from skastro.study_resume import Unfinished, describe_job, nothing_is_done
 from skastro.training import choose_epochs
 from skastro.watching import Progress, Watched
 
 TEST_SIZE = 0.3
+_DONE = "done"  # beside the results, until they are written
 _NETWORKS = {
     "auto": f"{METHOD}, auto",
     "finetune": f"{METHOD}, fine-tuned",
@@ -52,11 +53,11 @@ _KNOWN = 0.8  # share of the objects whose magnitude is known, for results by ma
 _LIBRARIES = ("skastro", "torch", "timm", "skorch", "scikit-learn", "numpy", "pandas", "astropy")
 
 
-def _negative_calibration_error(classifier: Any, X: Any, y: NDArray) -> float:
+def _negative_calibration_error(classifier: Any, X: Any, y: NDArray[Any]) -> float:
     return -expected_calibration_error(y, classifier.predict_proba(X), classes=classifier.classes_)
 
 
-SCORING = {
+SCORING: dict[str, str | Callable[..., Any]] = {
     "balanced_accuracy": "balanced_accuracy",
     "f1_macro": "f1_macro",
     "neg_calibration_error": _negative_calibration_error,
@@ -134,7 +135,9 @@ def run_study(
     data : StudyData
     out : path
         Folder for the results. It appears only when everything is written; an earlier study
-        in it is replaced.
+        in it is replaced. What is done so far lies beside it, in ``.<name>.partial``: after an
+        interruption the same call repeats neither the pretraining nor a finished row of the
+        curve, and ends with the same numbers.
     plan : Plan, default=FULL
     random_state : int, default=0
     overwrite : bool, default=False
@@ -162,11 +165,9 @@ def run_study(
         split = _draw_split(data, plan, random_state)
         plan = _clip_counts(plan, data.labels, split.pool, say)
         plan = _settle_epochs(plan, len(split.pool))
+        kept = Unfinished(folder.parent / _DONE, describe_job(data, plan, random_state), say)
         measured = measure_properties(Watched(data.images, progress, "measuring the stamps"))
-        encoder = _pretrain(data, split.pool, plan, random_state, progress)
-        representations = represent(
-            data.images, split.pool, encoder, progress, say, views=plan.imagenet_views
-        )
+        encoder, representations = _learn(data, split.pool, plan, random_state, progress, say, kept)
         described = _describe_objects(encoder, representations[METHOD], measured)
         curve = label_efficiency_curve(
             _estimators(data, split.pool, plan, encoder, representations, described, measured),
@@ -179,6 +180,7 @@ def run_study(
             scoring=SCORING,
             random_state=random_state,
             progress=lambda done, total: progress("learning from few labels", done, total),
+            finished=kept.cells,
         )
         sides = np.full(len(data.labels), "aside")
         sides[split.pool], sides[split.test] = "train", "test"
@@ -204,6 +206,7 @@ def run_study(
                     "trustworthiness": round(projections[METHOD].trustworthiness, 4),
                 },
                 "units": truth.attrs["units"],
+                "resumed": kept.resumed,
             },
         )
         progress("writing", 0, None)
@@ -231,7 +234,7 @@ def _draw_split(data: StudyData, plan: Plan, seed: int) -> Split:
     )[0]
 
 
-def _clip_counts(plan: Plan, labels: NDArray, pool: NDArray, say: Say) -> Plan:
+def _clip_counts(plan: Plan, labels: NDArray[Any], pool: NDArray[Any], say: Say) -> Plan:
     most, fewest = int((labels[pool] != "").sum()), len(set(labels) - {""})
     counts = tuple(sorted({min(count, most) for count in plan.label_counts if count >= fewest}))
     if not counts:
@@ -253,18 +256,42 @@ def _settle_epochs(plan: Plan, n: int) -> Plan:
     return replace(plan, max_epochs=choose_epochs(n, PropertyPretrainedEncoder().batch_size))
 
 
+def _learn(
+    data: StudyData,
+    pool: NDArray[Any],
+    plan: Plan,
+    seed: int,
+    progress: Progress,
+    say: Say,
+    kept: Unfinished,
+) -> tuple[PropertyPretrainedEncoder, dict[str, NDArray[Any]]]:
+    """Pretrain, and represent all stamps, unless an interrupted study has."""
+    encoder = kept.encoder(lambda folder: _pretrain(data, pool, plan, seed, progress, folder))
+    representations = kept.arrays(
+        "representations",
+        lambda: represent(data.images, pool, encoder, progress, say, views=plan.imagenet_views),
+    )
+    return encoder, representations
+
+
 def _pretrain(
-    data: StudyData, pool: NDArray, plan: Plan, seed: int, progress: Progress
+    data: StudyData,
+    pool: NDArray[Any],
+    plan: Plan,
+    seed: int,
+    progress: Progress,
+    checkpoint: Path,
 ) -> PropertyPretrainedEncoder:
     encoder = PropertyPretrainedEncoder(
         plan.backbone,
         properties="measured" if data.properties is None else "catalog+measured",
         max_epochs=plan.max_epochs,
         device=plan.device,
+        checkpoint_dir=checkpoint,
         random_state=seed,
     )
     # besides the epochs the stamps are read to be checked, measured and embedded
-    passes = plan.max_epochs + 3
+    passes = (plan.max_epochs or 0) + 3
     stamps = Watched(data.images, progress, "pretraining", rows=pool, passes=passes)
     encoder.fit(
         stamps,
@@ -276,7 +303,7 @@ def _pretrain(
 
 
 def _describe_objects(
-    encoder: PropertyPretrainedEncoder, embeddings: NDArray, measured: pd.DataFrame
+    encoder: PropertyPretrainedEncoder, embeddings: NDArray[Any], measured: pd.DataFrame
 ) -> tuple[NDArray[np.float64], int]:
     """Return what `SelfSupervisedClassifier.describe` does, and how many columns are properties."""
     predicted = encoder.predict_embedded(embeddings)
@@ -286,11 +313,11 @@ def _describe_objects(
 
 def _estimators(
     data: StudyData,
-    pool: NDArray,
+    pool: NDArray[Any],
     plan: Plan,
     encoder: PropertyPretrainedEncoder,
-    representations: Mapping[str, NDArray],
-    described: tuple[NDArray, int],
+    representations: Mapping[str, NDArray[Any]],
+    described: tuple[NDArray[Any], int],
     measured: pd.DataFrame,
 ) -> dict[str, Any]:
     """Return the rows of the curve.
@@ -321,10 +348,10 @@ def _estimators(
 
 def _predict(
     data: StudyData,
-    columns: NDArray,
+    columns: NDArray[Any],
     n_properties: int,
-    sides: NDArray,
-    order: NDArray,
+    sides: NDArray[Any],
+    order: NDArray[Any],
     plan: Plan,
 ) -> pd.DataFrame:
     """Classify all rows with the probe that learned from the most labels."""
@@ -352,7 +379,9 @@ def _known_properties(data: StudyData, measured: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _grade_pretext(truth: pd.DataFrame, predicted: pd.DataFrame, test: NDArray) -> pd.DataFrame:
+def _grade_pretext(
+    truth: pd.DataFrame, predicted: pd.DataFrame, test: NDArray[Any]
+) -> pd.DataFrame:
     """Compare predicted and true properties of the test rows, property by property."""
     units = truth.attrs["units"] | predicted.attrs["units"]
     rows = []
@@ -377,7 +406,7 @@ def _find_magnitude(truth: pd.DataFrame) -> str:
 
 
 def _project(
-    representations: Mapping[str, NDArray], plan: Plan, seed: int, progress: Progress
+    representations: Mapping[str, NDArray[Any]], plan: Plan, seed: int, progress: Progress
 ) -> dict[str, Projection]:
     names = list(representations) if plan.side_by_side else [METHOD]
     projections = {}
@@ -389,7 +418,7 @@ def _project(
 
 def _gather(
     data: StudyData,
-    embeddings: NDArray,
+    embeddings: NDArray[Any],
     projections: Mapping[str, Projection],
     truth: pd.DataFrame,
     seed: int,
@@ -410,7 +439,7 @@ def _gather(
 
 
 def _compare(
-    representations: Mapping[str, NDArray], data: StudyData, seed: int, progress: Progress
+    representations: Mapping[str, NDArray[Any]], data: StudyData, seed: int, progress: Progress
 ) -> pd.DataFrame:
     """Score the representations one by one, which takes a while."""
     tables = []
@@ -424,7 +453,7 @@ def _compare(
 
 
 def _describe(
-    data: StudyData, sides: NDArray, plan: Plan, seed: int, command: str | None, seconds: float
+    data: StudyData, sides: NDArray[Any], plan: Plan, seed: int, command: str | None, seconds: float
 ) -> dict[str, Any]:
     labelled = data.labels != ""
     names, sizes = np.unique(data.labels[labelled].astype(str), return_counts=True)
@@ -459,18 +488,28 @@ def _describe(
 
 @contextmanager
 def _folder_at_the_end(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary folder beside ``out`` that takes its place when all has worked."""
+    """Give a temporary folder that takes the place of ``out`` when all has worked.
+
+    It lies in a folder beside ``out`` that stays, with what else is there, if something fails.
+    """
     check_out(out, overwrite=overwrite)
     out = out.absolute()
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    partial = out.with_name(f".{out.name}.partial")
+    temporary = partial / "results"
     with writing(out):
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     try:
         yield temporary
         _take_place(temporary, out)
-    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if nothing_is_done(partial / _DONE):
+            shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, KeyboardInterrupt) and partial.exists():
+            raise KeyboardInterrupt("the same study goes on from here.") from error
+        raise
 
 
 def check_out(out: str | Path, *, overwrite: bool = False) -> None:

@@ -6,24 +6,34 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, LRScheduler, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring, PrintLog
 from torch import Tensor, nn
 
-from skastro._validation import read_stamps
+from skastro._validation import read_ahead
 from skastro.augmentation import augment
-from skastro.hardware import keep_memory, resolve_device, uses_bfloat16
+from skastro.checkpoints import Checkpoint, read_generators, restore_optimizer, set_generators
+from skastro.hardware import keep_memory, resolve_device, to_device
 from skastro.inference import prepare_for_inference
+from skastro.parallel import Job, agree, gather, rank, share_of, sum_gradients, together
+from skastro.precision import uses_bfloat16
 
 # a pretext that is trained on and on overfits: on SDSS and EFIGI stamps, pools of 300 to 2,100 gave
 # the best representations after 200 to 400 batches (docs/backbones.md)
 _PRETEXT_BATCHES = 300
 _LEAST_EPOCHS, _MOST_EPOCHS = 6, 50
+
+_CHECKPOINT_SECONDS = 180.0  # between two checkpoints within an epoch
+_LEAST_PER_WRITE = 20.0  # times of a checkpoint's own between it and the next: 5 % at most
+
+# what skorch's early stopping keeps between two epochs
+_OF_EARLY_STOPPING = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
 
 # torch's global generator serves one fit at a time; threads would only fight for the cores
 _TRAINING = threading.RLock()
@@ -79,12 +89,17 @@ class StampBatches:
         Shuffles; None keeps the order.
     augment_with : torch.Generator or None
         Augments; None leaves the stamps as they are.
+
+    Attributes
+    ----------
+    done : int
+        Batches that the next epoch leaves out: a checkpoint has seen them.
     """
 
     def __init__(
         self,
         images: Any,
-        targets: tuple[NDArray, ...],
+        targets: tuple[NDArray[Any], ...],
         rows: NDArray[np.int64],
         batch_size: int,
         *,
@@ -97,18 +112,106 @@ class StampBatches:
         self.n_batches = max(1, min(-(-len(self.rows) // batch_size), len(self.rows) // 2))
         self.generator = generator
         self.augment_with = augment_with
+        self.done = 0
 
     def __len__(self) -> int:
         return self.n_batches
 
     def __iter__(self) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
         rows = self.rows if self.generator is None else self.generator.permutation(self.rows)
-        for chosen in np.array_split(rows, self.n_batches):
-            stamps = torch.from_numpy(read_stamps(self.images, chosen))
+        done, self.done = self.done, 0
+        parts = np.array_split(rows, self.n_batches)[done:]
+        shares = [share_of(len(chosen)) for chosen in parts]
+        ours = (chosen[share] for chosen, share in zip(parts, shares, strict=True))
+        read = read_ahead(self.images, ours)
+        for chosen, share, pixels in zip(parts, shares, read, strict=True):
+            stamps, n = torch.from_numpy(pixels), len(chosen)
             if self.augment_with is not None:
-                stamps = augment(stamps, self.augment_with)
+                stamps = augment(stamps, self.augment_with, share=share, batch_size=n)
             targets = tuple(torch.from_numpy(target[chosen]) for target in self.targets)
             yield stamps, targets
+
+
+class _Saving(Callback):
+    """Set a net to a checkpoint at first, and write one after each epoch and within long ones.
+
+    It comes behind the schedule and the early stopping, whose states it saves.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, batches: StampBatches) -> None:
+        self.checkpoint = checkpoint
+        self.batches = batches
+
+    def on_train_begin(self, net: NeuralNet, **_: Any) -> None:
+        self.begun_: list[dict[str, float]] = []  # batches of an epoch that is not complete
+        if (state := self.checkpoint.take()) is not None:
+            try:
+                self._restore(net, state)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise ValueError(
+                    f"{self.checkpoint.path} does not fit the network: delete the file to begin "
+                    "anew, or name another checkpoint_dir."
+                ) from error
+        self.written_, self.cost_ = monotonic(), 0.0
+
+    def on_epoch_begin(self, net: NeuralNet, **_: Any) -> None:
+        self.order_ = _order(self.batches)  # the epoch's, before it is drawn
+        net.history[-1]["batches"].extend(self.begun_)
+        self.begun_ = []
+
+    def on_batch_end(self, net: NeuralNet, training: bool, **_: Any) -> None:
+        if training and monotonic() - self.written_ >= _CHECKPOINT_SECONDS:
+            self._write(net, self.order_, net.history[-1]["batches"])
+
+    def on_epoch_end(self, net: NeuralNet, **_: Any) -> None:
+        if monotonic() - self.written_ >= _LEAST_PER_WRITE * self.cost_:
+            self._write(net, _order(self.batches), [])
+
+    def _write(self, net: NeuralNet, order: Any, begun: list[dict[str, float]]) -> None:
+        if rank() > 0:
+            return
+        start = monotonic()
+        named, augment_with = dict(net.callbacks_), self.batches.augment_with
+        whole = net.history[:-1] if begun else net.history
+        state: dict[str, Any] = {
+            "network": net.module_.state_dict(),
+            "loss": net.criterion_.state_dict(),
+            "optimizer": net.optimizer_.state_dict(),
+            "schedule": named["schedule"].lr_scheduler_.state_dict(),
+            "history": [{k: v for k, v in row.items() if k != "batches"} for row in whole],
+            "begun": begun,
+            "order": order,
+            "augmentation": None if augment_with is None else augment_with.get_state(),
+            "generators": read_generators(net.device),
+            "bfloat16": net.bfloat16,
+        }
+        if stop := named.get("early_stopping"):
+            state["early_stopping"] = {name: getattr(stop, name) for name in _OF_EARLY_STOPPING}
+        self.checkpoint.write(state)
+        self.written_ = monotonic()
+        self.cost_ = self.written_ - start
+
+    def _restore(self, net: NeuralNet, state: dict[str, Any]) -> None:
+        named = dict(net.callbacks_)
+        net.bfloat16 = state["bfloat16"]  # as it was measured then
+        net.module_.load_state_dict(state["network"])
+        net.criterion_.load_state_dict(state["loss"])
+        restore_optimizer(net.optimizer_, state["optimizer"])
+        named["schedule"].lr_scheduler_.load_state_dict(state["schedule"])
+        net.history.extend({**row, "batches": []} for row in state["history"])
+        self.begun_, self.batches.done = state["begun"], len(state["begun"])
+        if self.batches.generator is not None:
+            self.batches.generator.bit_generator.state = state["order"]
+        if self.batches.augment_with is not None:
+            self.batches.augment_with.set_state(state["augmentation"])
+        if stop := named.get("early_stopping"):
+            for name in _OF_EARLY_STOPPING:
+                setattr(stop, name, state["early_stopping"][name])
+        set_generators(state["generators"])
+
+
+def _order(batches: StampBatches) -> Any:
+    return None if batches.generator is None else batches.generator.bit_generator.state
 
 
 class _StampNet(NeuralNet):
@@ -126,23 +229,35 @@ class _StampNet(NeuralNet):
 
     def infer(self, x: Tensor, **_: Any) -> Tensor:
         device = torch.device(self.device)
-        x = x.to(device, memory_format=torch.channels_last)
+        x = to_device(x, self.device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
             return self.module_(x).float()
 
     def get_loss(self, y_pred: Tensor, y_true: Any, *_: Any, **__: Any) -> Tensor:
+        y_pred = gather(y_pred, len(y_true[0]))  # the loss of the whole batch, in all processes
         return self.criterion_(y_pred, *(part.to(y_pred.device) for part in y_true))
+
+    def on_grad_computed(self, net: NeuralNet, named_parameters: Any, **_: Any) -> None:  # noqa: ARG002
+        sum_gradients(parameter for _, parameter in named_parameters)
+
+    def on_batch_end(
+        self, net: NeuralNet, batch: Any = None, training: bool = False, **_: Any
+    ) -> None:
+        # skorch weighs a loss by the stamps that are here, which may be a share of the batch
+        name = "train" if training else "valid"
+        net.history.record_batch(f"{name}_batch_size", len(batch[1][0]))
 
 
 def train(
     network: nn.Module,
     images: Any,
-    targets: tuple[NDArray, ...],
+    targets: tuple[NDArray[Any], ...],
     *,
     loss: nn.Module,
     recipe: Recipe,
     validation_rows: NDArray[np.int64] | None = None,
     learning_rates: Callable[[nn.Module], list[dict[str, Any]]] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, float]]:
     """Train a network in place.
 
@@ -160,12 +275,16 @@ def train(
         Rows kept apart for the validation loss.
     learning_rates : callable, default=None
         Network to AdamW's parameter groups, each with its ``lr``.
+    checkpoint : Checkpoint, default=None
+        Is gone on from, and written after each epoch (of short ones after several, so that it
+        takes at most 5 % of the time) and every three minutes within longer ones. To remove it
+        is the caller's.
 
     Returns
     -------
     history : list of dict
-        ``epoch``, ``train_loss``, ``lr``, ``dur`` (seconds) and, with validation rows,
-        ``valid_loss``; one for each epoch.
+        ``epoch``, ``train_loss``, ``lr`` (the mean), ``dur`` (seconds) and, with validation
+        rows, ``valid_loss``; one for each epoch.
 
     Notes
     -----
@@ -186,9 +305,12 @@ def train(
     if recipe.max_epochs > 0:
         shape = tuple(images.shape[1:])
         net = _make_net(network, loss, recipe, shape, len(batches), validation, learning_rates)
+        if checkpoint is not None:
+            net.callbacks_.append(("checkpoint", _Saving(checkpoint, batches)))
         # not `fit`: it swallows a keyboard interrupt, and half a training looks like a whole one
         net.notify("on_train_begin", X=batches, y=validation)
-        _fit_loop(net, batches, validation)
+        with together(network, recipe.seed, _job(net, batches, validation)):
+            _fit_loop(net, batches, validation)
         net.notify("on_train_end", X=batches, y=validation)
         history = [_public(row) for row in net.history]
     else:
@@ -197,9 +319,25 @@ def train(
     return history
 
 
+def _job(net: NeuralNet, batches: StampBatches, validation: StampBatches | None) -> Job:
+    """Say what processes that train together must have in common."""
+    parts = [batches] if validation is None else [batches, validation]
+    return Job(
+        smallest_batch=min(len(part.rows) // len(part) for part in parts),
+        facts={
+            "the shape of X": tuple(batches.images.shape),
+            "max_epochs": net.max_epochs,
+            "the learning rate": net.lr,
+            "the number of batches": [len(part) for part in parts],
+            "the number of epochs in checkpoint_dir": len(net.history),
+        },
+        arrays={"the targets": batches.targets, "the rows": tuple(part.rows for part in parts)},
+    )
+
+
 def _fit_loop(net: NeuralNet, batches: StampBatches, validation: StampBatches | None) -> None:
     try:
-        net.fit_loop(batches, validation)
+        net.fit_loop(batches, validation, epochs=net.max_epochs - len(net.history))
     except KeyboardInterrupt:
         # skorch's way to stop early; any other is a person's, who wants no half-trained network
         stop = dict(net.callbacks_).get("early_stopping")
@@ -217,14 +355,19 @@ def _make_net(
     learning_rates: Callable[[nn.Module], list[dict[str, Any]]] | None,
 ) -> NeuralNet:
     device = resolve_device(recipe.device)
+    bfloat16 = uses_bfloat16(recipe.precision, network, device, image_shape=shape, training=True)
     groups = learning_rates(network) if learning_rates else None
+    verbose = recipe.verbose if rank() == 0 else 0
     schedule = LRScheduler(
         torch.optim.lr_scheduler.OneCycleLR,
         step_every="batch",
         max_lr=[g["lr"] for g in groups] if groups else recipe.learning_rate,
         total_steps=recipe.max_epochs * n_batches + 1,
     )
-    callbacks: list[Any] = [("schedule", schedule)]
+    callbacks: list[Any] = [
+        ("schedule", schedule),
+        ("lr", PassthroughScoring("event_lr", on_train=True)),
+    ]
     if validation is not None and recipe.patience is not None:
         stop = EarlyStopping(patience=recipe.patience, load_best=True, sink=_silent)
         callbacks.append(("early_stopping", stop))
@@ -238,10 +381,10 @@ def _make_net(
         max_epochs=recipe.max_epochs,
         train_split=None,
         callbacks=callbacks,
-        callbacks__print_log=PrintLog() if recipe.verbose else None,
+        callbacks__print_log=PrintLog(keys_ignored=["event_lr"]) if verbose else None,
         device=device,
-        bfloat16=uses_bfloat16(recipe.precision, network, device, trained_on=shape),
-        verbose=recipe.verbose,
+        bfloat16=agree(bfloat16),
+        verbose=verbose,
     )
     net.set_params(**recipe.net_params)
     if groups:

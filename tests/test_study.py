@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,14 @@ from skastro import (
     PropertyPretrainedEncoder,
     SelfSupervisedClassifier,
     baselines,
+    evaluation,
     label_efficiency_curve,
 )
 from skastro import study as study_module
 from skastro.study import Plan, check_out, run_study
 from skastro.study_data import StudyData, load_data, match_errors, select_columns, settle_labels
 from skastro.study_results import STUDY_FILES
+from skastro.study_resume import Unfinished, describe_job
 
 PLAN = Plan(
     label_counts=(8, 24), n_repeats=2, backbone="stamp_resnet10", max_epochs=1, steps=2,
@@ -283,14 +286,79 @@ def test_pretext_is_graded_on_every_property(done):
     assert pretext.loc["measured_half_light_radius", "unit"] == "pixel"
 
 
-def test_a_failing_study_leaves_no_folder(folder, tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise RuntimeError("the disk is full")
+def test_a_failing_study_leaves_no_results_but_what_is_done(folder, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(study_module, "label_efficiency_curve", fail)
-    with pytest.raises(RuntimeError, match="disk"):
+    monkeypatch.setattr(study_module, "label_efficiency_curve", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="the same study goes on"):
         run_study(read(folder), tmp_path / "out", plan=PLAN)
+    assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
+    assert sorted(path.name for path in (tmp_path / ".out.partial" / "done").iterdir()) == [
+        "encoder.safetensors", "job.json", "representations.npz",
+    ]  # fmt: skip
+
+
+def test_a_study_that_cannot_begin_leaves_nothing(folder, tmp_path):
+    plan = Plan(**{**vars(PLAN), "label_counts": (1,)})
+    with pytest.raises(ValueError, match="label_counts"):
+        run_study(read(folder), tmp_path / "out", plan=plan)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_study_repeats_nothing_that_is_done(folder, done, tmp_path, monkeypatch):
+    fits, fit_one = [], evaluation._fit_one
+
+    def counted(entry, repeat, train, *args, **options):
+        if len(fits) == 7:
+            raise KeyboardInterrupt
+        fits.append((entry.name, len(train), repeat))
+        return fit_one(entry, repeat, train, *args, **options)
+
+    monkeypatch.setattr(evaluation, "_fit_one", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(read(folder), tmp_path / "out", plan=PLAN)
+    cells = tmp_path / ".out.partial" / "done" / "cells.jsonl"
+    cells.write_text(cells.read_text() + "[[0, ")  # killed in the middle of a line
+    monkeypatch.setattr(evaluation, "_fit_one", fit_one)
+    monkeypatch.setattr(study_module, "represent", None)
+    monkeypatch.setattr(study_module, "_pretrain", None)
+    said, told = [], []
+    found = run_study(
+        read(folder), tmp_path / "out", plan=PLAN, command="skastro study fake", say=said.append,
+        progress=lambda *step: told.append(step),
+    )  # fmt: skip
+    assert "this one goes on from there" in said[0]
+    assert [n for stage, n, _ in told if stage == "learning from few labels"] == [*range(1, 21)]
+    assert found.config["resumed"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    for whole in done[0].iterdir():
+        # the others hold seconds and dates
+        if whole.suffix in (".csv", ".npz"):
+            assert whole.read_bytes() == (tmp_path / "out" / whole.name).read_bytes(), whole.name
+
+
+@pytest.mark.parametrize("change", ["seed", "plan", "labels", "errors", "pixels"])
+def test_what_another_study_has_left_is_begun_anew(folder, tmp_path, change):
+    data, plan, said = read(folder), PLAN, []
+    Unfinished(tmp_path / "done", describe_job(data, plan, 0), said.append).cells[
+        (0, "probe", 8, 0)
+    ] = {"accuracy": 0.5}, 1.0
+    same = Unfinished(tmp_path / "done", describe_job(read(folder), plan, 0), said.append)
+    assert (same.resumed, dict(same.cells)) == (True, {(0, "probe", 8, 0): ({"accuracy": 0.5}, 1)})
+    if change == "plan":
+        plan = replace(plan, steps=3)
+    elif change == "pixels":
+        data = replace(data, images=np.asarray(data.images) + 1)
+    elif change != "seed":
+        other = getattr(data, change).copy()
+        other[0] = 0.5 if change == "errors" else "star"
+        data = replace(data, **{change: other})
+    job = describe_job(data, plan, int(change == "seed"))
+    other = Unfinished(tmp_path / "done", job, said.append)
+    assert (other.resumed, dict(other.cells)) == (False, {})
+    assert "goes on from there" in said[0]
+    assert "was another, and begins anew" in said[1]
 
 
 def replace_with(out, *, overwrite=False):

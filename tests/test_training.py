@@ -3,8 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from skastro.hardware import keep_memory, resolve_device, uses_bfloat16
-from skastro.inference import run
+from skastro.hardware import keep_memory, resolve_device
 from skastro.losses import PropertyLoss
 from skastro.training import Recipe, StampBatches, seeded, train
 
@@ -102,40 +101,6 @@ def test_seeds_repeat_and_leave_the_global_generator_alone():
     assert torch.equal(first[1].weight, second[1].weight)
     assert not torch.equal(first[1].weight, other[1].weight)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_running_averages_over_views_and_keeps_rows_apart():
-    stamps = np.random.default_rng(0).normal(size=(7, 1, 3, 3)).astype(np.float32)
-    corner = lambda _, batch: batch[:, :, 0, 0]  # noqa: E731
-    one = run(nn.Identity(), stamps, corner, batch_size=4, average_views=False)
-    np.testing.assert_array_equal(one[:, 0], stamps[:, 0, 0, 0])
-    mean = run(nn.Identity(), stamps, corner, batch_size=4, average_views=True)
-    corners = stamps[:, 0, [0, 0, 2, 2], [0, 2, 0, 2]].mean(1)
-    np.testing.assert_allclose(mean[:, 0], corners, rtol=1e-5, atol=1e-6)
-
-
-def test_precision_is_bfloat16_only_when_asked_or_fast(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    dense, depthwise = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1, groups=4)
-    shape = (4, 8, 8)
-    assert uses_bfloat16("bfloat16", dense, "cpu")
-    assert uses_bfloat16("auto", dense, "cpu", trained_on=shape)
-    assert not uses_bfloat16("auto", dense, "cpu")
-    assert not uses_bfloat16("float32", dense, "cpu", trained_on=shape)
-    assert not uses_bfloat16("auto", depthwise, "cpu", trained_on=shape)
-    with pytest.raises(ValueError, match="precision='half'"):
-        uses_bfloat16("half", dense, "cpu", trained_on=shape)
-
-
-@pytest.mark.parametrize("padding", [1, "same"])
-def test_convolutions_that_see_padding_alone_are_not_trained_in_bfloat16(monkeypatch, padding):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 3, padding=padding)).train()
-    assert not uses_bfloat16("auto", network, "cpu", trained_on=(3, 8, 8))
-    assert network.training
-    with pytest.raises(ValueError, match="wrong gradients for stamps of shape \\(3, 8, 8\\)"):
-        uses_bfloat16("bfloat16", network, "cpu", trained_on=(3, 8, 8))
-    assert uses_bfloat16("bfloat16", network, "cpu")  # embedding has no gradient
 
 
 def test_a_device_that_is_named_is_taken():
