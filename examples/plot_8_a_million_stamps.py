@@ -45,7 +45,7 @@ encoder.fit(stamps[sample], properties=properties)
 
 # %%
 # The embeddings go into a file as well, in half precision. Whatever the number of stamps, memory
-# holds one chunk.
+# holds one chunk. On all cores, or on many machines, :func:`skastro.embed_survey` does the same.
 chunk = 500
 out = np.lib.format.open_memmap(
     Path(scratch.name, "embeddings.npy"), "w+", np.float16, (n_stamps, 256)
