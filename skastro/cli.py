@@ -21,7 +21,8 @@ from skastro.terminal import end, talking
 
 if TYPE_CHECKING:
     from skastro.inspection import Inspection
-    from skastro.study import Plan, Study
+    from skastro.study import Plan
+    from skastro.study_results import Study
 
 _PARALLEL = 500  # objects from which starting processes pays
 

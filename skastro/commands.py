@@ -1,14 +1,22 @@
-"""The commands beside `study`: pretrain, embed, classify, cluster, explore and suggest."""
+"""The commands beside `study`: pretrain, embed, classify, cluster, explore, suggest, export."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from skastro import options as o
-from skastro.terminal import Terminal, print_line, show_table, talking
+from skastro.terminal import (
+    Terminal,
+    print_line,
+    show_classes,
+    show_quality,
+    show_table,
+    talking,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +41,7 @@ def pretrain(
     hold_out: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of the rows to judge the encoder by.")
     ] = 0.1,
+    checkpoint_dir: o.CheckpointDir = None,
     seed: o.Seed = 0,
     jobs: o.Jobs = None,
     device: o.Device = "auto",
@@ -46,13 +55,13 @@ def pretrain(
     Without --properties it learns what can be measured from the pixels.
     """
     with talking(quiet=quiet, lines=json) as terminal:
-        target = _target(out, (".safetensors",), overwrite=overwrite)
+        target = o.target(out, (".safetensors",), overwrite=overwrite)
         steps = _libraries(terminal, jobs)
         objects = steps.load_objects(
             folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
         )
         terminal.say(objects.note)
-        encoder, quality = steps.pretrain(
+        _, quality = steps.pretrain(
             objects,
             properties=o.names(properties) or (),
             errors=o.names(errors) or (),
@@ -60,15 +69,16 @@ def pretrain(
             say=terminal.say,
             hold_out=hold_out,
             seed=seed,
+            out=target,
             progress=terminal.progress,
             backbone=backbone,
             max_epochs=epochs,
             device=device,
+            checkpoint_dir=checkpoint_dir,
         )
-        encoder.save(target)
         terminal.result(out=target, properties=quality.to_dict("records"))
     if terminal.prints:
-        _show_quality(quality)
+        show_quality(quality)
         _show_file("Encoder", target)
 
 
@@ -78,12 +88,16 @@ def embed(
     out: Annotated[
         Path, typer.Option(help="Table (.parquet, .fits, .csv, .ecsv, .vot), .npz or .npy.")
     ] = Path("embeddings.parquet"),
+    predicted: Annotated[
+        Path | None, typer.Option(help="Table for the properties predicted, in their units.")
+    ] = None,
     catalog: o.Catalog = None,
     images: o.Images = None,
     id: o.Id = None,  # noqa: A002
     ra: o.Ra = None,
     dec: o.Dec = None,
     size: o.CutTo = None,
+    workers: o.Workers = None,
     jobs: o.Jobs = None,
     device: o.Device = "auto",
     overwrite: o.Overwrite = False,
@@ -96,9 +110,15 @@ def embed(
     After an interruption the same command goes on where it stopped.
     """
     with talking(quiet=quiet, lines=json) as terminal:
-        from skastro.tables import EMBEDDING_FILES, write_embeddings  # noqa: PLC0415
+        from skastro.tables import (  # noqa: PLC0415
+            EMBEDDING_FILES,
+            TABLES,
+            write_embeddings,
+            write_table,
+        )
 
-        target = _target(out, EMBEDDING_FILES, overwrite=overwrite)
+        target = o.target(out, EMBEDDING_FILES, overwrite=overwrite)
+        beside = o.target(predicted, TABLES, overwrite=overwrite)
         steps = _libraries(terminal, jobs)
         fitted = steps.load_encoder(encoder, device=device)
         objects = steps.load_objects(
@@ -112,7 +132,12 @@ def embed(
             objects.images,
             made_of=steps.fingerprint(encoder, objects),
             progress=terminal.progress,
+            workers=workers,
         )
+        if beside:
+            properties = fitted.predict_embedded(values)
+            properties.insert(0, "id", objects.ids)
+            write_table(beside, properties)
         write_embeddings(target, values, objects.ids)
         partial.unlink()
         terminal.say(f"{len(values):,} embeddings of {values.shape[1]} numbers: {target}")
@@ -160,9 +185,9 @@ def classify(
     with talking(quiet=quiet, lines=json) as terminal:
         from skastro.tables import TABLES, write_table  # noqa: PLC0415
 
-        target = _target(out, TABLES, overwrite=overwrite)
-        kept = _target(save_encoder, (".safetensors",), overwrite=overwrite)
-        _check_choice("strategy", strategy, ("auto", "probe", "finetune", "scratch"))
+        target = o.target(out, TABLES, overwrite=overwrite)
+        kept = o.target(save_encoder, (".safetensors",), overwrite=overwrite)
+        o.check_choice("strategy", strategy, ("auto", "probe", "finetune", "scratch"))
         steps = _libraries(terminal, jobs)
         fitted = encoder and steps.load_encoder(encoder, device=device)
         objects = steps.load_objects(
@@ -185,13 +210,12 @@ def classify(
                 label=label,
                 say=terminal.say,
                 seed=seed,
+                out=kept,
                 progress=terminal.progress,
                 backbone=backbone,
                 max_epochs=epochs,
                 device=device,
             )
-            if kept:
-                fitted.save(kept)
         predictions, model = steps.classify(
             objects,
             classes,
@@ -213,7 +237,7 @@ def classify(
             cross_validated=score,
         )
     if terminal.prints:
-        _show_classes(predictions, score, abstain)
+        show_classes(predictions, score, abstain)
         _show_file("Predictions", target)
 
 
@@ -247,8 +271,8 @@ def cluster(
     with talking(quiet=quiet, lines=json) as terminal:
         from skastro.tables import TABLES, write_table  # noqa: PLC0415
 
-        target = _target(out, TABLES, overwrite=overwrite)
-        beside = _target(summary, TABLES, overwrite=overwrite)
+        target = o.target(out, TABLES, overwrite=overwrite)
+        beside = o.target(summary, TABLES, overwrite=overwrite)
         steps = _libraries(terminal, jobs)
         found, table = _embeddings(terminal, steps, source, encoder, device, catalog, id)
         from skastro.views import cluster_objects  # noqa: PLC0415
@@ -305,8 +329,8 @@ def explore(
     Hover shows stamp and columns, a box selects objects and saves their ids.
     """
     with talking(quiet=quiet, lines=json) as terminal:
-        target = _target(out, (".html",), overwrite=overwrite)
-        _check_choice("method", method, ("tsne", "umap", "pca"))
+        target = o.target(out, (".html",), overwrite=overwrite)
+        o.check_choice("method", method, ("tsne", "umap", "pca"))
         steps = _libraries(terminal, jobs)
         found = steps.find_embeddings(
             source, encoder=encoder, device=device, progress=terminal.progress
@@ -372,8 +396,8 @@ def suggest(
     with talking(quiet=quiet, lines=json) as terminal:
         from skastro.tables import TABLES, write_table  # noqa: PLC0415
 
-        target = _target(out, TABLES, overwrite=overwrite)
-        _check_choice("strategy", strategy, ("auto", "typical", "uncertain"))
+        target = o.target(out, TABLES, overwrite=overwrite)
+        o.check_choice("strategy", strategy, ("auto", "typical", "uncertain"))
         steps = _libraries(terminal, jobs)
         found, table = _embeddings(terminal, steps, source, encoder, device, catalog, id)
         suggestions = steps.suggest(
@@ -397,13 +421,40 @@ def suggest(
         terminal.result(out=target, ids=suggestions["id"].astype(str).tolist())
 
 
+def export(
+    encoder: Annotated[Path, typer.Argument(help="Saved encoder, of `skastro pretrain`.")],
+    out: Annotated[Path, typer.Argument(help="File to write: .onnx.")] = Path("encoder.onnx"),
+    bands: Annotated[
+        str | None, typer.Option(help="Names of the bands, kept in the file: 'u,g,r'.")
+    ] = None,
+    overwrite: o.Overwrite = False,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    debug: o.Debug = False,  # noqa: ARG001
+) -> None:
+    """Write an encoder as ONNX, for programs that run no Python.
+
+    Raw pixels in, embeddings and properties out; tried with onnxruntime before it is kept.
+    """
+    with talking(quiet=quiet, lines=json) as terminal:
+        target = o.target(out, (".onnx",), overwrite=overwrite)
+        steps = _libraries(terminal, None)
+        from skastro.interchange import export_onnx  # noqa: PLC0415
+
+        fitted = steps.load_encoder(encoder)
+        terminal.progress("converting", 0, None)
+        export_onnx(fitted, target, bands=o.names(bands))
+        terminal.say(f"Encoder: {target}")
+        terminal.result(out=target, bytes=target.stat().st_size)
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to an app, with examples at the end of their help."""
     for command, examples in _EXAMPLES.items():
         app.command(epilog=o.examples(*examples))(command)
 
 
-_EXAMPLES = {
+_EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     pretrain: (
         "skastro pretrain survey --properties 'mag_*' --errors 'err_*'",
         "skastro pretrain --catalog c.fits --images stamps/ --out encoder.safetensors",
@@ -427,6 +478,10 @@ _EXAMPLES = {
     suggest: (
         "skastro suggest embeddings.parquet -n 30",
         "skastro suggest embeddings.parquet --labels labels.csv --labels suggested.csv --out b.csv",
+    ),
+    export: (
+        "skastro export encoder.safetensors encoder.onnx",
+        "skastro export encoder.safetensors encoder.onnx --bands u,g,r,i,z",
     ),
 }
 
@@ -461,50 +516,5 @@ def _embeddings(
     return found, table
 
 
-def _target(path: Path | None, endings: tuple[str, ...], *, overwrite: bool) -> Path | None:
-    """Refuse a file that cannot be written, before anything is computed."""
-    if path is None:
-        return None
-    path = path.expanduser()
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a file.")
-    if path.suffix.lower() not in endings:
-        raise ValueError(f"{path} must end in {' or '.join(endings)}.")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} is there already: name another file, or --overwrite it.")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first.")
-    return path
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"--{name} {value!r} must be {', '.join(choices[:-1])} or {choices[-1]}.")
-
-
 def _show_file(what: str, path: Path) -> None:
     print_line(f"{what}: {path}")
-
-
-def _show_quality(quality: pd.DataFrame) -> None:
-    """Print how well each property is predicted on rows that were not trained on."""
-    if not len(quality):
-        return
-    print_line(f"Properties of {quality['n'].max():,} stamps held out:")
-    show_table(quality)
-
-
-def _show_classes(predictions: pd.DataFrame, score: float | None, abstain: float) -> None:
-    """Print how many objects each class has, and how far to trust it."""
-    likely, blank = predictions["most_probable"], predictions["prediction"] == ""
-    counts = likely.value_counts().rename_axis("class").rename("predicted").reset_index()
-    known = predictions["label"].value_counts()
-    counts.insert(1, "labelled", counts["class"].map(known).fillna(0).astype(int))
-    undecided = likely[blank].value_counts()
-    counts["abstained"] = counts["class"].map(undecided).fillna(0).astype(int)
-    show_table(counts)
-    if score is not None:
-        print_line(
-            f"Balanced accuracy of the probe, each label predicted from all others: {score:.3f}."
-        )
-    print_line(f"{blank.sum():,} of {len(predictions):,} have no probability of {abstain:g}.")

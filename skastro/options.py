@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, overload
 
 import typer
 
@@ -29,6 +29,9 @@ Properties = Annotated[str | None, typer.Option(help="Columns to pretrain on: 'm
 Errors = Annotated[str | None, typer.Option(help="Columns of their errors: 'err_*'.")]
 Backbone = Annotated[str | None, typer.Option(help="Network: stamp_resnet18.")]
 Epochs = Annotated[int | None, typer.Option(min=0, help="Of the pretraining.")]
+CheckpointDir = Annotated[
+    Path | None, typer.Option(help="Folder from which the same command goes on after a kill.")
+]
 Encoder = Annotated[Path | None, typer.Option(help="Saved encoder, of `skastro pretrain`.")]
 Source = Annotated[
     Path,
@@ -38,6 +41,9 @@ Source = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes to embed with, by Dask: none but this one.")
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processor cores to use: all.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")]
@@ -57,6 +63,36 @@ def names(text: str | None) -> list[str] | None:
     if text is None:
         return None
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+@overload
+def target(path: Path, endings: tuple[str, ...], *, overwrite: bool) -> Path: ...
+
+
+@overload
+def target(path: None, endings: tuple[str, ...], *, overwrite: bool) -> None: ...
+
+
+def target(path: Path | None, endings: tuple[str, ...], *, overwrite: bool) -> Path | None:
+    """Refuse a file that cannot be written, before anything is computed."""
+    if path is None:
+        return None
+    path = path.expanduser()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file.")
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"{path} must end in {' or '.join(endings)}.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} is there already: name another file, or --overwrite it.")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first.")
+    return path
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that an option does not have."""
+    if value not in choices:
+        raise ValueError(f"--{name} {value!r} must be {', '.join(choices[:-1])} or {choices[-1]}.")
 
 
 def examples(*lines: str) -> str:

@@ -7,23 +7,35 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from astropy.io import fits
+from astropy.io.votable.tree import VOTableFile
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from skastro._files import writing
 from skastro._optional import import_optional
-from skastro.catalogs import name_near, read_catalog
+from skastro.catalogs import VOPARQUET_CONTENT, VOPARQUET_VERSION, name_near, read_catalog
 
 _MOST_FITS_COLUMNS = 999  # the standard's
 _NUMBERED = re.compile(r"(.*?)(0|[1-9]\d*)")
 _NAMED = 3  # ids that a message names
 _ARRAYS = (".npz", ".npy")
+_UCDS = {
+    "id": "meta.id;meta.main",
+    "ra": "pos.eq.ra;meta.main",
+    "dec": "pos.eq.dec;meta.main",
+    "label": "src.class",
+    "prediction": "src.class",
+    "most_probable": "src.class",
+    "probability": "stat.probability;src.class",
+}
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
@@ -37,7 +49,8 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     table : DataFrame
         The index is dropped. Missing text is empty; missing whole numbers are masked where the
         format can, else empty. ``table.attrs["units"]``, a dict of column to unit, is kept
-        by FITS, ECSV and VOTable.
+        by all but CSV; Parquet keeps it as VOParquet, which TOPCAT reads. Ids, positions, classes
+        and their probabilities have UCDs there and in FITS and VOTable.
 
     Raises
     ------
@@ -72,7 +85,8 @@ def check_ending(path: Path, endings: Sequence[str]) -> str:
     """Return the ending of a file to be written, or say which ones there are."""
     ending = path.suffix.lower()
     if ending not in endings:
-        raise ValueError(f"{path} must end in {', '.join(endings[:-1])} or {endings[-1]}.")
+        choice = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
+        raise ValueError(f"{path} must end in {choice}.")
     return ending
 
 
@@ -93,16 +107,37 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:
-    import_optional("pyarrow", extra="data", needed_by="Parquet")
-    table.to_parquet(path, index=False)
+    arrow = import_optional("pyarrow", extra="data", needed_by="Parquet")
+    parquet = import_optional("pyarrow.parquet", extra="data", needed_by="Parquet")
+    rows = arrow.Table.from_pandas(table, preserve_index=False)
+    rows = rows.replace_schema_metadata({**rows.schema.metadata, **_vo_metadata(table)})
+    parquet.write_table(rows, path)
+
+
+def _vo_metadata(table: pd.DataFrame) -> dict[str, str]:
+    """Describe columns as VOParquet does: by a VOTable without data (IVOA Note, 2025-01-16)."""
+    described = VOTableFile.from_table(_as_astropy(table.head(1))[:0])
+    for field in described.get_first_table().fields:
+        if field.datatype == "unicodeChar":  # of the length of the first text; astropy takes no "*"
+            field.arraysize = str(max(1, *map(len, _plain(table[field.name]))))
+    content = BytesIO()
+    described.to_xml(content)
+    return {VOPARQUET_VERSION: "1.0", VOPARQUET_CONTENT: content.getvalue().decode()}
 
 
 def _write_fits(table: pd.DataFrame, path: Path) -> None:
     result = _as_astropy(table)
     for name in result.colnames:
-        if result[name].dtype.kind == "U":  # astropy would refuse other letters than ASCII's
+        kind = result[name].dtype.kind
+        if kind == "U":  # astropy would refuse other letters than ASCII's
             result[name] = np.char.encode(result[name], "utf-8")
-    result.write(path, format="fits")
+        elif kind == "i":  # what stands for a missing one, else 999999
+            result[name].fill_value = np.iinfo(result[name].dtype).min
+    rows = fits.table_to_hdu(result)
+    for name, ucd in _find_ucds(result.colnames).items():
+        number = result.colnames.index(name) + 1
+        rows.header[f"TUCD{number}"] = ucd  # TOPCAT's word: the standard has none
+    rows.writeto(path)
 
 
 def _write_astropy(format: str) -> Callable[[pd.DataFrame, Path], None]:  # noqa: A002
@@ -121,7 +156,17 @@ def _as_astropy(table: pd.DataFrame) -> Table:
     for name, unit in table.attrs.get("units", {}).items():
         if name in columns:
             result[name].unit = unit
+    for name, ucd in _find_ucds(result.colnames).items():
+        result[name].meta["ucd"] = ucd
     return result
+
+
+def _find_ucds(names: Sequence[str]) -> dict[str, str]:
+    """Return what columns are in the words of the Virtual Observatory (UCD1+), where known."""
+    found = {name: _UCDS[name.lower()] for name in names if name.lower() in _UCDS}
+    if "most_probable" in names:  # a table of predictions
+        found |= {name: _UCDS["probability"] for name in names if name.startswith("p_")}
+    return found
 
 
 def _plain(values: pd.Series) -> pd.Series:
@@ -161,7 +206,7 @@ class Embeddings:
     """
 
     values: NDArray[np.float32]
-    ids: NDArray
+    ids: NDArray[Any]
     named: bool = True
 
 
@@ -207,7 +252,7 @@ def write_embeddings(path: str | os.PathLike[str], embeddings: ArrayLike, ids: A
             np.savez(file, ids=_fixed(ids), embeddings=values)
 
 
-def _fixed(ids: ArrayLike) -> NDArray:
+def _fixed(ids: ArrayLike) -> NDArray[Any]:
     """Return ids in a dtype that needs no pickle."""
     values = np.asarray(ids)
     return values if values.dtype.kind in "iuU" else values.astype(str)
@@ -259,13 +304,13 @@ def read_embeddings(path: str | os.PathLike[str]) -> Embeddings:
         raise ValueError(
             f"{source} has {len(values)} embeddings and {len(ids)} ids: write it again."
         )
-    named = ids is not None
-    return Embeddings(
-        values.astype(np.float32, copy=False), ids if named else np.arange(len(values)), named
-    )
+    values = values.astype(np.float32, copy=False)
+    if ids is None:
+        return Embeddings(values, np.arange(len(values)), named=False)
+    return Embeddings(values, ids, named=True)
 
 
-def _read_arrays(source: Path) -> tuple[NDArray, NDArray | None]:
+def _read_arrays(source: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     try:
         found = np.load(source)  # pickles are refused
         if isinstance(found, np.ndarray):
@@ -280,7 +325,7 @@ def _read_arrays(source: Path) -> tuple[NDArray, NDArray | None]:
         raise ValueError(f"{source} cannot be read as arrays: copy or save it again.") from error
 
 
-def _read_columns(source: Path) -> tuple[NDArray, NDArray | None]:
+def _read_columns(source: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     table = read_catalog(source)
     runs: dict[str, dict[int, str]] = {}
     for name in table.columns:
@@ -327,13 +372,62 @@ def find_rows(wanted: ArrayLike, ids: ArrayLike, *, name: str) -> NDArray[np.int
     return index.get_indexer(_as_text(wanted)).astype(np.int64)
 
 
-def _as_text(ids: ArrayLike) -> NDArray:
+def join_rows(
+    embeddings: Embeddings, ids: ArrayLike, *, name: str
+) -> tuple[Embeddings, NDArray[np.int64]]:
+    """Find the row of each embedding in a table, by id, or by order where embeddings have none.
+
+    Parameters
+    ----------
+    embeddings : Embeddings
+    ids : array-like of shape (n,)
+        Of the table, each only once.
+    name : str
+        What the table is, for the error's sentence.
+
+    Returns
+    -------
+    kept : Embeddings
+        Those that have a row.
+    rows : int64 array
+        The row of each.
+
+    Raises
+    ------
+    ValueError
+        None has a row, or without ids their number is another.
+
+    Examples
+    --------
+    >>> kept, rows = join_rows(Embeddings(np.eye(3), np.array([7, 8, 9])), [9, 7], name="c.csv")
+    >>> kept.ids.tolist(), rows.tolist()
+    ([7, 9], [1, 0])
+    """
+    if not embeddings.named:
+        if len(embeddings.ids) != len(np.asarray(ids)):
+            raise ValueError(
+                f"{name} has {len(np.asarray(ids))} rows, and there are {len(embeddings.ids)} "
+                "embeddings without ids: write the embeddings with ids (.parquet, .fits, .csv, "
+                ".npz)."
+            )
+        return embeddings, np.arange(len(embeddings.ids))
+    rows = find_rows(embeddings.ids, ids, name=name)
+    found = rows >= 0
+    if not found.any():
+        raise ValueError(
+            f"{name} has none of the ids of the embeddings (the first is {embeddings.ids[0]!s}): "
+            "pass the catalogue too, or name its column of the ids (--id)."
+        )
+    return Embeddings(embeddings.values[found], embeddings.ids[found]), rows[found]
+
+
+def _as_text(ids: ArrayLike) -> NDArray[Any]:
     return np.asarray(ids).astype(str).astype(object)
 
 
 def read_labels(
     paths: Sequence[str | os.PathLike[str]], label: str, ids: ArrayLike
-) -> tuple[NDArray, list[str]]:
+) -> tuple[NDArray[Any], list[str]]:
     r"""Read labels that stand beside ids, and put them in the order of other rows.
 
     Parameters
@@ -381,7 +475,7 @@ def read_labels(
     return labels, notes
 
 
-def _labels_of(path: Any, label: str, ids: ArrayLike) -> tuple[NDArray, int, int]:
+def _labels_of(path: Any, label: str, ids: ArrayLike) -> tuple[NDArray[Any], int, int]:
     """Return labels row by row, their number in the table, and how many found no row."""
     table = read_catalog(path)
     for name in ("id", label):
@@ -392,5 +486,5 @@ def _labels_of(path: Any, label: str, ids: ArrayLike) -> tuple[NDArray, int, int
     if len(table) and (rows < 0).all():
         shown = ", ".join(map(str, table["id"].head(_NAMED)))
         raise ValueError(f"{path} has no id of the data (but {shown}): check its column id.")
-    values = np.append(table[label].to_numpy(dtype=object), None)
+    values = np.array([*table[label], None], dtype=object)
     return values[rows], len(table), len(table) - int((rows >= 0).sum())

@@ -231,3 +231,27 @@ def _wording(error: BaseException) -> str:
         return error.format_message()
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return text or f"{type(error).__name__} (--debug shows where)"
+
+
+def show_quality(quality: pd.DataFrame) -> None:
+    """Print how well each property is predicted on rows that were not trained on."""
+    if not len(quality):
+        return
+    print_line(f"Properties of {quality['n'].max():,} stamps held out:")
+    show_table(quality)
+
+
+def show_classes(predictions: pd.DataFrame, score: float | None, abstain: float) -> None:
+    """Print how many objects each class has, and how far to trust it."""
+    likely, blank = predictions["most_probable"], predictions["prediction"] == ""
+    counts = likely.value_counts().rename_axis("class").rename("predicted").reset_index()
+    known = predictions["label"].value_counts()
+    counts.insert(1, "labelled", counts["class"].map(known).fillna(0).astype(int))
+    undecided = likely[blank].value_counts()
+    counts["abstained"] = counts["class"].map(undecided).fillna(0).astype(int)
+    show_table(counts)
+    if score is not None:
+        print_line(
+            f"Balanced accuracy of the probe, each label predicted from all others: {score:.3f}."
+        )
+    print_line(f"{blank.sum():,} of {len(predictions):,} have no probability of {abstain:g}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import balanced_accuracy_score, r2_score
 
-from skastro._files import writing
+from skastro._files import write_atomically, writing
 from skastro.catalogs import find_column, name_near, read_catalog
 from skastro.classifier import SelfSupervisedClassifier
 from skastro.encoder import PropertyPretrainedEncoder
@@ -24,7 +25,7 @@ from skastro.photometry import measure_properties
 from skastro.stamps import open_stamps
 from skastro.study_data import read_data, settle_labels, take_properties
 from skastro.suggestions import suggest_labels
-from skastro.tables import Embeddings, find_rows, read_embeddings, read_labels
+from skastro.tables import Embeddings, join_rows, read_embeddings, read_labels
 from skastro.training import choose_epochs
 from skastro.watching import Progress, Watched
 
@@ -48,7 +49,7 @@ class Objects:
 
     images: Any
     catalog: pd.DataFrame
-    ids: NDArray
+    ids: NDArray[Any]
     note: str
 
 
@@ -82,7 +83,7 @@ def load_objects(
     return Objects(data.images, data.catalog, ids, data.join)
 
 
-def name_rows(catalog: pd.DataFrame, id: str | None = None) -> NDArray:  # noqa: A002
+def name_rows(catalog: pd.DataFrame, id: str | None = None) -> NDArray[Any]:  # noqa: A002
     """Return the ids of a catalogue, or row numbers where it has none."""
     column = id or find_column(catalog, "id")
     return np.arange(len(catalog)) if column is None else catalog[column].to_numpy()
@@ -121,6 +122,7 @@ def pretrain(
     say: Any = None,
     hold_out: float = 0.0,
     seed: int = 0,
+    out: Path | None = None,
     progress: Progress,
     **params: Any,
 ) -> tuple[PropertyPretrainedEncoder, pd.DataFrame]:
@@ -137,6 +139,8 @@ def pretrain(
     hold_out : float, default=0
         Share of the rows that is not trained on.
     seed : int, default=0
+    out : Path, default=None
+        File for the encoder, which is written before it is judged.
     progress : callable
     **params
         Of `PropertyPretrainedEncoder`; None is left to its default.
@@ -167,6 +171,8 @@ def pretrain(
         properties=None if table is None else table.iloc[train],
         property_errors=None if spread is None else spread[train],
     )
+    if out is not None:
+        encoder.save(out)
     progress("pretraining", len(train) * passes, len(train) * passes)
     known = None if table is None else table.iloc[test]
     stamps = Watched(objects.images, progress, "judging the properties", rows=test, passes=2)
@@ -203,6 +209,7 @@ def embed_into(
     *,
     made_of: str,
     progress: Progress,
+    workers: int | None = None,
 ) -> NDArray[np.float32]:
     """Embed stamps chunk by chunk into a file that the same call continues after an interruption.
 
@@ -215,6 +222,8 @@ def embed_into(
     made_of : str
         What the rows depend on; a file of something else is begun anew.
     progress : callable
+    workers : int, default=None
+        Processes to embed what is not there yet; None: this one.
 
     Returns
     -------
@@ -229,6 +238,9 @@ def embed_into(
     head = json.dumps({"of": made_of, "n": n, "columns": width}).encode() + b"\n"
     done = _rows_done(partial, head, width)
     progress("embedding", done, n)
+    if workers is not None and done < n:
+        _embed_by_workers(partial, head, encoder, images, workers, progress)
+        done = n
     try:
         with writing(partial):
             if not done:
@@ -248,6 +260,26 @@ def embed_into(
         ) from stop
     rows = np.fromfile(partial, dtype="<f4", offset=len(head))
     return rows.reshape(n, width).astype(np.float32, copy=False)
+
+
+def _embed_by_workers(
+    partial: Path,
+    head: bytes,
+    encoder: PropertyPretrainedEncoder,
+    images: Any,
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Embed into a Zarr store beside the file, which then takes all rows from there."""
+    from skastro.distributed import embed_survey  # noqa: PLC0415 - few need it
+
+    store = partial.with_name(f"{partial.name}.zarr")
+    found = embed_survey(
+        encoder, images, store, n_workers=workers, overwrite=True, progress=progress
+    )
+    with writing(partial):
+        write_atomically(partial, head + found.read().values.astype("<f4").tobytes())
+    shutil.rmtree(store)
 
 
 def _rows_done(partial: Path, head: bytes, width: int) -> int:
@@ -329,26 +361,15 @@ def match_catalog(
     """
     table = read_catalog(path, id=id)
     if not embeddings.named:
-        if len(table) != len(embeddings.ids):
-            raise ValueError(
-                f"{path} has {len(table)} rows, and there are {len(embeddings.ids)} embeddings "
-                "without ids: write the embeddings with ids (.parquet, .fits, .csv, .npz)."
-            )
-        return embeddings, table, f"{len(table):,} rows, taken in the same order."
-    rows = find_rows(embeddings.ids, name_rows(table, id), name=str(path))
-    found = rows >= 0
-    if not found.any():
-        raise ValueError(
-            f"{path} has none of the ids of the embeddings (the first is "
-            f"{embeddings.ids[0]!s}): name its column of the ids (--id)."
-        )
-    kept = Embeddings(embeddings.values[found], embeddings.ids[found])
-    note = f"{int(found.sum()):,} of {len(rows):,} embeddings have a row in {path}."
-    return kept, table.iloc[rows[found]].reset_index(drop=True), note
+        kept, _ = join_rows(embeddings, table.index, name=str(path))
+        return kept, table, f"{len(table):,} rows, taken in the same order."
+    kept, rows = join_rows(embeddings, name_rows(table, id), name=str(path))
+    note = f"{len(rows):,} of {len(embeddings.ids):,} embeddings have a row in {path}."
+    return kept, table.iloc[rows].reset_index(drop=True), note
 
 
 def find_labels(
-    ids: NDArray,
+    ids: NDArray[Any],
     *,
     catalog: pd.DataFrame | None,
     tables: Sequence[Path],
@@ -356,7 +377,7 @@ def find_labels(
     unlabelled: Sequence[str],
     say: Any,
     fewest: int = _FEWEST,
-) -> NDArray:
+) -> NDArray[Any]:
     """Return classes as text from tables of labels, else from the catalogue; "" for none."""
     if tables:
         column, notes = read_labels(tables, label, ids)
@@ -372,7 +393,7 @@ def find_labels(
 
 def classify(
     objects: Objects,
-    labels: NDArray,
+    labels: NDArray[Any],
     encoder: PropertyPretrainedEncoder,
     *,
     strategy: str,
@@ -411,7 +432,7 @@ def classify(
     return pd.DataFrame(columns), model
 
 
-def judge_probe(model: SelfSupervisedClassifier, labels: NDArray) -> float | None:
+def judge_probe(model: SelfSupervisedClassifier, labels: NDArray[Any]) -> float | None:
     """Return the balanced accuracy of the probe, each label predicted from all others.
 
     None where no probe was trained.
@@ -451,8 +472,8 @@ def suggest(
     parts = None
     if groups is not None:
         if catalog is None or groups not in catalog.columns:
-            near = ": pass the catalogue too." if catalog is None else ""
-            raise ValueError(f"groups={groups!r} is no column{near or name_near(groups, catalog)}")
+            near = ": pass the catalogue too." if catalog is None else name_near(groups, catalog)
+            raise ValueError(f"groups={groups!r} is no column{near}")
         parts = catalog[groups].to_numpy().astype(str)
     progress("choosing", 0, None)
     rows = suggest_labels(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skastro import PropertyPretrainedEncoder, cli, read_catalog, workflows
+from skastro import PropertyPretrainedEncoder, cli, read_catalog, training, workflows
 from skastro.tables import read_embeddings
 
 TINY = ["--backbone", "stamp_resnet10", "--epochs", "1"]
@@ -72,6 +72,51 @@ def test_the_same_seed_gives_the_same_encoder(data, tmp_path):
         for name in "ab"
     )
     assert all(bool((a[key] == b[key]).all()) for key in a)
+
+
+def test_pretraining_goes_on_from_its_checkpoint(data, monkeypatch, tmp_path, capsys):
+    save = training._Saving._write
+
+    def interrupted(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    arguments = ["pretrain", "--images", data / "survey" / "stamps.npy", "--quiet", *TINY]
+    arguments += ["--epochs", 2, "--checkpoint-dir", tmp_path / "c"]
+    arguments += ["--out", tmp_path / "e.safetensors"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Saving, "_write", interrupted)
+        assert run(*arguments) == 130
+    assert [path.name for path in tmp_path.rglob("*")] == ["c", "training.safetensors"]
+    assert run(*arguments, "--seed", 5) == 2
+    assert "with random_state=0, and this one has 5: delete" in capsys.readouterr().err
+    assert run(*arguments) == 0
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["c", "e.safetensors"]
+    assert len(PropertyPretrainedEncoder.load(tmp_path / "e.safetensors").history_) == 2
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".fits", ".vot", ".csv"])
+def test_predicted_properties_are_those_of_the_encoder(data, survey, fitted, tmp_path, ending):
+    out = tmp_path / f"p{ending}"
+    beside = ["--out", tmp_path / "e.npy", "--predicted", out, "--quiet"]
+    assert run("embed", data / "encoder.safetensors", data / "survey", *beside) == 0
+    table = read_catalog(out)
+    assert table["id"].tolist() == [str(1237648720693755900 + i) for i in range(60)]
+    np.testing.assert_allclose(
+        table[fitted.property_names_], fitted.predict(survey[0]), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_encoders_are_exported(data, tmp_path, capsys):
+    runtime = pytest.importorskip("onnxruntime")
+    out = tmp_path / "encoder.onnx"
+    arguments = ["export", data / "encoder.safetensors", out, "--bands", "u,g,r", "--json"]
+    assert run(*arguments) == 0
+    assert events(capsys)[-1] == {"event": "result", "out": str(out), "bytes": out.stat().st_size}
+    told = runtime.InferenceSession(out).get_modelmeta().custom_metadata_map
+    assert json.loads(told["bands"]) == ["u", "g", "r"]
+    assert run(*arguments) == 2
+    assert "is there already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".fits", ".csv", ".npz", ".npy"])
@@ -319,7 +364,7 @@ WRONG = {
         ([EMBEDDINGS, CATALOG, "--color", "klass", "--no-clusters"], "did you mean class"),
         ([EMBEDDINGS, CATALOG, "--columns", "magg_*"], "did you mean mag_"),
         ([EMBEDDINGS, "--catalog={data}/none.csv"], "does not exist"),
-        ([EMBEDDINGS, "--images={data}/survey/stamps.npy"], "no stamp has the id"),
+        ([EMBEDDINGS, "--images={data}/survey/stamps.npy"], "stamps has none of the ids"),
         ([EMBEDDINGS, "--out", "page.pdf"], "must end in .html"),
         ([EMBEDDINGS, "--objects", "1"], "--objects"),
     ],

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from skastro import PropertyPretrainedEncoder
-from skastro.persistence import read_encoder
+from skastro.persistence import read_encoder, read_tensors
 from tests.conftest import tiny_encoder
 
 
@@ -108,7 +108,7 @@ def test_a_failed_write_leaves_the_old_file(fitted, path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("skastro.persistence.os.fsync", fail)
+    monkeypatch.setattr("skastro._files.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         fitted.save(path)
     assert path.read_bytes() == before
@@ -137,6 +137,77 @@ def test_reading_gives_tensors_and_a_document(path):
     tensors, document = read_encoder(path)
     assert tensors["embedding.mean"].shape == (256,)
     assert document["property_source"] == "catalog"
+
+
+class Evil:
+    """Leave a mark where code is executed."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (open, (str(self.mark), "w"))
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.ckpt", "w.safetensors"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_weights_that_would_run_code_are_refused(tmp_path, name, legacy):
+    path, mark = tmp_path / name, tmp_path / "mark"
+    if legacy:
+        path.write_bytes(pickle.dumps({"state_dict": Evil(mark)}))
+    else:
+        torch.save({"state_dict": {"a": torch.zeros(1)}, "hyper_parameters": Evil(mark)}, path)
+    with pytest.raises(ValueError, match=r"w\.\w+ (is damaged, or holds more|is no safetensors)"):
+        read_tensors(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read by torch|is damaged"),
+        (b"nothing of torch", "cannot be read by torch|is damaged"),
+        ({"epoch": 3}, "holds no state dict: save model.state_dict"),
+        ([torch.zeros(2)], "holds no state dict"),
+    ],
+)
+def test_files_without_weights_are_refused(tmp_path, content, message):
+    path = tmp_path / "w.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=message):
+        read_tensors(path)
+    with pytest.raises(FileNotFoundError, match="pass 'imagenet' or the path of a file"):
+        read_tensors(tmp_path / "none.pt")
+
+
+def test_truncated_weights_of_torch_are_refused(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save({"a.weight": torch.randn(50, 50)}, path)
+    content = path.read_bytes()
+    for size in np.random.default_rng(0).integers(1, len(content), 20):
+        path.write_bytes(content[:size])
+        with pytest.raises(ValueError, match=r"w\.pt (is damaged|cannot be read by torch)"):
+            read_tensors(path)
+
+
+def test_weights_in_an_altered_encoder_are_refused(path):
+    rewrite(path, lambda document: document.update(seed=1))
+    with pytest.raises(ValueError, match="was altered"):
+        read_tensors(path)
+
+
+def test_an_encoder_starts_from_weights_in_a_file(survey, fitted, path, tmp_path):
+    body = fitted.network_.backbone.body.state_dict()
+    torch.save({"state_dict": {f"encoder.{k}": t for k, t in body.items()}}, tmp_path / "w.ckpt")
+    for weights in (path, str(tmp_path / "w.ckpt")):
+        started = tiny_encoder(weights=weights, max_epochs=0).fit(survey[0])
+        ours = started.network_.backbone.body.state_dict()
+        assert all(torch.equal(ours[name], tensor) for name, tensor in body.items())
+    with pytest.raises(ValueError, match=r"w.ckpt' holds another architecture \(it lacks"):
+        tiny_encoder(backbone="resnet10t", weights=tmp_path / "w.ckpt").fit(survey[0])
 
 
 def test_stamps_are_enlarged_after_load_as_before(tmp_path):
