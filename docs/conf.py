@@ -12,19 +12,29 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxcontrib.bibtex",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "_templates", "auto_examples/*.ipynb", "auto_examples/*.py"]
 templates_path = ["_templates"]
 default_role = "py:obj"  # `name` in a docstring links if the name is documented
-nitpicky = False
+nitpicky = True
+# other projects' names: their inventories are on the network, which a build does without
+nitpick_ignore_regex = [("py:.*", r"(sklearn|numpy|pandas|astropy|torch|matplotlib)\..*")]
 
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"  # numpydoc's sections say it with shapes and units
 numpydoc_show_class_members = False
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+copybutton_prompt_text = "$ "
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "alpha"
+bibtex_reference_style = "author_year"
 
 # the examples are run, which takes some minutes; -D plot_gallery=0 (without -W) leaves that out
 sphinx_gallery_conf = {
@@ -36,15 +46,27 @@ sphinx_gallery_conf = {
     "reset_modules": ("matplotlib",),
     "capture_repr": (),  # examples print what is to be seen
     "doc_module": ("skastro",),
+    "backreferences_dir": "api/generated/examples",
     "remove_config_comments": True,
     "show_memory": False,
 }
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"skastro {release}"
+html_static_path = ["_static"]
+html_css_files = ["skastro.css"]
+html_logo = html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_theme_options = {
+    "logo": {"text": "skastro"},
     "navigation_with_keys": False,
     "show_prev_next": True,
+    "header_links_before_dropdown": 6,
     "secondary_sidebar_items": ["page-toc"],
+    "navbar_align": "left",
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version"],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
 }
+html_sidebars = {"index": [], "install": [], "tour": [], "api": []}
