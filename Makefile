@@ -3,9 +3,12 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-BENCHMARKS := throughput photometry memory clustering pipeline
+EXTRAS := data,sim,report,projection,imagenet,distributed,test
+LOWEST := .venv-lowest
+TESTS ?= tests
+BENCHMARKS := startup throughput growth scaling photometry memory clustering pipeline
 
-.PHONY: help install study test lint bench docs clean
+.PHONY: help install study test torture lint bench docs dist lowest clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,18 +27,39 @@ study: install  ## a small study of a simulated survey, in minutes
 test: install  ## all tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
-lint: install  ## style and common mistakes
+torture: install  ## kills at random moments, fuzzing and the like, in full; takes long
+	$(BIN)/python -m pytest -m torture --no-header
+
+lint: install  ## style, types, common mistakes, and sizes of modules and functions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -s --no-header tests/test_house.py -k stay_small
 
 bench: install  ## run the benchmarks of speed and memory; benchmarks/README.md has the others
-	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
+	@set -e; for name in $(BENCHMARKS); do \
+	$(BIN)/python benchmarks/$$name.py --out benchmarks/results/$$name.json; done
 
 docs: install  ## run the examples and build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html
 
+dist: install  ## build wheel and sdist, and run the tests on the wheel, away from the source tree
+	rm -rf build dist
+	$(BIN)/python -m pip install --quiet -e '.[release]'
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	@set -e; away=$$(mktemp -d); trap 'rm -rf "$$away"' EXIT; cp -r tests pyproject.toml "$$away"; \
+	wheel=$$(ls $(CURDIR)/dist/*.whl); cd "$$away"; rm -rf tests/__pycache__; \
+	$(PYTHON) -m venv venv; venv/bin/python -m pip install --quiet "$$wheel[$(EXTRAS),onnx]"; \
+	venv/bin/python -m pytest $(TESTS)
+
+lowest: constraints/lowest.txt  ## run the tests with the lowest releases of what the core needs
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet -c $< -e '.[$(EXTRAS)]'
+	$(LOWEST)/bin/python -m pytest $(TESTS)
+
 clean:  ## remove everything that can be made again
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage docs/_build docs/api/generated
+	rm -rf .venv $(LOWEST) .pytest_cache .ruff_cache .hypothesis .coverage docs/_build docs/api/generated
 	rm -rf docs/auto_examples docs/sg_execution_times.rst
 	rm -rf build dist study-survey
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

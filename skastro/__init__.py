@@ -19,15 +19,18 @@ if TYPE_CHECKING:
     from skastro.clustering import EmbeddingClusterer
     from skastro.cutouts import cut_stamps
     from skastro.datasets import make_survey
+    from skastro.distributed import EmbeddedSurvey, embed_survey
     from skastro.encoder import PropertyPretrainedEncoder
     from skastro.evaluation import LabelEfficiencyCurve, label_efficiency_curve, label_saving
     from skastro.explorer import write_explorer
     from skastro.folders import load_folder, load_survey
     from skastro.groups import find_duplicates, healpix_groups, merge_groups
     from skastro.inspection import Inspection, inspect_survey
+    from skastro.interchange import export_onnx
     from skastro.kernel_probe import KernelProbe
     from skastro.matching import CatalogMatch, join_catalog, sky_positions
     from skastro.mosaics import write_survey
+    from skastro.parallel import process_group
     from skastro.photometry import measure_properties
     from skastro.plots import LabelEfficiencyDisplay
     from skastro.probe import LinearProbe
@@ -52,6 +55,7 @@ __all__ = [
     "CatalogMatch",
     "ClusterDisplay",
     "ConfusionDisplay",
+    "EmbeddedSurvey",
     "EmbeddingClusterer",
     "Inspection",
     "KernelProbe",
@@ -71,7 +75,9 @@ __all__ = [
     "accuracy_by_magnitude",
     "compare_representations",
     "cut_stamps",
+    "embed_survey",
     "expected_calibration_error",
+    "export_onnx",
     "fetch_sdss",
     "find_duplicates",
     "healpix_groups",
@@ -85,6 +91,7 @@ __all__ = [
     "measure_properties",
     "merge_groups",
     "open_stamps",
+    "process_group",
     "project_embedding",
     "property_ablation",
     "read_catalog",
@@ -107,6 +114,7 @@ _HOMES = {
     "CatalogMatch": "matching",
     "ClusterDisplay": "stamp_plots",
     "ConfusionDisplay": "stamp_plots",
+    "EmbeddedSurvey": "distributed",
     "EmbeddingClusterer": "clustering",
     "Inspection": "inspection",
     "KernelProbe": "kernel_probe",
@@ -126,8 +134,10 @@ _HOMES = {
     "accuracy_by_magnitude": "calibration",
     "compare_representations": "representations",
     "cut_stamps": "cutouts",
-    "expected_calibration_error": "calibration",
+    "embed_survey": "distributed",
     "fetch_sdss": "surveys",
+    "expected_calibration_error": "calibration",
+    "export_onnx": "interchange",
     "find_duplicates": "groups",
     "healpix_groups": "groups",
     "inspect_survey": "inspection",
@@ -140,6 +150,7 @@ _HOMES = {
     "measure_properties": "photometry",
     "merge_groups": "groups",
     "open_stamps": "stamps",
+    "process_group": "parallel",
     "project_embedding": "projections",
     "property_ablation": "ablation",
     "read_catalog": "catalogs",

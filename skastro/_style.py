@@ -32,7 +32,7 @@ def make_axes(ax: Any, needed_by: str, figsize: tuple[float, float]) -> Any:
     return pyplot.subplots(figsize=figsize, layout="constrained")[1]
 
 
-def divide_axes(ax: Any, ratios: Sequence[float]) -> NDArray:
+def divide_axes(ax: Any, ratios: Sequence[float]) -> NDArray[Any]:
     """Put axes below each other in the place of one, which is switched off."""
     place = ax.get_subplotspec()
     if place is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,9 @@ class Split(NamedTuple):
 
 
 def draw_splits(
-    classes: NDArray,
-    codes: NDArray,
-    groups: NDArray | None,
+    classes: NDArray[Any],
+    codes: NDArray[Any],
+    groups: NDArray[Any] | None,
     *,
     test_size: float,
     seed: int,
@@ -72,7 +72,7 @@ def draw_splits(
     return splits
 
 
-def _stratified_order(codes: NDArray, rng: np.random.Generator) -> NDArray[np.intp]:
+def _stratified_order(codes: NDArray[Any], rng: np.random.Generator) -> NDArray[np.intp]:
     """Order rows so that every prefix is stratified and holds all classes it has room for."""
     position = np.empty(len(codes))
     for code in np.unique(codes):
@@ -83,7 +83,7 @@ def _stratified_order(codes: NDArray, rng: np.random.Generator) -> NDArray[np.in
 
 
 def _draw_test(
-    codes: NDArray, groups: NDArray | None, test_size: float, rng: np.random.Generator
+    codes: NDArray[Any], groups: NDArray[Any] | None, test_size: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Mark the rows that leave the pool: the test rows and all else in their groups."""
     labelled = np.flatnonzero(codes >= 0)
@@ -104,7 +104,7 @@ def _draw_test(
     return np.isin(groups, chosen)
 
 
-def check_pool(counts: list[int], splits: list[Split], codes: NDArray) -> None:
+def check_pool(counts: list[int], splits: list[Split], codes: NDArray[Any]) -> None:
     """Refuse label counts beyond the labelled rows that a split leaves to learn from."""
     for number, split in enumerate(splits):
         n_labelled = int((codes[split.pool] >= 0).sum())

@@ -22,12 +22,10 @@ from skastro._validation import (
 )
 from skastro.catalogs import name_near
 from skastro.encoder import PropertyPretrainedEncoder
-from skastro.evaluation import LabelEfficiencyCurve, label_efficiency_curve
+from skastro.evaluation import LabelEfficiencyCurve, Scoring, label_efficiency_curve
 from skastro.probe import LinearProbe
 
 MEASURED = "measured"  # in a set: what the encoder measures from the pixels
-
-_Scoring = str | Callable | Sequence[str] | Mapping[str, str | Callable]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -133,7 +131,7 @@ def property_ablation(
     n_splits: int = 1,
     test_size: float = 0.3,
     groups: ArrayLike | None = None,
-    scoring: _Scoring = "balanced_accuracy",
+    scoring: Scoring = "balanced_accuracy",
     random_state: int | np.random.RandomState | None = None,
     n_jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -349,12 +347,12 @@ class _SetProbe(ClassifierMixin, BaseEstimator):
         fitted = clone(self.encoder).fit(X, properties=properties, property_errors=property_errors)
         return type(self)(FrozenEstimator(fitted))
 
-    def fit(self, X: _Rows, y: NDArray, groups: NDArray | None = None) -> Self:
+    def fit(self, X: _Rows, y: NDArray[Any], groups: NDArray[Any] | None = None) -> Self:
         self.probe_ = LinearProbe().fit(self.encoder.transform(X), y, groups=groups)
         self.classes_ = self.probe_.classes_
         return self
 
-    def predict(self, X: _Rows) -> NDArray:
+    def predict(self, X: _Rows) -> NDArray[Any]:
         return self.probe_.predict(self.encoder.transform(X))
 
     def predict_proba(self, X: _Rows) -> NDArray[np.float64]:

@@ -74,7 +74,7 @@ def represent(
     return found
 
 
-def _reduce_pixels(images: Any, pool: NDArray) -> NDArray[np.float32]:
+def _reduce_pixels(images: Any, pool: NDArray[Any]) -> NDArray[np.float32]:
     """Return principal components of the scaled pixels, found on rows of the pool."""
     scaler = AsinhScaler().fit(images[pool])
 

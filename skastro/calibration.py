@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,7 +77,10 @@ def reliability_curve(
 
     Parameters
     ----------
-    y_true, probabilities, classes, n_bins
+    y_true : array-like of shape (n,)
+    probabilities : array-like or DataFrame of shape (n, n_classes)
+    classes : array-like of shape (n_classes,), default=None
+    n_bins : int, default=10
         As in `expected_calibration_error`.
     confidence : float in (0, 1), default=0.95
         Probability content of the intervals of the accuracy (Wilson 1927).
@@ -110,7 +114,9 @@ def risk_coverage(
 
     Parameters
     ----------
-    y_true, probabilities, classes
+    y_true : array-like of shape (n,)
+    probabilities : array-like or DataFrame of shape (n, n_classes)
+    classes : array-like of shape (n_classes,), default=None
         As in `expected_calibration_error`.
 
     Returns
@@ -147,7 +153,7 @@ def risk_coverage(
     )
 
 
-def abstain(probabilities: ArrayLike, classes: ArrayLike, *, threshold: float) -> NDArray:
+def abstain(probabilities: ArrayLike, classes: ArrayLike, *, threshold: float) -> NDArray[Any]:
     """Predict the most probable class, and none where it is not probable enough.
 
     Parameters
@@ -243,12 +249,13 @@ def accuracy_by_magnitude(
     """
     _, codes = check_labels(y_true)
     magnitude = np.asarray(magnitude, dtype=np.float64)
-    if not len(y_pred) == len(codes) == len(magnitude):
+    predicted = np.asarray(y_pred, dtype=object)
+    if not len(predicted) == len(codes) == len(magnitude):
         raise ValueError(
-            f"y_true, y_pred and magnitude have {len(codes)}, {len(y_pred)} and {len(magnitude)} "
-            "rows: pass one of each for each object."
+            f"y_true, y_pred and magnitude have {len(codes)}, {len(predicted)} and "
+            f"{len(magnitude)} rows: pass one of each for each object."
         )
-    right = np.asarray(y_true, dtype=object) == np.asarray(y_pred, dtype=object)
+    right = np.asarray(y_true, dtype=object) == predicted
     used = np.flatnonzero((codes >= 0) & np.isfinite(magnitude))
     if not len(used):
         raise ValueError("magnitude is NaN in all labelled rows: choose another.")
@@ -320,7 +327,8 @@ def equal_widths(values: NDArray[np.float64], number: int) -> NDArray[np.float64
     >>> equal_widths(np.append(np.linspace(20.0, 22.0, 200), 99.0), 4).round(1)
     array([20. , 20.5, 21. , 21.5, 99. ])
     """
-    edges = np.linspace(*np.quantile(values, [0.01, 0.99]), number + 1)
+    low, high = np.quantile(values, [0.01, 0.99])
+    edges = np.linspace(low, high, number + 1)
     if number < 1 or edges[0] == edges[-1]:
         return np.array([values.min() - 0.5, values.max() + 0.5])[: number + 1]
     edges[[0, -1]] = values.min(), values.max()
@@ -343,7 +351,7 @@ def _check_probabilities(probabilities: ArrayLike, n_classes: int) -> NDArray[np
     return table
 
 
-def _equal_bins(values: NDArray, n_bins: int) -> list[NDArray[np.intp]]:
+def _equal_bins(values: NDArray[Any], n_bins: int) -> list[NDArray[np.intp]]:
     """Return the rows of bins of about equal numbers; equal values stay together."""
     if n_bins < 1:
         raise ValueError(f"n_bins={n_bins} must be at least 1.")
@@ -353,10 +361,12 @@ def _equal_bins(values: NDArray, n_bins: int) -> list[NDArray[np.intp]]:
 
 
 def _magnitude_bins(
-    magnitude: NDArray, used: NDArray[np.intp], bins: int | Sequence[float]
+    magnitude: NDArray[Any], used: NDArray[np.intp], bins: int | Sequence[float]
 ) -> list[tuple[float, float, NDArray[np.intp]]]:
     values = magnitude[used]
-    edges = equal_widths(values, int(bins)) if np.ndim(bins) == 0 else np.asarray(bins, float)
+    edges = np.asarray(bins, dtype=np.float64)
+    if edges.ndim == 0:
+        edges = equal_widths(values, int(edges))
     if len(edges) < 2 or not (np.diff(edges) > 0).all():
         raise ValueError(f"bins={bins} must be a number of bins, or two or more increasing edges.")
     number = np.searchsorted(edges, values, side="right") - 1

@@ -23,7 +23,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skastro._validation import check_images, check_labels, draw_seed
+from skastro._validation import Documented, check_images, check_labels, draw_seed
 from skastro.encoder import PropertyPretrainedEncoder
 from skastro.inference import run
 from skastro.kernel_probe import KernelProbe
@@ -45,7 +45,7 @@ def _pretrains(classifier: SelfSupervisedClassifier) -> bool:
 
 
 class SelfSupervisedClassifier(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+    Documented, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
 ):
     """Classify stamps with few labels, on a representation learned from all of them.
 
@@ -127,7 +127,7 @@ class SelfSupervisedClassifier(
         encoder: PropertyPretrainedEncoder | FrozenEstimator | None = None,
         *,
         strategy: str = "auto",
-        class_weight: dict | str | None = "balanced",
+        class_weight: dict[Any, float] | str | None = "balanced",
         steps: int | None = None,
         batch_size: int = 32,
         learning_rate: float = 2e-3,
@@ -147,7 +147,7 @@ class SelfSupervisedClassifier(
         self.random_state = random_state
         self.verbose = verbose
 
-    @available_if(_pretrains)
+    @available_if(_pretrains)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def pretrain(self, X: Any, *, properties: Any = None, property_errors: Any = None) -> Self:
         """Return an unfitted copy whose encoder is pretrained on these stamps, and frozen.
 
@@ -191,6 +191,12 @@ class SelfSupervisedClassifier(
         Returns
         -------
         self : SelfSupervisedClassifier
+
+        Raises
+        ------
+        ValueError
+            A parameter is out of range, no row has a label, or stamps, labels and properties
+            do not belong together.
         """
         if y is None:
             raise ValueError(
@@ -212,28 +218,56 @@ class SelfSupervisedClassifier(
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return class probabilities, a float64 array of shape (n, k), in ``classes_`` order."""
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width) or (n, features)
+
+        Returns
+        -------
+        probabilities : float64 array of shape (n, k)
+            In the order of ``classes_``.
+        """
         check_is_fitted(self)
         images = check_images(self, X, reset=False)
-        if self.blend_ == 0:
-            return self.probe_.predict_proba(self.describe(images))
-        by_network = self._run_network(self.network_, images)
-        if self.blend_ == 1:
-            return by_network
-        by_probe = self.probe_.predict_proba(self.describe(images))
-        return (1 - self.blend_) * by_probe + self.blend_ * by_network
+        parts = []
+        if self.probe_ is not None and self.blend_ < 1:
+            parts.append((1 - self.blend_) * self.probe_.predict_proba(self.describe(images)))
+        if self.network_ is not None and self.blend_ > 0:
+            parts.append(self.blend_ * self._run_network(self.network_, images))
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def predict(self, X: Any) -> NDArray:
-        """Return the most probable class of each stamp, in the dtype of the labels."""
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class of each stamp.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width) or (n, features)
+
+        Returns
+        -------
+        classes : array of shape (n,)
+            In the dtype of the labels.
+        """
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Return the embeddings of the pretrained encoder, float32 of shape (n, d)."""
+        """Return the embeddings of the pretrained encoder.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width) or (n, features)
+
+        Returns
+        -------
+        embeddings : float32 array of shape (n, d)
+        """
         check_is_fitted(self)
         return _embed(self.encoder_, check_images(self, X, reset=False))
 
-    @available_if(_pretrains)
+    @available_if(_pretrains)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def describe(self, X: Any) -> NDArray[np.float64]:
         """Return what the probe sees of each stamp: the embedding, and all known properties.
 
@@ -318,7 +352,7 @@ class SelfSupervisedClassifier(
             )
         encoder = clone(encoder)
         if self.strategy == "scratch":  # only its scaling and architecture are used
-            encoder.set_params(max_epochs=0, properties="measured")
+            encoder.set_params(max_epochs=0, properties="measured", checkpoint_dir=None)
             return encoder.fit(X)
         return encoder.fit(X, properties=properties, property_errors=property_errors)
 
@@ -331,8 +365,10 @@ class SelfSupervisedClassifier(
         folds: list[_Fold],
     ) -> None:
         """Fit probe and network as the strategy wants, on labelled rows alone."""
-        self.probe_ = self.network_ = None
-        self.blend_, self.cv_losses_ = 1.0, {}
+        self.probe_: KernelProbe | None = None
+        self.network_: StampNetwork | None = None
+        self.blend_ = 1.0
+        self.cv_losses_: dict[float, float] = {}
         if self.strategy == "scratch":
             self.network_ = self._train_network(images, codes, weights, seed, embeddings=None)
             return
@@ -350,10 +386,12 @@ class SelfSupervisedClassifier(
     def _embed_and_measure(self, images: Any) -> tuple[NDArray[np.float32], pd.DataFrame]:
         return _embed(self.encoder_, images), measure_properties(images)
 
-    def _joined(self, embeddings: NDArray, measured: pd.DataFrame) -> NDArray[np.float64]:
+    def _joined(self, embeddings: NDArray[Any], measured: pd.DataFrame) -> NDArray[np.float64]:
         return np.hstack([embeddings, self.encoder_.predict_embedded(embeddings), measured])
 
-    def _fit_probe(self, described: NDArray, codes: NDArray[np.int64], seed: int) -> KernelProbe:
+    def _fit_probe(
+        self, described: NDArray[Any], codes: NDArray[np.int64], seed: int
+    ) -> KernelProbe:
         return KernelProbe(
             described.shape[1] - self._n_features_out,
             class_weight=self._class_weight_of_codes(),
@@ -363,7 +401,7 @@ class SelfSupervisedClassifier(
     def _choose_blend(
         self,
         images: Any,
-        described: NDArray,
+        described: NDArray[Any],
         codes: NDArray[np.int64],
         weights: NDArray[np.float64],
         seed: int,
@@ -385,9 +423,11 @@ class SelfSupervisedClassifier(
             share: _log_loss(codes, (1 - share) * by_probe + share * by_network, weights)
             for share in _BLENDS
         }
-        return min(self.cv_losses_, key=self.cv_losses_.get)
+        return min(self.cv_losses_, key=self.cv_losses_.__getitem__)
 
-    def _folds(self, codes: NDArray[np.int64], groups: NDArray | None, seed: int) -> list[_Fold]:
+    def _folds(
+        self, codes: NDArray[np.int64], groups: NDArray[Any] | None, seed: int
+    ) -> list[_Fold]:
         """Split the labelled rows for strategy "auto"; no fold if there are too few of a class."""
         too_few = np.bincount(codes).min() < self.n_folds
         if groups is not None:
@@ -418,7 +458,7 @@ class SelfSupervisedClassifier(
         weights: NDArray[np.float64],
         seed: int,
         *,
-        embeddings: NDArray | None,
+        embeddings: NDArray[Any] | None,
     ) -> StampNetwork:
         """Train all layers: from the encoder's weights if embeddings are given, or random ones."""
         encoder = self.encoder_
@@ -482,7 +522,7 @@ class SelfSupervisedClassifier(
         return tags
 
 
-def _check_groups(groups: Any, n: int) -> NDArray | None:
+def _check_groups(groups: Any, n: int) -> NDArray[Any] | None:
     if groups is None:
         return None
     values = np.asarray(groups)

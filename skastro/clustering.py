@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skastro._validation import check_labels, draw_seed
+from skastro._validation import Documented, check_labels, draw_seed
 from skastro.projections import has_umap, run_umap
 
 NOISE = -1
@@ -29,7 +29,7 @@ _NEIGHBORS = (15, 100)  # of UMAP, a tenth of the rows between these: few tear w
 _PLACED_BY = 5  # neighbours between which a new object is placed
 
 
-class EmbeddingClusterer(ClusterMixin, BaseEstimator):
+class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
     """Find clusters in embeddings by HDBSCAN, and tell where new objects belong.
 
     The number of clusters is found, not given; objects that belong to none are noise (-1).
@@ -136,7 +136,7 @@ class EmbeddingClusterer(ClusterMixin, BaseEstimator):
         ----------
         X : array-like of shape (n, d)
             Embeddings, n >= 2, finite, of columns on one scale.
-        y : None
+        y : None, default=None
             Ignored.
 
         Returns
@@ -366,7 +366,7 @@ class EmbeddingClusterer(ClusterMixin, BaseEstimator):
         return np.sort(np.random.default_rng(seed).choice(n, self.max_rows, replace=False))
 
     def _choose_size(self, n: int) -> int:
-        if self.min_cluster_size == "auto":
+        if isinstance(self.min_cluster_size, str):  # "auto"
             return int(min(max(5, min(2 * np.sqrt(n), n // 6)), max(2, n // 2)))
         if self.min_cluster_size > n:
             raise ValueError(
@@ -392,7 +392,7 @@ class EmbeddingClusterer(ClusterMixin, BaseEstimator):
             return "pca"
         return "umap"
 
-    def _fit_reduction(self, X: NDArray, seed: int) -> NDArray[np.float64]:
+    def _fit_reduction(self, X: NDArray[Any], seed: int) -> NDArray[np.float64]:
         """Learn to reduce; return the reduced rows."""
         self._pca, self._placement = None, None
         if self.reduction_ is None:
@@ -436,7 +436,7 @@ class EmbeddingClusterer(ClusterMixin, BaseEstimator):
         labels, probabilities = approximate_predict(self.model_, Z)
         return labels.astype(np.int64), np.nan_to_num(probabilities, nan=1.0)
 
-    def _label(self, X: NDArray) -> None:
+    def _label(self, X: NDArray[Any]) -> None:
         rows, n = self.fitted_rows_, len(X)
         self.labels_ = np.full(n, NOISE)
         self.probabilities_, self.outlier_scores_ = np.zeros(n), np.zeros(n)
@@ -462,7 +462,7 @@ class EmbeddingClusterer(ClusterMixin, BaseEstimator):
             exemplars.append(self.fitted_rows_[rows])
         return exemplars
 
-    def _cluster_again(self, X: NDArray | None, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _cluster_again(self, X: NDArray[Any] | None, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return clusters of some of the fitted rows, with clusters as small for their number."""
         size = max(2, round(self.min_cluster_size_ * len(rows) / len(self.fitted_rows_)))
         if X is None:
@@ -474,7 +474,7 @@ class EmbeddingClusterer(ClusterMixin, BaseEstimator):
 
 
 def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def _largest(model: HDBSCAN) -> int:

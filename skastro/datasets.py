@@ -14,6 +14,7 @@ import pandas as pd
 from joblib import Memory, Parallel, delayed
 from sklearn.utils import Bunch, check_random_state, gen_batches
 
+from skastro._files import cache_folder
 from skastro._optional import import_optional
 from skastro.drawing import PIXEL_SCALE
 from skastro.folders import load_folder
@@ -73,7 +74,7 @@ def make_survey(
         Magnitude in i of the faintest objects, above 17.5, which the brightest have. The shapes of
         galaxies show on stamps of 64 pixels down to about 20: a survey for tasks of morphology.
     random_state : int, RandomState instance or None, default=0
-        The same integer gives the same survey bit for bit, whatever `n_jobs`. None gives another
+        The same integer gives the same survey bit for bit, whatever ``n_jobs``. None gives another
         survey with each call and is never cached.
     cache : bool, str or path-like, default=True
         Keep the survey on disk and take it from there the next time: True for the folder in the
@@ -82,7 +83,7 @@ def make_survey(
     n_jobs : int or None, default=None
         Processes to simulate with, as joblib reads it.
     verbose : int, default=0
-        joblib's progress messages; 10 shows every step.
+        Progress messages of joblib; 10 shows every step.
     progress : callable, default=None
         Called as ``progress(done, total)`` with numbers of objects, in this process; not at all
         if the survey comes from the cache.
@@ -107,7 +108,7 @@ def make_survey(
     Raises
     ------
     ValueError
-        `n_objects`, `bands`, `image_size` or `faintest` is out of range.
+        ``n_objects``, ``bands``, ``image_size`` or ``faintest`` is out of range.
     ImportError
         GalSim is not installed.
 
@@ -177,8 +178,7 @@ def _cached(cache: bool | str | os.PathLike[str]) -> Any:
     """Return `_simulate`, behind a cache on disk if wanted and possible."""
     if cache is False:
         return _simulate
-    default = os.environ.get("SKASTRO_CACHE") or Path.home() / ".cache" / "skastro"
-    folder = Path(default if cache is True else cache).expanduser()
+    folder = cache_folder() if cache is True else Path(cache).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -202,7 +202,7 @@ def _simulate(
     verbose: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
-    """Simulate in chunks that do not depend on `n_jobs`, each object from a seed of its own."""
+    """Simulate in chunks that do not depend on ``n_jobs``, each object from a seed of its own."""
     survey = plan_survey(n_objects, bands, image_size, seed, faintest=faintest)
     images = np.empty((n_objects, len(bands), image_size, image_size), dtype=np.float32)
     measured, true = [], []

@@ -63,7 +63,7 @@ class Store:
             (folder / self.parts).mkdir(parents=True, exist_ok=True)
 
     def _read_manifest(self) -> dict[str, Any]:
-        left_out = {reason: [] for reason in _REASONS}
+        left_out: dict[str, list[str]] = {reason: [] for reason in _REASONS}
         empty = {"request": self.request, "files": {}, "left_out": left_out, "bunit": {}}
         path = self.folder / "manifest.json"
         if not path.is_file():

@@ -23,7 +23,7 @@ class Component(NamedTuple):
 
     flux: np.ndarray  # (6,) nanomaggies in ugrizy
     radius: float = 0.0  # half-light radius in arcsec; 0 is a point
-    index: float = 1.0  # of Sersic's profile
+    index: float = 1.0  # type: ignore[assignment]  # of Sersic's profile; hides tuple.index
     axis_ratio: float = 1.0
     angle: float = 0.0  # degrees from x to y
     offset: tuple[float, float] = (0.0, 0.0)  # arcsec from the target

@@ -84,7 +84,7 @@ def write_explorer(
     images : array-like of shape (n, bands, height, width), default=None
         The stamps; None shows none.
     bands : sequence of three int or str, default=None
-        As in `encode_thumbnails`.
+        As in ``encode_thumbnails``.
     color : str, default=None
         The column that colours the points at first. None takes ``cluster`` or the first class.
     cluster : str, default=None
@@ -155,7 +155,7 @@ def explorer_parts(
     Parameters
     ----------
     sheet : bytes, default=None
-        The picture that `encode_thumbnails` makes of the n stamps.
+        The picture that ``encode_thumbnails`` makes of the n stamps.
     style : bool, default=True
         Whether the style holds that picture; False where the page has `stamp_style` already.
     coordinates, table, color, cluster, certainty, units, projection
@@ -215,7 +215,7 @@ def stamp_style(sheet: bytes, n: int) -> str:
     Parameters
     ----------
     sheet : bytes
-        WebP, as `encode_thumbnails` makes it.
+        WebP, as ``encode_thumbnails`` makes it.
     n : int
         Number of stamps on it.
 
@@ -317,7 +317,7 @@ def _first_color(
     wanted = color if color is not None else cluster
     if wanted in kinds and kinds[wanted] != "text":
         return wanted
-    by_kind = sorted((name for name in kinds if kinds[name] != "text"), key=kinds.get)
+    by_kind = sorted((name for name in kinds if kinds[name] != "text"), key=kinds.__getitem__)
     return by_kind[0] if by_kind else None
 
 

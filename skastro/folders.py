@@ -44,7 +44,7 @@ def load_folder(path: str | os.PathLike[str], *, label: str | None = None) -> Bu
         - ``catalog``: DataFrame of n rows, as `read_catalog` gives it;
         - ``path``: the folder as a Path;
         - ``join``: a sentence on how the stamps found their rows;
-        - with `label`: ``target``, the column as an array (n,), missing labels kept as they are,
+        - with ``label``: ``target``, the column as an array (n,), missing labels kept as they are,
           and ``target_names``, the sorted list of the others.
 
     Raises
@@ -53,7 +53,7 @@ def load_folder(path: str | os.PathLike[str], *, label: str | None = None) -> Bu
         The folder, its catalogue or its stamps are missing.
     ValueError
         There are several catalogues, the numbers of rows differ, no stamp finds its row, the
-        stamps or the catalogue cannot be used, or `label` is not a column.
+        stamps or the catalogue cannot be used, or ``label`` is not a column.
     ImportError
         A package that the format needs is not installed.
 
@@ -142,7 +142,7 @@ def load_survey(
         if size is None:
             raise ValueError("size is missing: mosaics are cut to stamps of so many pixels.")
         stamps = cut_stamps(images, table, size=size, bands=bands, id=id, ra=ra, dec=dec)
-        rows = stamps.catalog_rows
+        rows = np.asarray(stamps.catalog_rows)
         join = f"{len(rows):,} of {len(table):,} catalogue rows lie on the mosaics"
         return Bunch(images=stamps, catalog=_rows_of(table, rows), join=f"{join}.")
     stamps = open_stamps(images, bands=bands, size=size)
@@ -170,11 +170,12 @@ def _same_rows(stamps: Stamps, table: pd.DataFrame, where: Any, name: str) -> Bu
 
 def _joined(stamps: Stamps, table: pd.DataFrame, id: str | None) -> Bunch:  # noqa: A002
     by_file = id is None and "file" in table.columns
-    match = join_catalog(table, stamps.ids, on="file" if by_file else "id", id=id)
+    ids = np.asarray(stamps.ids)
+    match = join_catalog(table, ids, on="file" if by_file else "id", id=id)
     if not len(match.stamp_rows):
         raise ValueError(
             f"no stamp finds its catalogue row by {'file' if by_file else 'id'} (the first stamp "
-            f"is {stamps.ids[0]!r}): name the column of the ids with id=."
+            f"is {ids[0]!r}): name the column of the ids with id=."
         )
     rows = np.asarray(match.stamp_rows)
     whole = len(rows) == len(stamps) and (rows == np.arange(len(rows))).all()

@@ -62,7 +62,7 @@ def find_duplicates(
     found = []
     if stamps is not None:
         found.append(_same_pixels(as_stack(stamps)))
-    if ra is not None:
+    if ra is not None and dec is not None:
         if not radius > 0:
             raise ValueError(f"radius={radius!r} must be positive, in arcsec.")
         found.append(_same_place(ra, dec, radius))
@@ -130,19 +130,20 @@ def merge_groups(*groups: ArrayLike) -> NDArray[np.int64]:
     >>> merge_groups(["a", "b", "b", "c"], [1, 1, 2, 3])
     array([0, 0, 0, 3])
     """
-    lengths = {len(each) for each in groups}
+    groupings = [np.asarray(each) for each in groups]
+    lengths = {len(each) for each in groupings}
     if len(lengths) != 1:
         raise ValueError(f"groups have the lengths {sorted(lengths)}: pass one for each row.")
     n = lengths.pop()
     rows, firsts = [], []
-    for each in groups:
-        _, first, code = np.unique(np.asarray(each), return_index=True, return_inverse=True)
+    for each in groupings:
+        _, first, code = np.unique(each, return_index=True, return_inverse=True)
         rows.append(np.arange(n))
         firsts.append(first[code])
     return _first_of_each(n, np.concatenate(rows), np.concatenate(firsts))
 
 
-def _first_of_each(n: int, one: NDArray, other: NDArray) -> NDArray[np.int64]:
+def _first_of_each(n: int, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.int64]:
     graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(n, n))
     _, component = connected_components(graph, directed=False)
     _, first, code = np.unique(component, return_index=True, return_inverse=True)

@@ -259,7 +259,7 @@ def _count_duplicates(
     return found
 
 
-def _superfluous(groups: NDArray) -> int:
+def _superfluous(groups: NDArray[Any]) -> int:
     return len(groups) - len(np.unique(groups))
 
 

@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skastro._validation import draw_seed
+from skastro._validation import Documented, draw_seed
 
 _Floats = NDArray[np.float64]
 _STRENGTHS = np.geomspace(1e-3, 100.0, 16)  # of the regularisation, that are compared
@@ -34,7 +34,7 @@ class _Parts(NamedTuple):
     properties: _Floats
 
 
-class KernelProbe(ClassifierMixin, BaseEstimator):
+class KernelProbe(Documented, ClassifierMixin, BaseEstimator):
     r"""Classify by kernel least squares on an embedding and on properties.
 
     The kernel is the mean of a linear one on the embedding and a radial one on the properties,
@@ -99,7 +99,7 @@ class KernelProbe(ClassifierMixin, BaseEstimator):
         self,
         n_properties: int = 0,
         *,
-        class_weight: dict | str | None = "balanced",
+        class_weight: dict[Any, float] | str | None = "balanced",
         max_centers: int = 1000,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
@@ -142,13 +142,35 @@ class KernelProbe(ClassifierMixin, BaseEstimator):
         self._solve(self._features(parts), codes, weights / weights.mean())
         return self
 
-    def predict(self, X: Any) -> NDArray:
-        """Return the most probable class of each row, in the dtype of the labels."""
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            As in `fit`.
+
+        Returns
+        -------
+        classes : array of shape (n,)
+            In the dtype of the labels.
+        """
         outputs = self._outputs(X)
         return self.classes_[outputs.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> _Floats:
-        """Return class probabilities, a float64 array of shape (n, k), in ``classes_`` order."""
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            As in `fit`.
+
+        Returns
+        -------
+        probabilities : float64 array of shape (n, k)
+            In the order of ``classes_``.
+        """
         outputs = self._outputs(X)
         return softmax(self.sharpness_ * outputs, axis=1)
 
@@ -161,7 +183,7 @@ class KernelProbe(ClassifierMixin, BaseEstimator):
         if self.max_centers < 2:
             raise ValueError(f"max_centers={self.max_centers} must be at least 2.")
 
-    def _split(self, X: NDArray) -> _Parts:
+    def _split(self, X: NDArray[Any]) -> _Parts:
         first = X.shape[1] - self.n_properties
         embedding = X[:, :first] if self.n_properties else X
         properties = X[:, first:] if self.n_properties else X
@@ -175,7 +197,7 @@ class KernelProbe(ClassifierMixin, BaseEstimator):
         properties = np.clip(np.nan_to_num(properties, nan=0.0), -_CLIP, _CLIP)
         return _Parts(parts.embedding / self.length_, properties)
 
-    def _measure_scales(self, X: NDArray) -> _Parts:
+    def _measure_scales(self, X: NDArray[Any]) -> _Parts:
         parts = self._split(X)
         values = np.ma.masked_invalid(parts.properties)
         self.center_ = values.mean(axis=0).filled(0.0)

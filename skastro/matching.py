@@ -65,7 +65,7 @@ def sky_positions(ra: ArrayLike, dec: ArrayLike) -> SkyCoord:
     return SkyCoord(Longitude(east, u.deg), Latitude(north, u.deg))
 
 
-def _degrees(values: ArrayLike, name: str, *, hours: bool) -> NDArray[np.float64]:
+def _degrees(values: Any, name: str, *, hours: bool) -> NDArray[np.float64]:
     factor = _degrees_per_unit(values, name)
     if hasattr(values, "filled"):  # masked
         kind = np.asarray(values).dtype.kind
@@ -78,7 +78,7 @@ def _degrees(values: ArrayLike, name: str, *, hours: bool) -> NDArray[np.float64
     sexagesimal = numbers.isna() & (text != "") & (text.str.lower() != "nan")
     degrees = numbers.to_numpy(np.float64).copy()
     for row in np.flatnonzero(sexagesimal):
-        degrees[row] = _sexagesimal(text[row], name, row, hours=hours)
+        degrees[row] = _sexagesimal(text[row], name, int(row), hours=hours)
     return degrees
 
 
@@ -159,7 +159,12 @@ class CatalogMatch:
         return self.n_rows - len(self.catalog_rows)
 
     def summary(self) -> str:
-        """Say in a sentence how many matched, and how many did not."""
+        """Say in a sentence how many matched, and how many did not.
+
+        Returns
+        -------
+        sentence : str
+        """
         how = {"id": "id", "file": "file name", "sky": "position"}[self.on]
         parts = [f"{len(self.stamp_rows):,} of {self.n_stamps:,} stamps matched by {how}"]
         for number, noun, what in (
@@ -279,7 +284,8 @@ def _names(values: ArrayLike, where: str) -> pd.Series:
     """Return ids as text; NaN where there is none."""
     if np.ma.isMA(values):
         plain = np.ma.getdata(values).astype(object)
-        values = np.where(np.ma.getmaskarray(values), None, plain)
+        plain[np.ma.getmaskarray(values)] = None
+        values = plain
     if np.ndim(values) != 1:
         raise ValueError(f"{where} has the shape {np.shape(values)}: pass one id for each row.")
     column = pd.Series(np.asarray(values))

@@ -136,7 +136,7 @@ def write_survey(
     Raises
     ------
     ValueError
-        ``out`` is a file, is not empty (without `overwrite`), or holds another catalogue or other
+        ``out`` is a file, is not empty (without ``overwrite``), or holds another catalogue or other
         stamps.
     OSError
         The folder cannot be written. Nothing half-written stays: the files are made under

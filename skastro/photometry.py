@@ -6,9 +6,9 @@ leaking anything from test rows to training rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,28 @@ _SHAPE_UNITS = {
 }
 _CHUNK_PIXELS = 2**22
 _MAX_CHUNK = 512
+
+
+@overload
+def measure_properties(
+    stamps: Any,
+    *,
+    bands: Sequence[str] | None = None,
+    zero_point: float = 22.5,
+    radii: tuple[float, float, float] | None = None,
+    return_errors: Literal[False] = False,
+) -> pd.DataFrame: ...
+
+
+@overload
+def measure_properties(
+    stamps: Any,
+    *,
+    bands: Sequence[str] | None = None,
+    zero_point: float = 22.5,
+    radii: tuple[float, float, float] | None = None,
+    return_errors: Literal[True],
+) -> tuple[pd.DataFrame, pd.DataFrame]: ...
 
 
 def measure_properties(
@@ -142,6 +164,50 @@ def measure_properties(
     for table in (values, errors):
         table.attrs["units"] = {name: units[name] for name in kept}
     return (values, errors) if return_errors else values
+
+
+def measure_by(measure: Callable[[NDArray[np.float32]], pd.DataFrame], stamps: Any) -> pd.DataFrame:
+    """Measure properties with a function of one's own, chunk by chunk.
+
+    Parameters
+    ----------
+    measure : callable
+        From float32 stamps of shape (m, bands, height, width), NaN where masked, to a DataFrame
+        of m rows.
+    stamps : array-like of shape (n, bands, height, width)
+
+    Returns
+    -------
+    properties : DataFrame of shape (n, p)
+        Without columns that have no value in any row.
+
+    Raises
+    ------
+    ValueError
+        The function returns something else.
+
+    Examples
+    --------
+    >>> stamps = np.ones((600, 1, 4, 4))
+    >>> table = measure_by(lambda s: pd.DataFrame({"total": s.sum((1, 2, 3))}), stamps)
+    >>> table.shape, float(table["total"].iloc[0])
+    ((600, 1), 16.0)
+    """
+    images = as_stack(stamps)
+    parts = []
+    for start in range(0, len(images), _MAX_CHUNK):
+        chunk = read_stamps(images, slice(start, start + _MAX_CHUNK))
+        parts.append(measure(chunk))
+        if not isinstance(parts[-1], pd.DataFrame) or len(parts[-1]) != len(chunk):
+            raise ValueError(
+                f"properties={measure!r} must return a DataFrame with a row for each stamp, but "
+                f"gave {type(parts[-1]).__name__} of shape {np.shape(parts[-1])} for "
+                f"{len(chunk)} stamps."
+            )
+    units = parts[0].attrs.get("units", {})
+    table = pd.concat(parts, ignore_index=True).dropna(axis=1, how="all")
+    table.attrs["units"] = {name: unit for name, unit in units.items() if name in table}
+    return table
 
 
 def _units(bands: Sequence[str] | None, n_bands: int, *, everything: bool) -> dict[str, str]:

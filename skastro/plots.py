@@ -124,7 +124,9 @@ class LabelEfficiencyDisplay:
 
         Parameters
         ----------
-        estimators, X, y
+        estimators : dict of str to estimator
+        X : array-like of n rows
+        y : array-like of shape (n,)
             As in `label_efficiency_curve`.
         saving : tuple, default=None
             As in `from_curve`.
@@ -206,7 +208,7 @@ class LabelEfficiencyDisplay:
 
 
 def _pick_saving(
-    curve: LabelEfficiencyCurve, saving: tuple, metric: str, confidence: float
+    curve: LabelEfficiencyCurve, saving: tuple[Any, ...], metric: str, confidence: float
 ) -> pd.Series:
     method, baseline, *count = saving
     table = label_saving(curve, method, baseline, metric=metric, confidence=confidence)
@@ -224,7 +226,7 @@ def _pick_saving(
     return (table if measured.empty else measured).iloc[0]
 
 
-def _check_drawing(intervals: str | None, line_params: Mapping, names: list[str]) -> None:
+def _check_drawing(intervals: str | None, line_params: Mapping[str, Any], names: list[str]) -> None:
     if intervals not in ("band", "bars", None):
         raise ValueError(f"intervals={intervals!r} is unknown: choose 'band', 'bars' or None.")
     if unknown := [name for name in line_params if name not in names]:
@@ -247,7 +249,7 @@ def _draw_interval(ax: Any, table: pd.DataFrame, line: Any, kind: str) -> Any:
     )
 
 
-def _dress_axes(ax: Any, counts: NDArray) -> None:
+def _dress_axes(ax: Any, counts: NDArray[Any]) -> None:
     ax.set_xscale("log")
     if len(counts) > 1:
         ax.set_xlim(counts[0], counts[-1])
@@ -259,7 +261,7 @@ def _dress_axes(ax: Any, counts: NDArray) -> None:
     ax.spines["left"].set_position(("outward", 6))
 
 
-def _spread_ticks(counts: NDArray, gap: float = 0.07) -> list[int]:
+def _spread_ticks(counts: NDArray[Any], gap: float = 0.07) -> list[int]:
     """Drop counts that stand too close on the logarithmic axis for their numbers to be read."""
     place = np.log(counts / counts[0]) / max(np.log(counts[-1] / counts[0]), 1e-9)
     shown = [len(counts) - 1]
@@ -269,7 +271,7 @@ def _spread_ticks(counts: NDArray, gap: float = 0.07) -> list[int]:
     return counts[shown[::-1]].tolist()
 
 
-def _name_lines(ax: Any, lines: list) -> None:
+def _name_lines(ax: Any, lines: list[Any]) -> None:
     """Write the names at the ends of the lines, pushed apart where these meet."""
     ends = np.array([line.get_ydata()[-1] for line in lines])
     low, high = ax.get_ylim()
@@ -299,7 +301,7 @@ def _name_lines(ax: Any, lines: list) -> None:
         )  # fmt: skip
 
 
-def _push_apart(places: NDArray, gap: float) -> NDArray:
+def _push_apart(places: NDArray[Any], gap: float) -> NDArray[Any]:
     """Move descending places as little as possible until ``gap`` lies between neighbours."""
     # with the gaps taken out the problem is isotonic regression, solved by pooling
     shifted = places + gap * np.arange(len(places))
@@ -312,7 +314,7 @@ def _push_apart(places: NDArray, gap: float) -> NDArray:
     return level - gap * np.arange(len(places))
 
 
-def _draw_saving(ax: Any, saving: pd.Series, lines: list) -> None:
+def _draw_saving(ax: Any, saving: pd.Series, lines: list[Any]) -> None:
     start, end, score = saving["n_labels"], saving["method_labels"], saving["baseline_score"]
     anchors = [(start, score), (end, score)]
     ax.annotate(
@@ -337,14 +339,15 @@ def _draw_saving(ax: Any, saving: pd.Series, lines: list) -> None:
     _find_room(ax, text, lines, anchors)
 
 
-def _find_room(ax: Any, text: Any, lines: list, anchors: list[tuple[float, float]]) -> None:
+def _find_room(ax: Any, text: Any, lines: list[Any], anchors: list[tuple[float, float]]) -> None:
     """Move a text to where it covers least of the lines, above or below its anchors."""
     # a constrained layout moves the axes at the first drawing
     ax.figure.canvas.figure.draw_without_rendering()
     dots = np.concatenate([_dots_along(line) for line in lines])
     inside = ax.get_window_extent()
-    best, chosen = np.inf, None
-    for place in itertools.product((5, 14, 24), anchors, (1, -1), (1, -1)):
+    places = list(itertools.product((5, 14, 24), anchors, (1, -1), (1, -1)))
+    best, chosen = np.inf, places[0]
+    for place in places:
         _place_text(text, *place)
         box = text.get_window_extent().padded(3)
         covered = ((dots > box.min) & (dots < box.max)).all(axis=1).sum()
@@ -354,7 +357,9 @@ def _find_room(ax: Any, text: Any, lines: list, anchors: list[tuple[float, float
     _place_text(text, *chosen)
 
 
-def _place_text(text: Any, distance: float, anchor: tuple, right: int, up: int) -> None:
+def _place_text(
+    text: Any, distance: float, anchor: tuple[float, float], right: int, up: int
+) -> None:
     text.xy = anchor
     text.set_position((6 * right, distance * up))
     text.set(ha="left" if right > 0 else "right", va="bottom" if up > 0 else "top")

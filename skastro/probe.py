@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skastro._validation import draw_seed
+from skastro._validation import Documented, draw_seed
 
 _CANDIDATES = tuple(np.geomspace(1e-3, 10, 7).tolist())
 _FEW = 0.03  # C where a class has too few labels to compare by
@@ -24,7 +24,7 @@ _MOST_REPEATS = 4  # ... or so often
 _Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
-class LinearProbe(ClassifierMixin, BaseEstimator):
+class LinearProbe(Documented, ClassifierMixin, BaseEstimator):
     """Classify by logistic regression, regularised as cross-validation on the labels says.
 
     Columns of an embedding differ from task to task in how many of them are of use: with 30
@@ -71,7 +71,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         self,
         C: float | str = "auto",
         *,
-        class_weight: dict | str | None = "balanced",
+        class_weight: dict[Any, float] | str | None = "balanced",
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.C = C
@@ -109,27 +109,59 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"y holds one class only ({self.classes_[0]!r}): label rows of two at least."
             )
-        self.cv_scores_ = {}
+        self.cv_scores_: dict[float, float] = {}
         if self.C == "auto":
             self.cv_scores_ = self._compare(X, y, self._folds(codes, groups))
-            self.C_ = max(self.cv_scores_, key=self.cv_scores_.get, default=_FEW)
+            self.C_ = max(self.cv_scores_, key=self.cv_scores_.__getitem__, default=_FEW)
         else:
             self.C_ = float(self.C)
         self.model_ = self._model(C=self.C_).fit(X, y)
         return self
 
-    def predict(self, X: Any) -> NDArray:
-        """Return the most probable class of each row, in the dtype of the labels."""
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            As in `fit`.
+
+        Returns
+        -------
+        classes : array of shape (n,)
+            In the dtype of the labels.
+        """
         check_is_fitted(self)
         return self.model_.predict(self._rows(X))
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return class probabilities, a float64 array of shape (n, k), in ``classes_`` order."""
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            As in `fit`.
+
+        Returns
+        -------
+        probabilities : float64 array of shape (n, k)
+            In the order of ``classes_``.
+        """
         check_is_fitted(self)
         return self.model_.predict_proba(self._rows(X))
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Return the logits, of shape (n, k), or (n,) of two classes."""
+        """Return the logits, of which the softmax are the probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            As in `fit`.
+
+        Returns
+        -------
+        logits : float64 array of shape (n, k), or (n,) of two classes
+        """
         check_is_fitted(self)
         return self.model_.decision_function(self._rows(X))
 
@@ -172,18 +204,18 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             folds += splitter.split(codes, codes, groups)
         return [fold for fold in folds if len(np.unique(codes[fold[0]])) == codes.max() + 1]
 
-    def _compare(self, X: NDArray, y: NDArray, folds: _Folds) -> dict[float, float]:
+    def _compare(self, X: NDArray[Any], y: NDArray[Any], folds: _Folds) -> dict[float, float]:
         """Return the balanced accuracy of each C over the rows of all folds."""
         if not folds:
             return {}
-        true, predicted = [], {C: [] for C in _CANDIDATES}
+        true: list[NDArray[Any]] = []
+        predicted: dict[float, list[NDArray[Any]]] = {C: [] for C in _CANDIDATES}
         for learn, judge in folds:
             true.append(y[judge])
             model = self._model(warm_start=True)
             for C, found in predicted.items():  # each starts from the weights of the last
                 found.append(model.set_params(C=C).fit(X[learn], y[learn]).predict(X[judge]))
-        true = np.concatenate(true)
         return {
-            C: float(balanced_accuracy_score(true, np.concatenate(found)))
+            C: float(balanced_accuracy_score(np.concatenate(true), np.concatenate(found)))
             for C, found in predicted.items()
         }

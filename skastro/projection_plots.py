@@ -321,7 +321,8 @@ class ProjectionDisplay:
         if not 0 < thumbnail_size <= 1:
             raise ValueError(f"thumbnail_size={thumbnail_size} must be in (0, 1].")
         ax = make_axes(ax, "ProjectionDisplay", (7.2, 5.4))
-        self.ax_, self.figure_, self.thumbnails_ = ax, ax.figure, []
+        self.ax_, self.figure_ = ax, ax.figure
+        self.thumbnails_: list[Any] = []
         self.entries_ = self._draw_points(ax)
         _dress_plane(ax, self.method, self._notes())
         self.legend_ = _draw_legend(self) if legend else None
@@ -336,7 +337,7 @@ class ProjectionDisplay:
         order = np.random.default_rng(0).permutation(n)  # no class shall cover the others
         order = order[np.argsort(codes[order] >= 0, kind="stable")]
         inches = ax.get_window_extent().size / ax.figure.dpi
-        style = {
+        style: dict[str, Any] = {
             "s": float(np.clip(900 * inches.prod() / n, 3.5, 30)),
             "linewidths": 0,
             "rasterized": n > _VECTORS,
@@ -374,7 +375,8 @@ class ProjectionDisplay:
                     f"color has {len(names)} classes, of which {_MOST_GROUPS} can be told apart: "
                     "join the rare ones."
                 )
-            styles = zip(itertools.cycle(OKABE_ITO), itertools.cycle(MARKERS), strict=True)
+            pairs = zip(itertools.cycle(OKABE_ITO), itertools.cycle(MARKERS), strict=True)
+            styles = list(itertools.islice(pairs, len(names)))
         counts = np.bincount(codes[codes >= 0], minlength=len(names))
         groups = [
             (f"{name} ({count:,})", *style)
@@ -418,7 +420,7 @@ class ProjectionDisplay:
             self.thumbnails_.append(ax.add_artist(box))
 
 
-def _draw_legend(display: ProjectionDisplay, axes: list | None = None) -> Any:
+def _draw_legend(display: ProjectionDisplay, axes: list[Any] | None = None) -> Any:
     """Explain the colours beside the axes, or below several."""
     figure = display.ax_.figure
     if display.color is None:
@@ -441,7 +443,7 @@ def _draw_legend(display: ProjectionDisplay, axes: list | None = None) -> Any:
     return figure.legend(handles=handles, title=display.name, **place, **_LEGEND)
 
 
-def _find_kind(color: NDArray | None, kind: str) -> str:
+def _find_kind(color: NDArray[Any] | None, kind: str) -> str:
     if kind not in ("auto", *_KINDS):
         raise ValueError(f"kind={kind!r} is unknown: choose 'auto' or one of {_KINDS}.")
     if kind != "auto" or color is None:
@@ -453,14 +455,14 @@ def _find_kind(color: NDArray | None, kind: str) -> str:
     return "property" if is_continuous(color) else "class"
 
 
-def _range(values: NDArray) -> dict[str, float]:
+def _range(values: NDArray[Any]) -> dict[str, float]:
     """Return the range of the colours, which a few outliers do not stretch."""
     known = values[np.isfinite(values)]
     low, high = np.quantile(known, [0.01, 0.99]) if len(known) else (0.0, 1.0)
     return {"vmin": low, "vmax": high if high > low else low + 1.0}
 
 
-def _set_markers(points: Any, markers: NDArray) -> None:
+def _set_markers(points: Any, markers: NDArray[Any]) -> None:
     """Give each point of a collection its marker."""
     styles = import_optional("matplotlib.markers", extra="report", needed_by="ProjectionDisplay")
     paths = {}
@@ -486,7 +488,7 @@ def _dress_plane(ax: Any, method: str | None, notes: list[str]) -> None:
         )  # fmt: skip
 
 
-def _make_panels(number: int, n_columns: int, figure: Any) -> NDArray:
+def _make_panels(number: int, n_columns: int, figure: Any) -> NDArray[Any]:
     columns = min(n_columns, number)
     rows = math.ceil(number / columns)
     if figure is None:
@@ -499,7 +501,7 @@ def _make_panels(number: int, n_columns: int, figure: Any) -> NDArray:
     return axes[:number]
 
 
-def _choose_apart(pixels: NDArray, sides: NDArray, window: Any) -> NDArray[np.intp]:
+def _choose_apart(pixels: NDArray[Any], sides: NDArray[Any], window: Any) -> NDArray[np.intp]:
     """Choose rows at random whose pictures do not touch, and lie inside a window."""
     inside = (pixels > window.min + sides / 2) & (pixels < window.max - sides / 2)
     order = np.random.default_rng(0).permutation(np.flatnonzero(inside.all(axis=1)))

@@ -141,7 +141,7 @@ def _check_perplexity(perplexity: float, n: int) -> float:
     return float(min(perplexity, (n - 1) / 3))
 
 
-def shrink(X: NDArray, width: int, seed: int) -> NDArray:
+def shrink(X: NDArray[Any], width: int, seed: int) -> NDArray[Any]:
     """Return the first principal components where there are more columns than ``width``.
 
     Examples
@@ -155,7 +155,7 @@ def shrink(X: NDArray, width: int, seed: int) -> NDArray:
 
 
 def _run_tsne(
-    X: NDArray, *, perplexity: float, seed: int, n_jobs: int | None
+    X: NDArray[Any], *, perplexity: float, seed: int, n_jobs: int | None
 ) -> NDArray[np.float32]:
     opentsne = import_optional("openTSNE", extra="projection", needed_by="method='tsne'")
     # a plane needs two columns to start from
@@ -170,7 +170,7 @@ def has_umap() -> bool:
 
 
 def run_umap(
-    X: NDArray, *, n_components: int, n_neighbors: int, min_dist: float, seed: int
+    X: NDArray[Any], *, n_components: int, n_neighbors: int, min_dist: float, seed: int
 ) -> NDArray[np.float32]:
     """Return UMAP coordinates of shape (n, n_components); the same seed gives the same numbers.
 
@@ -208,7 +208,7 @@ def run_umap(
         return np.asarray(model.fit_transform(X), dtype=np.float32)
 
 
-def measure_trust(X: NDArray, coordinates: NDArray, seed: int) -> float:
+def measure_trust(X: NDArray[Any], coordinates: NDArray[Any], seed: int) -> float:
     """Trustworthiness of coordinates of shape (n, 2), on a sample where there are many rows."""
     rows = np.arange(len(X))
     if len(X) > _TRUSTED_ROWS:

@@ -89,7 +89,7 @@ class PropertyDisplay:
     true, predicted : float arrays of shape (n,)
         Without gaps.
     bins : DataFrame
-        As of `residual_bins`.
+        As of ``residual_bins``.
     name : str, default="property"
     unit : str, default=None
     binned_by : str, default=None
@@ -167,7 +167,7 @@ class PropertyDisplay:
         magnitude_name : str, default="magnitude (mag)"
             For the axis of the residuals.
         n_bins : int, default=10
-            As in `residual_bins`.
+            As in ``residual_bins``.
         **plot_params
             Passed to `plot`.
 
@@ -333,18 +333,20 @@ def _measure_bin(part: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _robust_sigma(residual: NDArray) -> float:
+def _robust_sigma(residual: NDArray[Any]) -> float:
     return float(_MAD_TO_SIGMA * np.median(np.abs(residual - np.median(residual))))
 
 
-def _limits(values: NDArray) -> tuple[float, float]:
+def _limits(values: NDArray[Any]) -> tuple[float, float]:
     """Return limits that hold nearly all values: a single outlier must not squeeze the others."""
     low, high = np.quantile(values, [(1 - _SHOWN) / 2, (1 + _SHOWN) / 2])
     margin = 0.06 * (high - low) or 1.0
     return float(low - margin), float(high + margin)
 
 
-def _draw_objects(ax: Any, true: NDArray, predicted: NDArray, limits: tuple[float, float]) -> Any:
+def _draw_objects(
+    ax: Any, true: NDArray[Any], predicted: NDArray[Any], limits: tuple[float, float]
+) -> Any:
     if len(true) <= _POINTS:
         artist = ax.plot(
             true, predicted, "o", markersize=4, color=OKABE_ITO[0], alpha=0.45, markeredgewidth=0

@@ -38,7 +38,7 @@ def write_report(folder: str | Path) -> Path:
     ----------
     folder : path
         With ``config.json``, ``scores.csv``, ``label_efficiency.png``, ``pretext.csv`` and
-        ``predictions.csv``, as `run_study` writes them. What else there is gets a section each:
+        ``predictions.csv``, as ``run_study`` writes them. What else there is gets a section each:
 
         - ``objects.csv``: the ``id`` of ``predictions.csv``, row by row, and any of ``x`` and
           ``y`` (the interactive projection), ``cluster`` (-1 = noise), ``cluster_probability``,

@@ -28,6 +28,8 @@ _SILHOUETTE_ROWS = 10_000  # the silhouette is quadratic in the rows
 _STARTS = 5  # of k-means
 _C = 0.1  # of the linear probe: to choose it in every fold would take most of the time
 
+_Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
 
 def score_embedding(
     E: ArrayLike,
@@ -166,14 +168,14 @@ def compare_representations(
     return pd.DataFrame(rows).T.rename_axis("representation")
 
 
-def _check_groups(groups: ArrayLike, n: int) -> NDArray:
+def _check_groups(groups: ArrayLike, n: int) -> NDArray[Any]:
     units = np.asarray(groups)
     if units.shape != (n,):
         raise ValueError(f"groups has shape {units.shape}, but E has {n} rows: pass one a row.")
     return units
 
 
-def _split(codes: NDArray[np.int64], units: NDArray | None, cv: int, seed: int) -> list:
+def _split(codes: NDArray[np.int64], units: NDArray[Any] | None, cv: int, seed: int) -> _Folds:
     """Return stratified folds, at most as many as the rarest class has rows or groups."""
     if cv < 2:
         raise ValueError(f"cv={cv!r} must be at least 2.")
@@ -187,12 +189,14 @@ def _split(codes: NDArray[np.int64], units: NDArray | None, cv: int, seed: int) 
     return list(folds.split(codes, codes, units))
 
 
-def _judge(model: Any, X: NDArray, truth: NDArray, folds: list, n_jobs: int | None) -> float:
+def _judge(
+    model: Any, X: NDArray[Any], truth: NDArray[Any], folds: _Folds, n_jobs: int | None
+) -> float:
     predicted = cross_val_predict(model, X, truth, cv=folds, n_jobs=n_jobs)
     return balanced_accuracy_score(truth, predicted)
 
 
-def _silhouette(X: NDArray, truth: NDArray, seed: int) -> float:
+def _silhouette(X: NDArray[Any], truth: NDArray[Any], seed: int) -> float:
     if len(X) <= _SILHOUETTE_ROWS:
         # a class for each row has no silhouette
         return silhouette_score(X, truth) if len(np.unique(truth)) < len(X) else np.nan
@@ -202,7 +206,7 @@ def _silhouette(X: NDArray, truth: NDArray, seed: int) -> float:
     return silhouette_score(X[rows], truth[rows])
 
 
-def _agree(truth: NDArray, found: NDArray, name: str) -> dict[str, float]:
+def _agree(truth: NDArray[Any], found: NDArray[Any], name: str) -> dict[str, float]:
     return {
         f"{name}_ari": adjusted_rand_score(truth, found),
         f"{name}_nmi": normalized_mutual_info_score(truth, found),
@@ -210,7 +214,11 @@ def _agree(truth: NDArray, found: NDArray, name: str) -> dict[str, float]:
 
 
 def _agree_with_clusters(
-    clusterer: EmbeddingClusterer, X: NDArray, labelled: NDArray, truth: NDArray, seed: int
+    clusterer: EmbeddingClusterer,
+    X: NDArray[Any],
+    labelled: NDArray[Any],
+    truth: NDArray[Any],
+    seed: int,
 ) -> dict[str, float]:
     kmeans = KMeans(truth.max() + 1, n_init=_STARTS, random_state=seed)
     found = clusterer.labels_[labelled]

@@ -11,15 +11,22 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skastro._validation import as_stack, check_images, contained, read_stamps, unfold_like
+from skastro._validation import (
+    Documented,
+    as_stack,
+    check_images,
+    contained,
+    read_stamps,
+    unfold_like,
+)
 
 _MAX_FITTED_STAMPS = 2000
 _BORDER_PIXELS = 2
 _MAD_TO_SIGMA = 1.4826  # of a normal distribution
 
 
-class AsinhScaler(
-    OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+class AsinhScaler(  # type: ignore[call-arg]  # known to scikit-learn, which has no types
+    Documented, OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
 ):
     r"""Stretch pixels by asinh, in units of the sky noise of each band.
 
@@ -83,7 +90,7 @@ class AsinhScaler(
         ----------
         X : array-like of shape (n, bands, height, width) or (n, features)
             Stamps in linear units, any real dtype.
-        y : None
+        y : None, default=None
             Ignored.
 
         Returns
@@ -103,7 +110,7 @@ class AsinhScaler(
         self.sky_, self.noise_ = measure_sky(sample)
         return self
 
-    def transform(self, X: Any) -> NDArray:
+    def transform(self, X: Any) -> NDArray[Any]:
         """Stretch stamps.
 
         Parameters
@@ -134,7 +141,7 @@ class AsinhScaler(
             self._sklearn_output_config = {"transform": transform}
         return self
 
-    def inverse_transform(self, X: Any) -> NDArray:
+    def inverse_transform(self, X: Any) -> NDArray[Any]:
         """Undo `transform`.
 
         Parameters
@@ -150,7 +157,7 @@ class AsinhScaler(
         sky, scale = self._per_band(pixels.dtype)
         return unfold_like(sky + scale * np.sinh(pixels), X)
 
-    def _pixels(self, X: Any) -> NDArray:
+    def _pixels(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)
         images = check_images(self, X, reset=False)
         stamps = read_stamps(images, slice(None))
@@ -158,7 +165,7 @@ class AsinhScaler(
             return np.asarray(images[:], dtype=np.float64)
         return stamps
 
-    def _per_band(self, dtype: np.dtype) -> tuple[NDArray, NDArray]:
+    def _per_band(self, dtype: np.dtype) -> tuple[NDArray[Any], NDArray[Any]]:
         sky = self.sky_.astype(dtype)[:, None, None]
         scale = (self.softening * self.noise_).astype(dtype)[:, None, None]
         return sky, scale
@@ -271,7 +278,7 @@ def to_rgb(
     return np.stack(rgb).transpose(0, 3, 1, 2)
 
 
-def _positions(bands: Sequence[int | str], images: Any) -> list[int]:
+def _positions(bands: Sequence[int | str], images: Any) -> list[Any]:
     """Return the positions of three bands."""
     names = getattr(images, "bands", None) or ()
     named = [names.index(band) if band in names else band for band in bands]

@@ -373,7 +373,10 @@ class ReliabilityDisplay:
 
         Parameters
         ----------
-        y_true, probabilities, classes, n_bins
+        y_true : array-like of shape (n,)
+        probabilities : array-like or DataFrame of shape (n, n_classes)
+        classes : array-like of shape (n_classes,), default=None
+        n_bins : int, default=10
             As in `expected_calibration_error`.
         name : str, default=None
             Of the classifier, for the title.
@@ -523,7 +526,7 @@ def _named(reference: str | None) -> str:
     return "" if reference is None else f' from "{reference}"'
 
 
-def _draw_confidences(ax: Any, confidences: NDArray) -> None:
+def _draw_confidences(ax: Any, confidences: NDArray[Any]) -> None:
     """Draw a histogram at the foot of the axes, without a scale."""
     counts, edges = np.histogram(confidences, bins=_CONFIDENCES, range=(0, 1))
     ax.bar(

@@ -84,7 +84,9 @@ def plan_survey(
     )
 
 
-def simulate_chunk(survey: Survey, rows: range) -> tuple[np.ndarray, list[dict], list[dict]]:
+def simulate_chunk(
+    survey: Survey, rows: range
+) -> tuple[np.ndarray, list[dict[str, Any]], list[dict[str, Any]]]:
     """Simulate some objects of a survey, each from a seed of its own.
 
     Parameters
@@ -131,7 +133,7 @@ def _sin_galactic_latitude(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     return np.sin(delta) * np.sin(pole) + np.cos(delta) * np.cos(pole) * np.cos(alpha)
 
 
-def _simulate_object(survey: Survey, row: int) -> tuple[np.ndarray, dict, dict]:
+def _simulate_object(survey: Survey, row: int) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
     """Simulate one stamp (n_bands, size, size), its catalogue row and its true row."""
     scene = _draw_scene(survey, row)
     drawn = _draw_parts(scene, survey.image_size)

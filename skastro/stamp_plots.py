@@ -28,7 +28,7 @@ class ConfusionDisplay:
     counts : int array of shape (n_classes, n_classes)
         Objects of a true class (row) that were taken for another (column).
     classes : sequence of length n_classes
-    examples : dict of (int, int) to list of uint8 array of shape (height, width, 3)
+    examples : dict of (int, int) to list of uint8 array of shape (h, w, 3), default=None
         Pictures for the cells (row, column); cells may be missing.
     n_unlabelled : int, default=0
         Objects left out, because they have no label or no prediction.
@@ -107,7 +107,7 @@ class ConfusionDisplay:
         """
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
         n = len(y_true)
-        if len(y_pred) != n or (confidence is not None and len(confidence) != n):
+        if len(y_pred) != n or (confidence is not None and len(np.asarray(confidence)) != n):
             raise ValueError(
                 f"y_true has {n} labels, but y_pred or confidence has another number of rows: "
                 "pass one for each object."
@@ -184,7 +184,7 @@ class ConfusionDisplay:
         self.image_ = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
         for row, column in np.ndindex(k, k):
             share, count = shares[row, column], self.counts[row, column]
-            _write_cell(ax, row, column, share, count, low=not self.examples)
+            _write_cell(ax, row, column, share, int(count), low=not self.examples)
         self.stamps_ = [
             ax.imshow(picture, extent=extent, zorder=2)
             for cell, pictures in (self.examples or {}).items()
@@ -290,8 +290,8 @@ class ClusterDisplay:
         labels = np.asarray(labels)
         stack = check_stack(images, len(labels))
         for name, values in (("probabilities", probabilities), ("y", y)):
-            if values is not None and len(values) != len(labels):
-                raise ValueError(f"{name} has {len(values)} rows for {len(labels)} objects.")
+            if values is not None and (n := len(np.asarray(values))) != len(labels):
+                raise ValueError(f"{name} has {n} rows for {len(labels)} objects.")
         clusters, sizes = np.unique(labels, return_counts=True)
         table = pd.DataFrame({"cluster": clusters, "size": sizes})
         table["noise"] = table["cluster"] == _NOISE
@@ -398,7 +398,7 @@ def _write_cell(ax: Any, row: int, column: int, share: float, count: int, *, low
 
 
 def _places(
-    row: int, column: int, pictures: Sequence[NDArray]
+    row: int, column: int, pictures: Sequence[NDArray[Any]]
 ) -> list[tuple[float, float, float, float]]:
     """Return extents of stamps side by side in the lower part of a cell."""
     number = len(pictures)
@@ -426,7 +426,7 @@ def _dress_matrix(ax: Any, rows: list[str], columns: Sequence[Any]) -> None:
 
 
 def _members(
-    labels: NDArray,
+    labels: NDArray[Any],
     cluster: int,
     probabilities: ArrayLike | None,
     exemplars: Mapping[int, ArrayLike] | Sequence[ArrayLike] | None,
@@ -445,7 +445,7 @@ def _members(
     return np.concatenate([first, rows[~np.isin(rows, first)]])
 
 
-def _majorities(labels: NDArray, y: ArrayLike, clusters: pd.Series) -> dict[str, list]:
+def _majorities(labels: NDArray[Any], y: ArrayLike, clusters: pd.Series) -> dict[str, list[Any]]:
     classes, codes = check_labels(y)
     majority, purity = [], []
     for cluster in clusters:
@@ -456,7 +456,7 @@ def _majorities(labels: NDArray, y: ArrayLike, clusters: pd.Series) -> dict[str,
     return {"majority": majority, "purity": purity}
 
 
-def _lay_out(pictures: Sequence[Sequence[NDArray]]) -> tuple[NDArray[np.uint8], float]:
+def _lay_out(pictures: Sequence[Sequence[NDArray[Any]]]) -> tuple[NDArray[np.uint8], float]:
     """Lay rows of pictures out on white; return the sheet and a picture's height to width."""
     height, width = pictures[0][0].shape[:2]
     columns = max(len(row) for row in pictures)

@@ -21,7 +21,7 @@ from skastro.folders import load_folder, load_survey
 
 MIN_CLASS_ROWS = 20
 SURVEY_OBJECTS = 6000
-SURVEY_COLUMNS = {"label": "class", "properties": ("mag_*",), "errors": ("err_*",)}
+SURVEY_LABEL, SURVEY_PROPERTIES, SURVEY_ERRORS = "class", ("mag_*",), ("err_*",)
 _NAMED = 4  # classes that a message names, before it counts the others
 _PARALLEL_SURVEY = 500  # objects from which starting processes pays
 
@@ -53,11 +53,11 @@ class StudyData:
     """
 
     images: Any
-    labels: NDArray
-    ids: NDArray
+    labels: NDArray[Any]
+    ids: NDArray[Any]
     properties: pd.DataFrame | None = None
-    errors: NDArray | None = None
-    groups: NDArray | None = None
+    errors: NDArray[Any] | None = None
+    groups: NDArray[Any] | None = None
     source: str = "arrays in memory"
     label: str = "labels"
     group_by: str = ""
@@ -126,9 +126,9 @@ def load_data(
         jobs = -1 if n_objects >= _PARALLEL_SURVEY else None
         survey = make_survey(n_objects, random_state=random_state, n_jobs=jobs)
         source = f"simulated survey of {n_objects:,} objects (seed {random_state})"
-        label = label or SURVEY_COLUMNS["label"]
+        label = label or SURVEY_LABEL
         if not properties:
-            properties, errors = SURVEY_COLUMNS["properties"], SURVEY_COLUMNS["errors"]
+            properties, errors = SURVEY_PROPERTIES, SURVEY_ERRORS
         return _choose(survey, source, label, properties, errors, unlabelled, classes, groups, say)
     data, source = read_data(
         folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
@@ -348,7 +348,9 @@ def match_errors(properties: Sequence[str], errors: Sequence[str]) -> dict[str, 
     return {name: (found | best)[name] for name in properties if name in found | best}
 
 
-def _take_errors(catalog: pd.DataFrame, table: pd.DataFrame, owners: dict[str, str]) -> NDArray:
+def _take_errors(
+    catalog: pd.DataFrame, table: pd.DataFrame, owners: dict[str, str]
+) -> NDArray[Any]:
     unknown = np.full(len(catalog), np.nan)
     columns = {
         name: catalog[owners[name]].to_numpy() if name in owners else unknown for name in table
@@ -364,7 +366,7 @@ def settle_labels(
     name: str = "label",
     fewest: int = MIN_CLASS_ROWS,
     say: Say | None = None,
-) -> NDArray:
+) -> NDArray[Any]:
     """Return classes as text, ``""`` for rows without a usable label.
 
     Parameters

@@ -87,7 +87,7 @@ class Study:
     curve: LabelEfficiencyCurve
     encoder: PropertyPretrainedEncoder
     embeddings: NDArray[np.float32]
-    split: NDArray
+    split: NDArray[Any]
     predictions: pd.DataFrame
     pretext: pd.DataFrame
     predicted: pd.DataFrame
@@ -210,7 +210,7 @@ def _draw_curve(study: Study, ax: Any) -> None:
     LabelEfficiencyDisplay.from_curve(study.curve, saving=saving, ax=ax)
 
 
-def _draw(path: Path, draw: Callable, *, size: tuple[float, float]) -> None:
+def _draw(path: Path, draw: Callable[..., Any], *, size: tuple[float, float]) -> None:
     """Draw into a figure of its own."""
     matplotlib = import_optional("matplotlib.figure", extra="report", needed_by="A study")
     # not pyplot: it would keep the figure, and look for a screen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -128,7 +129,7 @@ def _read_labels(y: ArrayLike | None, n: int) -> NDArray[np.int64]:
     return check_labels(y)[1]
 
 
-def _read_groups(groups: ArrayLike | None, n: int) -> NDArray:
+def _read_groups(groups: ArrayLike | None, n: int) -> NDArray[Any]:
     if groups is None:
         return np.arange(n)
     values = np.asarray(groups)
@@ -139,7 +140,9 @@ def _read_groups(groups: ArrayLike | None, n: int) -> NDArray:
     return np.unique(values, return_inverse=True)[1]
 
 
-def _draw_free(codes: NDArray, groups: NDArray, rng: np.random.RandomState) -> NDArray[np.int64]:
+def _draw_free(
+    codes: NDArray[Any], groups: NDArray[Any], rng: np.random.RandomState
+) -> NDArray[np.int64]:
     """Return rows that may be chosen, one of each group, and not too many to cluster."""
     order = rng.permutation(np.flatnonzero(~np.isin(groups, groups[codes >= 0])))
     if not len(order):
@@ -149,7 +152,7 @@ def _draw_free(codes: NDArray, groups: NDArray, rng: np.random.RandomState) -> N
 
 
 def _rank_typical(
-    near: NDArray, codes: NDArray, n: int, rng: np.random.RandomState
+    near: NDArray[Any], codes: NDArray[Any], n: int, rng: np.random.RandomState
 ) -> NDArray[np.int64]:
     """Order the unlabelled rows: one of each cluster before a second, large clusters first."""
     n_labelled = int((codes >= 0).sum())
@@ -175,10 +178,10 @@ def _rank_typical(
 
 
 def _draw_uncertain(
-    values: NDArray,
-    near: NDArray,
-    codes: NDArray,
-    taken: NDArray,
+    values: NDArray[Any],
+    near: NDArray[Any],
+    codes: NDArray[Any],
+    taken: NDArray[Any],
     n: int,
     rng: np.random.RandomState,
 ) -> NDArray[np.int64]:
@@ -198,7 +201,7 @@ def _draw_uncertain(
     return free[drawn]
 
 
-def _interleave(first: NDArray, second: NDArray, rest: NDArray) -> NDArray[np.int64]:
+def _interleave(first: NDArray[Any], second: NDArray[Any], rest: NDArray[Any]) -> NDArray[np.int64]:
     """Merge two lists in proportion; ``rest`` fills up what was drawn twice."""
     place = np.concatenate([(np.arange(len(part)) + 0.5) / len(part) for part in (first, second)])
     merged = np.concatenate([first, second])[place.argsort(kind="stable")]

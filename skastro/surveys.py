@@ -159,7 +159,7 @@ def fetch_sdss(
     ------
     ValueError
         An argument is out of range, SDSS has no such objects, no object has a cut-out in all
-        bands, or `out` holds something else.
+        bands, or ``out`` holds something else.
     ConnectionError
         A service cannot be reached, refuses, or gives no usable answer; what has been fetched is
         kept.

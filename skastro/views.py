@@ -15,7 +15,7 @@ from skastro.clustering import EmbeddingClusterer
 from skastro.explorer import write_explorer
 from skastro.projections import project_embedding
 from skastro.study_data import select_columns
-from skastro.tables import Embeddings, find_rows
+from skastro.tables import Embeddings, join_rows
 from skastro.watching import Progress
 from skastro.workflows import Objects, load_objects, match_catalog
 
@@ -57,8 +57,8 @@ def cluster_objects(
         near = ": pass the catalogue too." if catalog is None else name_near(label, catalog)
         raise ValueError(f"label={label!r} is no column{near}")
     progress("clustering", 0, None)
-    params = {} if min_size is None else {"min_cluster_size": min_size}
-    model = EmbeddingClusterer(random_state=seed, **params).fit(embeddings.values)
+    size = "auto" if min_size is None else min_size
+    model = EmbeddingClusterer(size, random_state=seed).fit(embeddings.values)
     clusters = pd.DataFrame(
         {
             "id": embeddings.ids,
@@ -67,7 +67,7 @@ def cluster_objects(
             "outlier_score": model.outlier_scores_,
         }
     )
-    labels = None if label is None else catalog[label].to_numpy()
+    labels = None if label is None or catalog is None else catalog[label].to_numpy()
     return clusters, model.cluster_summary(catalog, labels).reset_index()
 
 
@@ -157,22 +157,9 @@ def _match_objects(
     embeddings: Embeddings, objects: Objects, notes: list[str]
 ) -> tuple[Embeddings, pd.DataFrame, Any]:
     notes.append(objects.note)
+    kept, rows = join_rows(embeddings, objects.ids, name="the stack of stamps")
     if not embeddings.named:
-        if len(objects.ids) != len(embeddings.ids):
-            raise ValueError(
-                f"there are {len(objects.ids)} stamps and {len(embeddings.ids)} embeddings without "
-                "ids: write the embeddings with ids (.parquet, .fits, .csv, .npz)."
-            )
-        return embeddings, objects.catalog, objects.images
-    rows = find_rows(embeddings.ids, objects.ids, name="the stamps")
-    found = rows >= 0
-    if not found.any():
-        raise ValueError(
-            f"no stamp has the id of an embedding (the first is {embeddings.ids[0]!s}, of the "
-            f"stamps {objects.ids[0]!s}): pass the catalogue too, or name its column (--id)."
-        )
-    kept = Embeddings(embeddings.values[found], embeddings.ids[found])
-    rows = rows[found]
+        return kept, objects.catalog, objects.images
     return kept, objects.catalog.iloc[rows].reset_index(drop=True), objects.images[rows]
 
 

@@ -39,7 +39,7 @@ class Watched:
         progress: Progress,
         stage: str,
         *,
-        rows: NDArray | None = None,
+        rows: NDArray[Any] | None = None,
         passes: int = 1,
     ) -> None:
         self.images = images
@@ -47,13 +47,13 @@ class Watched:
         self.shape = (len(self.rows), *images.shape[1:])
         self.dtype = images.dtype
         self._read, self._total = 0, passes * len(self.rows)
-        self._tell = lambda: progress(stage, min(self._read, self._total), self._total)
+        self._progress, self._stage = progress, stage
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: Any) -> NDArray:
+    def __getitem__(self, key: Any) -> NDArray[Any]:
         rows = self.rows[key]
         self._read += len(rows)
-        self._tell()
+        self._progress(self._stage, min(self._read, self._total), self._total)
         return self.images[rows]

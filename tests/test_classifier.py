@@ -33,7 +33,7 @@ def test_every_strategy_learns(survey, fitted, strategy):
 def test_fine_tuning_starts_at_a_linear_probe(survey, fitted, n_classes):
     stamps, _, _ = survey
     codes = np.arange(60) % n_classes
-    encoder = copy.copy(fitted).set_params(average_views=False)
+    encoder = copy.copy(fitted).set_params(average_views=False, precision="float32")
     embeddings = encoder.transform(stamps)
     probe = LinearProbe(0.1).fit(embeddings, codes)
     head = torch.nn.Linear(256, n_classes)
