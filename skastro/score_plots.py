@@ -306,9 +306,10 @@ class AblationDisplay:
             table = self.table[self.table["n_labels"] == count] if has_counts else self.table
             rows = np.array([settings.index(setting) for setting in table["setting"]])
             offset = 0.62 * ((place + 0.5) / len(counts) - 0.5)
-            reach = [table["mean"] - table["low"], table["high"] - table["mean"]]
+            mean, low, high = table[["mean", "low", "high"]].to_numpy().T
+            reach = np.stack([mean - low, high - mean])
             self.points_[count] = ax.errorbar(
-                table["mean"], rows + offset, xerr=reach, fmt=marker, color=colour, markersize=6,
+                mean, rows + offset, xerr=reach, fmt=marker, color=colour, markersize=6,
                 markeredgecolor="white", markeredgewidth=0.7, elinewidth=1.8,
                 label=None if count is None else f"{count:,}",
             )  # fmt: skip

@@ -397,5 +397,5 @@ def test_wrong_use_is_one_line(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("Error: ")
-    assert words in lines[0]
+    assert words.lower() in lines[0].lower()  # typer before 0.29 writes ENCODER
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from skastro import baselines, open_stamps
+from skastro import PropertyPretrainedEncoder, baselines, embed_survey, open_stamps
 from skastro.checkpoints import CHECKPOINT, digest_arrays
 from skastro.study import Plan, run_study
 from skastro.study_data import StudyData
@@ -49,6 +49,18 @@ def save(folder, name):
     with suppress(FileExistsError):  # killed when all was done
         open_stamps(source, bands="gri").save(folder / name, chunk=8, progress=False)
     return contents(folder)
+
+
+def embed(folder, name):
+    """Embed stamps chunk by chunk, by a cluster in this process."""
+    distributed = pytest.importorskip("dask.distributed")
+    out = folder / name
+    with distributed.Client(processes=False, dashboard_address=None) as client:
+        encoder = PropertyPretrainedEncoder.load(folder.parent / "encoder.safetensors")
+        source = folder.parent / "source.npy"
+        done = embed_survey(encoder, source, out, client=client, chunk=16, progress=False)
+    found = done.read()
+    return digest_arrays(found.values, found.ids), [path.name for path in folder.iterdir()]
 
 
 def study(folder):
@@ -142,6 +154,14 @@ def test_a_fit_survives_twenty_kills(tmp_path):
 @pytest.mark.parametrize("name", ["copy.npy", "copy.zarr"])
 def test_saving_stamps_survives_twenty_kills(tmp_path, name):
     left = torment(save, (name,), tmp_path, times=20)
+    assert sum(f"{name}.partial" in names for names in left) > 10
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("name", ["e.zarr", "e.parquet"])
+def test_embedding_a_survey_survives_twenty_kills(tmp_path, fitted, name):
+    fitted.save(tmp_path / "encoder.safetensors")
+    left = torment(embed, (name,), tmp_path, times=20)
     assert sum(f"{name}.partial" in names for names in left) > 10
 
 
