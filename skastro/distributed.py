@@ -168,7 +168,8 @@ def embed_survey(
     >>> stamps = np.random.default_rng(0).normal(size=(40, 3, 8, 8)).astype(np.float32)
     >>> encoder = PropertyPretrainedEncoder("stamp_resnet10", max_epochs=1, random_state=0)
     >>> encoder = encoder.fit(stamps, properties=stamps.mean((2, 3)))
-    >>> with tempfile.TemporaryDirectory() as folder, Client(processes=False) as client:
+    >>> client = Client(processes=False, dashboard_address=None)
+    >>> with client, tempfile.TemporaryDirectory() as folder:
     ...     done = embed_survey(encoder, stamps, f"{folder}/e.zarr", client=client, chunk=16)
     ...     store = zarr.open_group(done.path, mode="r")  # done.read() reads it whole
     ...     print(done.n, store["embeddings"].shape, store["ids"][-3:])
