@@ -58,7 +58,7 @@ def cases(parts: list[str], most: int) -> Iterator[tuple[str, int, int, int]]:
     if "n" in parts:
         yield from (("n", n, 32, 5) for n in COUNTS if n <= most)
     if "side" in parts:
-        yield from (("side", 200_000 // side**2 * 8, side, 5) for side in SIDES)
+        yield from (("side", 64 * (1024 // side), side, 5) for side in SIDES)  # whole batches
     if "bands" in parts:
         yield from (("bands", 4_000, 32, bands) for bands in BANDS)
 
