@@ -2,11 +2,14 @@
 
     python benchmarks/throughput.py [--stamps 1536] [--rounds 5] [--arms skastro,skorch,loop]
 
+`skorch`, `lightning` and `lightly` are written as a user would write them, on timm's network and
+torch's asinh; `skastro` and `loop` share what skastro does to networks (skastro/folding.py).
+
 Each arm runs in a process of its own, round by round in turn, on the same stamps (five bands,
 random pixels), network and optimiser, with batches of 64 and without augmentation; the ratio is
-taken round by round. `memmap` is skastro on stamps in a file. `lightning` (a LightningModule and a
-DataLoader) and `lightly` (SimCLR on RGB images, as in its tutorial: another pretext, of two views
-a stamp) are written as a user would write them; they want `pip install 'skastro[bench]'`.
+taken round by round. `memmap` is skastro on stamps in a file. `lightning` is a LightningModule and
+a DataLoader, `lightly` SimCLR on RGB images, as in its tutorial: another pretext, of two views a
+stamp; the two want `pip install 'skastro[bench]'`.
 """
 
 from __future__ import annotations
@@ -32,8 +35,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from skastro import PropertyPretrainedEncoder
+from skastro.folding import fold_network
 from skastro.hardware import keep_memory
-from skastro.networks import InputScaling, StampNetwork, fold_batch_norm, make_network
+from skastro.networks import InputScaling, StampNetwork, make_backbone, make_network
 from skastro.precision import uses_bfloat16
 from skastro.scaling import AsinhScaler
 
@@ -53,8 +57,29 @@ def make_stamps(n: int, side: int) -> tuple[NDArray[np.float32], NDArray[np.floa
     return stamps, rng.normal(size=(n, PROPERTIES)).astype(np.float32)
 
 
+class Scaling(nn.Module):
+    """The scaling of all arms, as a user writes it."""
+
+    def __init__(self, sky: torch.Tensor, noise: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("sky", sky.float().reshape(-1, 1, 1))
+        self.register_buffer("noise", noise.float().reshape(-1, 1, 1))
+
+    def forward(self, stamps: torch.Tensor) -> torch.Tensor:
+        """Map raw pixels to network input."""
+        return torch.asinh((stamps - self.sky) / self.noise)
+
+
+def write_net(backbone: str, stamps: NDArray[np.float32]) -> nn.Module:
+    """Return the network of all arms, as a user writes it."""
+    scaler = AsinhScaler().fit(stamps)
+    net, width = make_backbone(backbone, stamps.shape[1:])
+    scaling = Scaling(torch.from_numpy(scaler.sky_), torch.from_numpy(scaler.noise_))
+    return nn.Sequential(scaling, net, nn.Linear(width, PROPERTIES))
+
+
 def make_net(backbone: str, stamps: NDArray[np.float32]) -> StampNetwork:
-    """Return the network of all arms."""
+    """Return the same network with what skastro does to it."""
     scaler = AsinhScaler().fit(stamps)
     sky, noise = torch.from_numpy(scaler.sky_), torch.from_numpy(scaler.noise_)
     scaling = InputScaling(sky, noise, stretch=True)
@@ -90,7 +115,7 @@ def by_skorch(backbone: str, stamps: NDArray, targets: NDArray) -> Seconds:
     from skorch import NeuralNetRegressor  # noqa: PLC0415 - other arms do without
 
     net = NeuralNetRegressor(
-        make_net(backbone, stamps),
+        write_net(backbone, stamps),
         criterion=nn.HuberLoss,
         optimizer=torch.optim.AdamW,
         lr=2e-3,
@@ -126,7 +151,7 @@ def by_loop(backbone: str, stamps: NDArray, targets: NDArray) -> Seconds:
     trained = clock(train)
     bfloat16 = uses_bfloat16("auto", net, "cpu", image_shape=shape, training=False)
     with torch.no_grad():
-        net = fold_batch_norm(net.eval(), shape).to(memory_format=torch.channels_last)
+        net = fold_network(net.eval(), shape).to(memory_format=torch.channels_last)
 
     def embed(stamps: torch.Tensor) -> None:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -144,7 +169,7 @@ def by_lightning(backbone: str, stamps: NDArray, targets: NDArray) -> Seconds:
     class Regression(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.net = make_net(backbone, stamps)
+            self.net = write_net(backbone, stamps)
             self.starts: list[float] = []
 
         def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
@@ -191,11 +216,8 @@ def by_lightly(backbone: str, stamps: NDArray, targets: NDArray) -> Seconds:  # 
         def __getitem__(self, row: int) -> list[torch.Tensor]:
             return self.transform(Image.fromarray(pixels[row]))
 
-    bands = torch.ones(3)
-    net = make_network(
-        backbone, (3, side, side), 1, scaling=InputScaling(0 * bands, bands, stretch=False)
-    )
-    model = nn.Sequential(net.backbone, SimCLRProjectionHead(net.head.in_features, 512, 128))
+    net, width = make_backbone(backbone, (3, side, side))
+    model = nn.Sequential(net, SimCLRProjectionHead(width, 512, 128))
     criterion = NTXentLoss(temperature=0.5)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.06)
 

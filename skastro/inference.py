@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from skastro._validation import read_ahead
 from skastro.augmentation import dihedral_views
+from skastro.folding import fold_network
 from skastro.hardware import keep_memory, resolve_device, to_device
-from skastro.networks import fold_batch_norm
 from skastro.precision import uses_bfloat16
 
 # copies made ready to run, each with the marks of the weights it was made from
@@ -93,7 +93,7 @@ def _ready(network: nn.Module, device: str, image_shape: tuple[int, ...]) -> nn.
 
 def _make_ready(network: nn.Module, device: str, image_shape: tuple[int, ...]) -> nn.Module:
     with torch.no_grad():
-        ready = fold_batch_norm(network.cpu().eval(), image_shape)
+        ready = fold_network(network.cpu().eval(), image_shape)
         return ready.to(device).to(memory_format=torch.channels_last)
 
 

@@ -15,9 +15,9 @@ import torch
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from skastro._optional import import_optional
+from skastro.folding import trim_convolutions
 
 Backbone = str | nn.Module | Callable[[int], nn.Module]
 
@@ -25,7 +25,6 @@ Backbone = str | nn.Module | Callable[[int], nn.Module]
 _ALIASES = {"resnext50": "resnext50_32x4d"}
 _LITE0 = "tf_efficientnet_lite0"
 _IMAGENET_SIDE = 128  # ImageNet features of smaller stamps are weak: they are enlarged
-_ROUNDING = 1e-3  # folding is refused where it changes more
 _CHANNELS = (32, 64, 128, 256)  # of the stages of the stamp backbones
 _STAMP_SIDE = 48  # the stamp backbones see larger stamps reduced by a whole factor to this
 
@@ -176,6 +175,7 @@ def make_network(
     network : StampNetwork
     """
     net, n_features = make_backbone(backbone, image_shape, weights=weights)
+    trim_convolutions(net)
     return StampNetwork(scaling, net, n_features, n_outputs)
 
 
@@ -362,60 +362,6 @@ def adapt_bands(kernel: Tensor, bands: int) -> Tensor:
         return kernel.detach().clone()
     mean = kernel.detach().mean(1, keepdim=True)
     return mean.repeat(1, bands, 1, 1) * (old / bands)
-
-
-def fold_batch_norm(network: nn.Module, image_shape: tuple[int, ...]) -> nn.Module:
-    """Fold batch norms into the convolutions whose output they take.
-
-    Parameters
-    ----------
-    network : nn.Module
-        In evaluation mode, on the CPU; stays as it is.
-    image_shape : tuple (bands, height, width)
-        Of the stamps it will see.
-
-    Returns
-    -------
-    network : nn.Module
-        A copy that gives the same, to rounding.
-    """
-    stamp = torch.ones(1, *image_shape)
-    folded = copy.deepcopy(network)
-    for convolution, name in _find_norms(folded, stamp):
-        parent, leaf = folded.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
-        norm = getattr(parent, leaf)
-        fused = fuse_conv_bn_eval(convolution, norm)
-        convolution.weight, convolution.bias = fused.weight, fused.bias
-        setattr(parent, leaf, getattr(norm, "act", nn.Identity()))  # timm's have an activation
-    expected = network(stamp)
-    error = (folded(stamp) - expected).abs().max()
-    # it would be, if a convolution were used twice, or if something else took its output
-    return folded if error <= _ROUNDING * expected.abs().max() else copy.deepcopy(network)
-
-
-def _find_norms(network: nn.Module, stamp: Tensor) -> list[tuple[nn.Conv2d, str]]:
-    """Find convolutions and the names of the batch norms that take their output as it is.
-
-    Found by running the network: tracing it would disturb those that run in other threads.
-    """
-    made: list[tuple[nn.Conv2d, Tensor]] = []
-    found: list[tuple[nn.Conv2d, str]] = []
-    hooks = []
-    for name, part in network.named_modules():
-        if isinstance(part, nn.Conv2d):
-            hooks.append(
-                part.register_forward_hook(lambda conv, _, output: made.append((conv, output)))
-            )
-        elif isinstance(part, nn.BatchNorm2d) and part.track_running_stats:
-
-            def note(_: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
-                found.extend((conv, name) for conv, output in made if output is inputs[0])
-
-            hooks.append(part.register_forward_pre_hook(note))
-    network(stamp)
-    for hook in hooks:
-        hook.remove()
-    return found
 
 
 def load_weights(backbone: PooledBackbone, tensors: Mapping[str, Tensor], path: Any) -> None:

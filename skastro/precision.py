@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from skastro._files import cache_folder
+from skastro.folding import TrimmedConv2d
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 _STAMPS = 16  # of a measurement, which is about the ratio, not the rate
@@ -40,8 +41,8 @@ def uses_bfloat16(
     ``"auto"`` does so on hardware with bfloat16 products if a step on a few stamps is at least a
     tenth faster so: depthwise convolutions, for one, train slower. What was found is kept in the
     cache folder (``SKASTRO_CACHE``), where the first finding stays, so that later runs, and other
-    processes, decide alike. Convolutions over fewer pixels than their padding never train so,
-    as their gradients are wrong.
+    processes, decide alike. Convolutions over fewer pixels than their padding that are not
+    `skastro.folding.TrimmedConv2d` never train so, as their gradients are wrong.
 
     Parameters
     ----------
@@ -192,7 +193,7 @@ def _keep(path: Path, seconds: dict[str, float], case: dict[str, object]) -> dic
 
 
 def _pads_beyond_the_image(network: nn.Module, image_shape: tuple[int, ...]) -> bool:
-    """Whether a convolution sees no more pixels than its padding.
+    """Whether a convolution that cannot be trimmed sees no more pixels than its padding.
 
     Some of its weights then multiply nothing but padding, and oneDNN leaves their bfloat16
     gradient as it finds the memory (seen with torch 2.14.1 on AVX512-BF16).
@@ -211,7 +212,8 @@ def _pads_beyond_the_image(network: nn.Module, image_shape: tuple[int, ...]) -> 
         found.append(any(p >= side for p, side in zip(padding, sides, strict=True)))
 
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    hooks = [conv.register_forward_pre_hook(note) for conv in convolutions]
+    untrimmed = [conv for conv in convolutions if not isinstance(conv, TrimmedConv2d)]
+    hooks = [conv.register_forward_pre_hook(note) for conv in untrimmed]
     was_training = network.training
     try:
         with torch.inference_mode():

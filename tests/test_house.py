@@ -29,7 +29,7 @@ LAYERS = {
         "spectra", "drawing", "sources", "simulation", "datasets", "mosaics",
         "downloads", "services", "surveys", "targets", "tables", "watching",
     },
-    "network parts": {"networks", "losses", "augmentation"},
+    "network parts": {"folding", "networks", "losses", "augmentation"},
     "training": {
         "restoring", "hardware", "precision", "inference", "parallel", "training", "persistence",
         "checkpoints",
