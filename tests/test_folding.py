@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from skastro.folding import TrimmedConv2d, fold_network, trim_convolutions
-from skastro.networks import InputScaling, make_network
-from skastro.training import seeded
+from tests.with_statistics import network
 
 KERNELS = [(1, 1), (2, 2), (3, 3), (1, 3), (5, 5), (7, 7)]
 SIDES = [(1, 1), (1, 4), (2, 2), (2, 3), (7, 7)]
@@ -88,17 +87,6 @@ def test_convolutions_of_other_kinds_stay_as_they_are():
     net = nn.Sequential(nn.Conv2d(3, 3, 3), round_about, OtherConv2d(3, 3, 3))
     assert trim_convolutions(net) is net
     assert [type(part) for part in net] == [TrimmedConv2d, nn.Conv2d, OtherConv2d]
-
-
-def network(backbone, shape):
-    bands = torch.ones(shape[0])
-    with seeded(0):
-        net = make_network(backbone, shape, 2, scaling=InputScaling(0 * bands, bands, stretch=True))
-        for part in net.modules():  # statistics that an untrained network does not have
-            if isinstance(part, nn.BatchNorm2d):
-                part.running_mean.normal_(std=0.1)
-                part.running_var.uniform_(0.5, 2.0)
-    return net.eval()
 
 
 def norms(net):

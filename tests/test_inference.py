@@ -7,8 +7,8 @@ from torch import nn
 
 from skastro._validation import read_ahead
 from skastro.inference import run
-from skastro.networks import InputScaling, StampNetwork, make_network
-from skastro.training import seeded
+from skastro.networks import StampNetwork
+from tests.with_statistics import network
 
 
 def test_running_averages_over_views_and_keeps_rows_apart():
@@ -19,17 +19,6 @@ def test_running_averages_over_views_and_keeps_rows_apart():
     mean = run(nn.Identity(), stamps, corner, batch_size=4, average_views=True)
     corners = stamps[:, 0, [0, 0, 2, 2], [0, 2, 0, 2]].mean(1)
     np.testing.assert_allclose(mean[:, 0], corners, rtol=1e-5, atol=1e-6)
-
-
-def network(backbone="stamp_resnet10", shape=(3, 16, 16)):
-    bands = torch.ones(shape[0])
-    with seeded(0):
-        net = make_network(backbone, shape, 2, scaling=InputScaling(0 * bands, bands, stretch=True))
-        for part in net.modules():  # statistics that an untrained network does not have
-            if isinstance(part, nn.BatchNorm2d):
-                part.running_mean.normal_(std=0.1)
-                part.running_var.uniform_(0.5, 2.0)
-    return net.eval()
 
 
 def embed(net, stamps, **options):
