@@ -25,6 +25,7 @@ from skastro.report import METHOD, write_report
 from skastro.score_plots import MagnitudeDisplay, ReliabilityDisplay
 from skastro.stamp_plots import ConfusionDisplay
 from skastro.study_data import StudyData
+from skastro.tables import write_arrays
 from skastro.thumbnails import write_thumbnails
 
 STUDY_FILES = frozenset(
@@ -112,7 +113,8 @@ def write_study(study: Study, data: StudyData, folder: Path) -> None:
     _write_tables(study, folder)
     study.encoder.save(folder / "encoder.safetensors")
     ids = data.ids if data.ids.dtype.kind in "iu" else data.ids.astype(str)
-    np.savez(folder / "embeddings.npz", ids=ids, embeddings=study.embeddings, split=study.split)
+    arrays = {"ids": ids, "embeddings": study.embeddings, "split": study.split}
+    write_arrays(folder / "embeddings.npz", arrays)
     (folder / "config.json").write_text(json.dumps(study.config, indent=2) + "\n")
     write_thumbnails(folder / "thumbnails.webp", data.images)
     _draw(folder / "label_efficiency.png", partial(_draw_curve, study), size=(8.0, 4.6))

@@ -19,6 +19,7 @@ from skastro.checkpoints import digest_arrays, sample_pixels
 from skastro.encoder import PropertyPretrainedEncoder
 from skastro.evaluation import Cell, Scores
 from skastro.study_data import Say, StudyData
+from skastro.tables import write_arrays
 
 _JOB = "job.json"
 _LIBRARIES = ("skastro", "torch", "timm", "skorch", "scikit-learn", "numpy", "pandas", "sep")
@@ -79,7 +80,7 @@ class Unfinished:
         if not path.is_file():
             partial = self.folder / f"{name}.partial.npz"
             with writing(path):
-                np.savez(partial, **dict[str, Any](compute()))
+                write_arrays(partial, compute())
                 partial.replace(path)
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}

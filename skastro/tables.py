@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -140,11 +141,14 @@ def _write_fits(table: pd.DataFrame, path: Path) -> None:
     rows.writeto(path)
 
 
-def _write_astropy(format: str) -> Callable[[pd.DataFrame, Path], None]:  # noqa: A002
-    def write(table: pd.DataFrame, path: Path) -> None:
-        _as_astropy(table).write(path, format=format)
+def _write_ecsv(table: pd.DataFrame, path: Path) -> None:
+    # into a file that is closed whatever happens: astropy 6.0 leaves its own open on a full disk
+    with path.open("w", encoding="utf-8", newline="") as file:
+        _as_astropy(table).write(file, format="ascii.ecsv")
 
-    return write
+
+def _write_votable(table: pd.DataFrame, path: Path) -> None:
+    _as_astropy(table).write(path, format="votable")
 
 
 def _as_astropy(table: pd.DataFrame) -> Table:
@@ -178,10 +182,10 @@ def _plain(values: pd.Series) -> pd.Series:
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
     ".csv": _write_csv,
     ".fits": _write_fits,
-    ".ecsv": _write_astropy("ascii.ecsv"),
+    ".ecsv": _write_ecsv,
     ".parquet": _write_parquet,
-    ".vot": _write_astropy("votable"),
-    ".xml": _write_astropy("votable"),
+    ".vot": _write_votable,
+    ".xml": _write_votable,
 }
 TABLES = tuple(_WRITERS)
 EMBEDDING_FILES = (*TABLES, *_ARRAYS)
@@ -245,11 +249,38 @@ def write_embeddings(path: str | os.PathLike[str], embeddings: ArrayLike, ids: A
         table.insert(0, "id", np.asarray(ids))
         write_table(target, table)
         return
-    with replacing(target) as temporary, temporary.open("wb") as file:
+    with replacing(target) as temporary:
         if ending == ".npy":
-            np.save(file, values)
+            with temporary.open("wb") as file:  # by a path of `.NPY` it would be named otherwise
+                np.save(file, values)
         else:
-            np.savez(file, ids=_fixed(ids), embeddings=values)
+            write_arrays(temporary, {"ids": _fixed(ids), "embeddings": values})
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays as ``.npz``, and close it whatever happens.
+
+    `numpy.savez` of NumPy 1.26 leaves it open where the disk is full.
+
+    Parameters
+    ----------
+    path : Path
+    arrays : mapping of str to array
+        Of dtypes that need no pickle.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_arrays(Path(folder, "a.npz"), {"ids": np.arange(3)})
+    ...     with np.load(f"{folder}/a.npz") as found:
+    ...         print(found["ids"])
+    [0 1 2]
+    """
+    with ZipFile(path, "w") as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, values, allow_pickle=False)
 
 
 def _fixed(ids: ArrayLike) -> NDArray[Any]:

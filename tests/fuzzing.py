@@ -59,6 +59,7 @@ def run(kind, count, folder):
         if done.returncode == 0:
             return faults
         assert current.exists(), done.stderr  # the files as they are cannot be read
+        assert done.returncode < 0, done.stderr  # they cannot be altered: no signal ended it
         number = int(current.read_text())
         faults.append({"number": number, "ended": signal.strsignal(-done.returncode)})
         first = number + 1
@@ -276,15 +277,33 @@ VALUES = (
 )  # fmt: skip
 
 
+DTYPES = {
+    "float32": "F32", "float64": "F64", "bfloat16": "BF16", "complex64": "C64", "int64": "I64",
+}  # fmt: skip
+
+
 def sign(path, tensors, document):
-    """Write an encoder with any description, and the check sums that belong to it."""
-    from safetensors.torch import save_file  # noqa: PLC0415 - catalogues need no torch
+    """Write an encoder with any description, and the check sums that belong to it.
+
+    Byte by byte: a library may refuse to write what it has to refuse to read.
+    """
+    import torch  # noqa: PLC0415 - catalogues need no torch
 
     from skastro.persistence import _checksum  # noqa: PLC0415
 
     text = document if isinstance(document, str) else json.dumps(document)
-    header = {"skastro": text, "sha256": _checksum(text, tensors)}
-    save_file(tensors, path, metadata=header)
+    header = {"__metadata__": {"skastro": text, "sha256": _checksum(text, tensors)}}
+    content = b""
+    for name, tensor in tensors.items():
+        part = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        header[name] = {
+            "dtype": DTYPES[str(tensor.dtype).removeprefix("torch.")],
+            "shape": list(tensor.shape),
+            "data_offsets": [len(content), len(content) + len(part)],
+        }
+        content += part
+    head = json.dumps(header).encode()
+    Path(path).write_bytes(struct.pack("<Q", len(head)) + head + content)
 
 
 def unpack(path):

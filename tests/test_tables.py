@@ -133,7 +133,7 @@ def test_files_that_cannot_be_written_are_told_of(table, tmp_path, locked):
         write_table(locked / "t.csv", table)
 
 
-@pytest.mark.parametrize("ending", [*FORMATS, ".npz"])
+@pytest.mark.parametrize("ending", [*FORMATS, ".npz", ".NPZ"])
 def test_embeddings_come_back_with_their_ids(tmp_path, ending):
     values = np.random.default_rng(0).normal(size=(4, 12)).astype(np.float32)
     ids = np.array(["1237648720693755918", "1237648720693755919", "a", "b"])
@@ -145,9 +145,10 @@ def test_embeddings_come_back_with_their_ids(tmp_path, ending):
     assert back.named
 
 
-def test_arrays_without_ids_have_row_numbers(tmp_path):
-    write_embeddings(tmp_path / "e.npy", np.eye(3), ["a", "b", "c"])
-    back = read_embeddings(tmp_path / "e.npy")
+@pytest.mark.parametrize("ending", [".npy", ".NPY"])
+def test_arrays_without_ids_have_row_numbers(tmp_path, ending):
+    write_embeddings(tmp_path / f"e{ending}", np.eye(3), ["a", "b", "c"])
+    back = read_embeddings(tmp_path / f"e{ending}")
     assert back.ids.tolist() == [0, 1, 2]
     assert not back.named
 
