@@ -21,7 +21,9 @@ from _stamps import Task, load_task
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.base import ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -46,14 +48,15 @@ def make_classifiers(
     n_embedding: int, n_properties: int
 ) -> dict[str, tuple[ClassifierMixin, slice]]:
     """Return classifiers, and the columns that each gets."""
-    properties = slice(n_embedding, None)
-    machine = SVC(C=3.0, class_weight="balanced", probability=True, random_state=0)
+    everything, properties = slice(None), slice(n_embedding, None)
+    machine = CalibratedClassifierCV(SVC(C=3.0, class_weight="balanced"), ensemble=False)
     trees = ExtraTreesClassifier(500, min_samples_leaf=2, class_weight="balanced", random_state=0)
+    filled = [make_pipeline(SimpleImputer(), StandardScaler(), each) for each in (machine, trees)]
     return {
-        "kernel probe": (KernelProbe(n_properties), slice(None)),
+        "kernel probe": (KernelProbe(n_properties), everything),
         "logistic regression on the embedding": (LinearProbe(), slice(n_embedding)),
-        "support vectors on properties": (make_pipeline(StandardScaler(), machine), properties),
-        "randomised trees on properties": (trees, properties),
+        "support vectors on properties": (filled[0], properties),
+        "randomised trees on properties": (filled[1], properties),
     }
 
 

@@ -1,9 +1,14 @@
-"""Optional packages: imported where they are needed, missed with one sentence."""
+"""Packages: optional ones, missed with one sentence, and the versions of those that matter."""
 
 from __future__ import annotations
 
 import importlib
+import platform
+from importlib import metadata
 from types import ModuleType
+
+# what the numbers depend on
+_LIBRARIES = ("torch", "timm", "skorch", "scikit-learn", "numpy", "pandas", "astropy", "sep")
 
 
 def import_optional(name: str, *, extra: str, needed_by: str) -> ModuleType:
@@ -39,3 +44,19 @@ def import_optional(name: str, *, extra: str, needed_by: str) -> ModuleType:
         raise ImportError(
             f"{needed_by} needs {package}, which is not installed: pip install 'skastro[{extra}]'"
         ) from error
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python, skastro, and the packages that its numbers depend on.
+
+    Returns
+    -------
+    versions : dict of str to str
+
+    Examples
+    --------
+    >>> list(library_versions())[:3]
+    ['python', 'skastro', 'torch']
+    """
+    names = ("skastro", *_LIBRARIES)
+    return {"python": platform.python_version()} | {n: metadata.version(n) for n in names}

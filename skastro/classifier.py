@@ -85,7 +85,7 @@ class SelfSupervisedClassifier(
     encoder_ : PropertyPretrainedEncoder
         Fitted.
     probe_ : KernelProbe or None
-        On the columns of `describe`.
+        On the columns of `describe`, for the strategies "probe" and "auto".
     measured_names_ : list of str
         The properties that are measured from the pixels, for `describe`.
     network_ : nn.Module or None
@@ -375,7 +375,8 @@ class SelfSupervisedClassifier(
         embeddings, measured = self._embed_and_measure(images)
         self.measured_names_ = measured.columns.tolist()
         described = self._joined(embeddings, measured)
-        self.probe_ = self._fit_probe(described, codes, seed)
+        if self.strategy != "finetune":
+            self.probe_ = self._fit_probe(described, codes, seed)
         if self.strategy == "probe":
             self.blend_ = 0.0
         elif self.strategy == "auto":

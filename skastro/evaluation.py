@@ -364,8 +364,10 @@ def label_efficiency_curve(
     for _ in filter(done.__contains__, wanted):
         report(next(steps), total)
     for number, split in enumerate(splits):
-        ready = []
-        for entry, is_new in _pretrain_all(entries, split.pool, properties, property_errors):
+        ready, left = [], _unfinished(entries, number, wanted, done)
+        for _ in range(_n_pretrainings(entries) - _n_pretrainings(left)):
+            report(next(steps), total)
+        for entry, is_new in _pretrain_all(left, split.pool, properties, property_errors):
             ready.append(entry)
             if is_new:
                 report(next(steps), total)
@@ -473,6 +475,14 @@ def _check_targets(properties: Any, property_errors: Any, n: int) -> tuple[Any, 
     table = check_properties(properties, n)
     errors = None if property_errors is None else check_property_errors(property_errors, table)
     return table, errors
+
+
+def _unfinished(
+    entries: list[_Entry], number: int, wanted: list[Cell], done: Container[Cell]
+) -> list[_Entry]:
+    """Return the entries that have a fit to do on a split."""
+    left = {cell[1] for cell in wanted if cell[0] == number and cell not in done}
+    return [entry for entry in entries if entry.name in left]
 
 
 def _pretraining_key(entry: _Entry) -> tuple[Any, ...] | None:

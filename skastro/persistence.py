@@ -8,9 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import platform
 import warnings
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,13 @@ from torch import Tensor
 
 from skastro._damage import reading
 from skastro._files import write_atomically, writing
+from skastro._optional import library_versions
 
 FORMAT_VERSION = 1
 _KEY = "skastro"
 _CHECKSUM = "sha256"
 _TORCH_FILES = (".pt", ".pth", ".ckpt", ".bin")
 _STATE_DICTS = ("state_dict", "model_state_dict", "model")  # where checkpoints keep it
-_LIBRARIES = ("skastro", "torch", "timm", "scikit-learn", "numpy")
 
 
 def write_encoder(
@@ -49,7 +47,8 @@ def write_encoder(
     if not path.parent.is_dir():
         raise ValueError(f"the folder {path.parent} does not exist: create it first.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps({**document, "format_version": FORMAT_VERSION, "libraries": _libraries()})
+    made_by = {"format_version": FORMAT_VERSION, "libraries": library_versions()}
+    text = json.dumps({**document, **made_by})
     header = {kind: text, _CHECKSUM: _checksum(text, tensors)}
     content = to_bytes(tensors, metadata=header)
     with writing(path):
@@ -183,8 +182,3 @@ def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
         # as bytes: numpy has not all the types that a file may hold
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _libraries() -> dict[str, str]:
-    versions = {name: metadata.version(name) for name in _LIBRARIES}
-    return {"python": platform.python_version(), **versions}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,7 +19,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 
 from skastro._files import writing
-from skastro._optional import import_optional
+from skastro._optional import import_optional, library_versions
 from skastro._subsets import Split, draw_splits
 from skastro._validation import check_labels
 from skastro.baselines import represent, standardise
@@ -50,7 +48,6 @@ _NETWORKS = {
     "scratch": "scratch",
 }
 _KNOWN = 0.8  # share of the objects whose magnitude is known, for results by magnitude
-_LIBRARIES = ("skastro", "torch", "timm", "skorch", "scikit-learn", "numpy", "pandas", "astropy")
 
 
 def _negative_calibration_error(classifier: Any, X: Any, y: NDArray[Any]) -> float:
@@ -479,10 +476,7 @@ def _describe(
         },
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 1),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in _LIBRARIES},
-        },
+        "versions": library_versions(),
     }
 
 

@@ -7,7 +7,6 @@ import shutil
 from collections import UserDict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skastro._files import write_atomically, writing
+from skastro._optional import library_versions
 from skastro.checkpoints import digest_arrays, sample_pixels
 from skastro.encoder import PropertyPretrainedEncoder
 from skastro.evaluation import Cell, Scores
@@ -22,7 +22,6 @@ from skastro.study_data import Say, StudyData
 from skastro.tables import write_arrays
 
 _JOB = "job.json"
-_LIBRARIES = ("skastro", "torch", "timm", "skorch", "scikit-learn", "numpy", "pandas", "sep")
 
 
 class Unfinished:
@@ -146,5 +145,5 @@ def describe_job(data: StudyData, plan: Any, seed: int) -> dict[str, Any]:
         },
         "plan": asdict(plan) | {"label_counts": list(plan.label_counts)},
         "seed": seed,
-        "versions": {name: metadata.version(name) for name in _LIBRARIES},
+        "versions": library_versions(),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -256,7 +256,6 @@ def train(
     loss: nn.Module,
     recipe: Recipe,
     validation_rows: NDArray[np.int64] | None = None,
-    learning_rates: Callable[[nn.Module], list[dict[str, Any]]] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, float]]:
     """Train a network in place.
@@ -273,8 +272,6 @@ def train(
     recipe : Recipe
     validation_rows : int array, default=None
         Rows kept apart for the validation loss.
-    learning_rates : callable, default=None
-        Network to AdamW's parameter groups, each with its ``lr``.
     checkpoint : Checkpoint, default=None
         Is gone on from, and written after each epoch (of short ones after several, so that it
         takes at most 5 % of the time) and every three minutes within longer ones. To remove it
@@ -304,7 +301,7 @@ def train(
         validation = StampBatches(images, targets, validation_rows, recipe.batch_size)
     if recipe.max_epochs > 0:
         shape = tuple(images.shape[1:])
-        net = _make_net(network, loss, recipe, shape, len(batches), validation, learning_rates)
+        net = _make_net(network, loss, recipe, shape, len(batches), validation)
         if checkpoint is not None:
             net.callbacks_.append(("checkpoint", _Saving(checkpoint, batches)))
         # not `fit`: it swallows a keyboard interrupt, and half a training looks like a whole one
@@ -352,16 +349,14 @@ def _make_net(
     shape: tuple[int, int, int],
     n_batches: int,
     validation: StampBatches | None,
-    learning_rates: Callable[[nn.Module], list[dict[str, Any]]] | None,
 ) -> NeuralNet:
     device = resolve_device(recipe.device)
     bfloat16 = uses_bfloat16(recipe.precision, network, device, image_shape=shape, training=True)
-    groups = learning_rates(network) if learning_rates else None
     verbose = recipe.verbose if rank() == 0 else 0
     schedule = LRScheduler(
         torch.optim.lr_scheduler.OneCycleLR,
         step_every="batch",
-        max_lr=[g["lr"] for g in groups] if groups else recipe.learning_rate,
+        max_lr=recipe.learning_rate,
         total_steps=recipe.max_epochs * n_batches + 1,
     )
     callbacks: list[Any] = [
@@ -387,8 +382,6 @@ def _make_net(
         verbose=verbose,
     )
     net.set_params(**recipe.net_params)
-    if groups:
-        net.set_params(optimizer=lambda _, **options: torch.optim.AdamW(groups, **options))
     net.initialize()
     return net
 

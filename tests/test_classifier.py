@@ -26,7 +26,7 @@ def test_every_strategy_learns(survey, fitted, strategy):
     assert balanced_accuracy_score(labels[40:], model.predict(stamps[40:])) > 0.8
     assert_allclose(model.predict_proba(stamps).sum(1), 1, rtol=1e-6)
     assert (model.network_ is None) == (model.blend_ == 0)
-    assert (model.probe_ is None) == (strategy == "scratch")
+    assert (model.probe_ is None) == (strategy in {"scratch", "finetune"})
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])  # two classes share one logit, three do not

@@ -257,6 +257,26 @@ def test_equal_encoders_share_one_pretraining():
     assert steps == [(i, 9) for i in range(1, 10)]
 
 
+def test_what_is_finished_is_not_pretrained_again():
+    _, y = survey()
+    estimators = {
+        "same": Pretrainable("same", StandardScaler()),
+        "other": Pretrainable("other", StandardScaler(with_std=False)),
+    }
+    finished, steps = {}, []
+    options = {"label_counts": [20], "n_repeats": 1, "n_splits": 2, "random_state": 0}
+    options |= {"finished": finished, "progress": lambda *step: steps.append(step)}
+    whole = label_efficiency_curve(estimators, row_numbers(200), y, **options)
+    del finished[1, "other", 20, 0]
+    LOG.clear()
+    steps.clear()
+    again = label_efficiency_curve(estimators, row_numbers(200), y, **options)
+    assert [entry["tag"] for entry in logged("pretrain")] == ["other"]
+    assert [entry["tag"] for entry in logged("fit")] == ["other"]
+    assert steps == [(i, 8) for i in range(1, 9)]
+    pd.testing.assert_series_equal(again.scores["score"], whole.scores["score"])
+
+
 def test_pretraining_gets_the_properties_of_its_rows():
     _, y = survey()
     table = pd.DataFrame({"mag_r": np.arange(200) + 0.25, "u_g": 1.0})

