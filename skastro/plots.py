@@ -25,6 +25,9 @@ _METRIC_NAMES = {
 }
 
 
+_SHORT = 1.2  # an arrow over a smaller factor is all head, and lies under the markers
+
+
 class LabelEfficiencyDisplay:
     """Test score against the number of labels, one line for each estimator.
 
@@ -317,16 +320,17 @@ def _push_apart(places: NDArray[Any], gap: float) -> NDArray[Any]:
 def _draw_saving(ax: Any, saving: pd.Series, lines: list[Any]) -> None:
     start, end, score = saving["n_labels"], saving["method_labels"], saving["baseline_score"]
     anchors = [(start, score), (end, score)]
-    ax.annotate(
-        "",
-        xy=anchors[1],
-        xytext=anchors[0],
-        arrowprops={
-            "arrowstyle": "-|>", "color": INK, "linewidth": 1.3, "shrinkA": 4, "shrinkB": 0,
-            "mutation_scale": 12,
-        },
-        zorder=5,
-    )  # fmt: skip
+    if not 1 / _SHORT < end / start < _SHORT:
+        ax.annotate(
+            "",
+            xy=anchors[1],
+            xytext=anchors[0],
+            arrowprops={
+                "arrowstyle": "-|>", "color": INK, "linewidth": 1.3, "shrinkA": 4, "shrinkB": 0,
+                "mutation_scale": 12,
+            },
+            zorder=5,
+        )  # fmt: skip
     text = ax.annotate(
         _saving_text(saving),
         xy=(start, score),

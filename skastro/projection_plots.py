@@ -480,11 +480,10 @@ def _dress_plane(ax: Any, method: str | None, notes: list[str]) -> None:
     ax.margins(0.04)
     for spine in ax.spines.values():
         spine.set_color("#bbbbbb")
-    if notes:
+    if notes:  # below the frame, within which they would cover objects
         ax.text(
-            0.015, 0.015, "\n".join(notes), transform=ax.transAxes,
-            fontsize=8, color=MUTED, zorder=6,
-            bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5},
+            1, -0.015, "\n".join(notes), transform=ax.transAxes, ha="right", va="top",
+            fontsize=8, color=MUTED,
         )  # fmt: skip
 
 

@@ -163,6 +163,20 @@ def test_line_params_reach_their_line(curve):
     assert display.lines_["aperture"].get_linewidth() < 7
 
 
+def test_a_saving_of_next_to_nothing_is_told_without_an_arrow(curve):
+    scores = curve.scores[curve.scores["estimator"] == "scratch"]
+    twin = scores.assign(estimator="twin", score=scores["score"] - 0.002)
+    both = LabelEfficiencyCurve.from_scores(pd.concat([scores, twin]))
+    display = LabelEfficiencyDisplay.from_curve(both, saving=("twin", "scratch", 100))
+    assert not any(
+        getattr(note, "arrow_patch", None)
+        and note.get_text() == ""
+        and note.xy[1] == note.get_position()[1]
+        for note in display.ax_.texts
+    )
+    assert any("labels" in text for text in texts(display))
+
+
 def test_saving_is_an_arrow_at_the_baselines_score(curve):
     display = LabelEfficiencyDisplay.from_curve(
         curve, saving=("self-supervised", "aperture", 1000), metric="balanced_accuracy"
