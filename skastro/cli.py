@@ -17,7 +17,7 @@ from rich.table import Table
 
 from skastro import __version__, commands
 from skastro import options as o
-from skastro.terminal import end, talking
+from skastro.terminal import Terminal, end, talking
 
 if TYPE_CHECKING:
     from skastro.inspection import Inspection
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from skastro.study_results import Study
 
 _PARALLEL = 500  # objects from which starting processes pays
+# of what `simulate` and `fetch` write
+_COLUMNS = ("--label", "class", "--properties", "mag_*", "--errors", "err_*")
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -242,8 +244,7 @@ def simulate(
             progress=partial(terminal.progress, "simulating"),
             overwrite=overwrite,
         )
-        terminal.say(f"{objects:,} objects in {out}: skastro study {shlex.quote(str(out))}")
-        terminal.result(out=out, rows=objects)
+        _tell_survey(terminal, out, objects)
 
 
 @app.command(
@@ -281,13 +282,17 @@ def fetch(
             random_state=seed,
             progress=terminal.progress,
         )
-        terminal.say(
-            f"{len(data.images):,} objects in {out}: skastro study {shlex.quote(str(out))}"
-        )
-        terminal.result(out=out, rows=len(data.images))
+        _tell_survey(terminal, out, len(data.images))
 
 
 commands.register(app)
+
+
+def _tell_survey(terminal: Terminal, out: Path, n: int) -> None:
+    """Say how many objects were written, and on a line of its own how to study them."""
+    terminal.say(f"{n:,} objects in {out}; to study them:")
+    terminal.say(shlex.join(["skastro", "study", str(out), *_COLUMNS]))
+    terminal.result(out=out, rows=n)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -188,6 +188,9 @@ def classify(
         target = o.target(out, TABLES, overwrite=overwrite)
         kept = o.target(save_encoder, (".safetensors",), overwrite=overwrite)
         o.check_choice("strategy", strategy, ("auto", "probe", "finetune", "scratch"))
+        training: dict[str, object] = {"--properties": properties, "--errors": errors}
+        training |= {"--backbone": backbone, "--epochs": epochs, "--save-encoder": save_encoder}
+        o.check_pretraining(training, encoder)
         steps = _libraries(terminal, jobs)
         fitted = encoder and steps.load_encoder(encoder, device=device)
         objects = steps.load_objects(

@@ -7,6 +7,14 @@ from typing import Annotated, overload
 
 import typer
 
+from skastro._optional import import_optional
+
+# packages that are not always there, by the ending of what they write
+_WRITERS = {
+    ".parquet": {"name": "pyarrow", "extra": "data", "needed_by": "Parquet"},
+    ".html": {"name": "bokeh", "extra": "report", "needed_by": "The projection page"},
+}
+
 Folder = Annotated[Path | None, typer.Argument(help="Data folder (catalog.* and stamps).")]
 Catalog = Annotated[Path | None, typer.Option(help="Catalogue, instead of a folder.")]
 Images = Annotated[
@@ -80,12 +88,15 @@ def target(path: Path | None, endings: tuple[str, ...], *, overwrite: bool) -> P
     path = path.expanduser()
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file.")
-    if path.suffix.lower() not in endings:
+    ending = path.suffix.lower()
+    if ending not in endings:
         raise ValueError(f"{path} must end in {' or '.join(endings)}.")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} is there already: name another file, or --overwrite it.")
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first.")
+    if ending in _WRITERS:
+        import_optional(**_WRITERS[ending])
     return path
 
 
@@ -93,6 +104,13 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse a value that an option does not have."""
     if value not in choices:
         raise ValueError(f"--{name} {value!r} must be {', '.join(choices[:-1])} or {choices[-1]}.")
+
+
+def check_pretraining(options: dict[str, object], encoder: Path | None) -> None:
+    """Refuse options of the pretraining where an encoder is given that needs none."""
+    idle = [name for name, value in options.items() if value is not None]
+    if encoder is not None and idle:
+        raise ValueError(f"with --encoder nothing is pretrained: leave out {', '.join(idle)}.")
 
 
 def examples(*lines: str) -> str:

@@ -71,7 +71,8 @@ def write_report(folder: str | Path) -> Path:
     FileNotFoundError: no-study has no config.json: pass the folder of a finished study.
     """
     folder = Path(folder)
-    for name in ("config.json", "scores.csv", "label_efficiency.png", "predictions.csv"):
+    needed = ("config.json", "scores.csv", "label_efficiency.png", "pretext.csv", "predictions.csv")
+    for name in needed:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: pass the folder of a finished study.")
     return write_page(folder / "index.html", render("report.html", _content(folder)))

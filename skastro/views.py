@@ -21,6 +21,7 @@ from skastro.workflows import Objects, load_objects, match_catalog
 
 _PREDICTIONS = "predictions.csv"  # of a study
 _NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
+_CLUSTER, _CERTAINTY = "cluster", "cluster_probability"  # columns beside the catalogue's
 
 
 def cluster_objects(
@@ -197,13 +198,14 @@ def write_view(
         ``color`` is no column, or there are too few objects.
     """
     table, certainty = view.table.copy(), None
+    known = [*table.columns, *((_CLUSTER, _CERTAINTY) if clusters else ())]
+    if color is not None and color not in known:
+        raise ValueError(f"color={color!r} is no column{name_near(color, known)}")
     if clusters:
         found, _ = cluster_objects(view.embeddings, seed=seed, progress=progress)
-        table["cluster"] = found["cluster"].to_numpy()
-        table["cluster_probability"] = found["probability"].to_numpy()
-        certainty = {"cluster": "cluster_probability"}
-    if color is not None and color not in table.columns:
-        raise ValueError(f"color={color!r} is no column{name_near(color, table.columns)}")
+        table[_CLUSTER] = found["cluster"].to_numpy()
+        table[_CERTAINTY] = found["probability"].to_numpy()
+        certainty = {_CLUSTER: _CERTAINTY}
     progress("projecting", 0, None)
     projection = project_embedding(view.embeddings.values, method=method, random_state=seed)
     progress("writing the page", 0, None)
@@ -213,7 +215,7 @@ def write_view(
         table=table,
         images=view.images,
         color=color,
-        cluster="cluster" if clusters else None,
+        cluster=_CLUSTER if clusters else None,
         certainty=certainty,
         units={name: unit for name, unit in view.table.attrs["units"].items() if name in table},
         title=title or "Projection of the embeddings",

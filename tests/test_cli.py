@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.utils import Bunch
 
-from skastro import __version__, baselines, cli
+from skastro import __version__, baselines, cli, surveys
 from skastro import study as study_module
 from skastro.study import QUICK, Plan
 from skastro.terminal import end, talking
@@ -204,6 +206,54 @@ def test_a_simulated_survey_goes_from_mosaics_to_a_look(tmp_path, capsys):
     found = capsys.readouterr().out
     assert "30 of 30 catalogue rows lie on the mosaics." in found
     assert "30 stamps of 2 bands (g/r), 16 x 16 pixels, float32" in found
+
+
+def columns_studied(command, monkeypatch, tmp_path):
+    """Run a command that was printed, up to the study itself, and return what it studies."""
+    seen = []
+
+    def record(data, *_, **__):
+        seen.append(data)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(study_module, "run_study", record)
+    program, *arguments = shlex.split(command)
+    assert program == "skastro"
+    assert run(*arguments, "--out", tmp_path / "out") == 2
+    (data,) = seen
+    assert data.label == "class"
+    return data.error_columns
+
+
+def test_a_simulated_survey_is_studied_as_advised(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("galsim")
+    out = tmp_path / "my survey"
+    assert run("simulate", "--out", out, "--objects", 90, "--bands", "gr", "--size", 12) == 0
+    written, advice = capsys.readouterr().out.splitlines()
+    assert written == f"90 objects in {out}; to study them:"
+    found = columns_studied(advice, monkeypatch, tmp_path)
+    assert found == {"mag_g": "err_g", "mag_r": "err_r"}
+
+
+def test_a_fetched_survey_is_studied_as_advised(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "my sdss"
+
+    def fetch(n, *, out, **_):
+        rows = pd.DataFrame(1.0, range(n), [*surveys._PLACE, *surveys._MEASURED])
+        rows.insert(0, "class", np.resize(surveys.SDSS_CLASSES, n))
+        rows.insert(0, "id", np.arange(n))
+        stamps = np.zeros((n, 5, 8, 8), np.float32)
+        out.mkdir()
+        rows.to_csv(out / "catalog.csv", index=False)
+        np.save(out / "stamps.npy", stamps)
+        return Bunch(images=stamps)
+
+    monkeypatch.setattr(surveys, "fetch_sdss", fetch)
+    assert run("fetch", "--out", out, "--objects", 90) == 0
+    written, advice = capsys.readouterr().out.splitlines()
+    assert written == f"90 objects in {out}; to study them:"
+    found = columns_studied(advice, monkeypatch, tmp_path)
+    assert found == {f"mag_{band}": f"err_{band}" for band in "ugriz"}
 
 
 WRONG = {

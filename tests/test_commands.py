@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from skastro import PropertyPretrainedEncoder, cli, read_catalog, training, workflows
+from skastro import PropertyPretrainedEncoder, cli, read_catalog, training, views, workflows
 from skastro.tables import read_embeddings
 
 TINY = ["--backbone", "stamp_resnet10", "--epochs", "1"]
@@ -294,6 +295,49 @@ def test_an_error_is_an_event_too(data, tmp_path, capsys):
     assert printed.err == f"Error: {told['text']}\n"
 
 
+# no input is read before the package is asked for: none of these files is there
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("pyarrow", ["embed", "none.safetensors", "none"]),
+        ("pyarrow", ["embed", "none.safetensors", "none", "--out=e.npz", "--predicted=p.parquet"]),
+        ("pyarrow", ["classify", "none", "--out=p.parquet"]),
+        ("pyarrow", ["cluster", "none.csv", "--out=c.parquet"]),
+        ("pyarrow", ["cluster", "none.csv", "--summary=s.parquet"]),
+        ("pyarrow", ["suggest", "none.csv", "--out=s.parquet"]),
+        ("bokeh", ["explore", "none.csv"]),
+    ],
+)
+def test_what_writes_the_file_is_asked_for_first(package, arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"needs {package}, which is not installed: pip install" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("color", "words"),
+    [("klass", "did you mean class"), ("cluster_prob", "did you mean cluster_probability")],
+)
+def test_the_colour_is_checked_before_clusters_are_sought(
+    data, embedded, color, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(views, "cluster_objects", None)
+    where = ["--catalog", data / "survey" / "catalog.csv", "--out", tmp_path / "explore.html"]
+    assert run("explore", embedded, *where, "--color", color) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_page_is_coloured_by_the_clusters_that_are_found(embedded, tmp_path):
+    pytest.importorskip("bokeh")
+    out = tmp_path / "explore.html"
+    where = ["--color", "cluster_probability", "--method", "pca", "--quiet", "--out", out]
+    assert run("explore", embedded, *where) == 0
+    assert "cluster_probability" in out.read_text()
+
+
 @pytest.mark.parametrize("command", ["pretrain", "embed", "classify", "cluster", "explore"])
 def test_help_ends_with_examples(command, capsys):
     assert run(command, "--help") == 0
@@ -343,6 +387,10 @@ WRONG = {
         ([SURVEY, "--abstain", "7"], "--abstain"),
         ([SURVEY, "--encoder={data}/none"], "does not exist"),
         ([SURVEY, "--save-encoder", "e.pkl"], "must end in .safetensors"),
+        ([SURVEY, f"--encoder={ENCODER}", "--properties", "mag_*"], "leave out --properties."),
+        ([SURVEY, f"--encoder={ENCODER}", "--errors", "err_*"], "leave out --errors."),
+        ([SURVEY, f"--encoder={ENCODER}", *TINY], "leave out --backbone, --epochs."),
+        ([f"--encoder={ENCODER}", "--save-encoder", "e.safetensors"], "leave out --save-encoder."),
     ],
     "cluster": [
         ([], "source"),

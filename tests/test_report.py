@@ -159,9 +159,12 @@ def test_links_inside_the_page_lead_somewhere(folder, full):
         assert all(f'id="{target}"' in page for target in targets)
 
 
-def test_an_unfinished_study_is_refused(folder):
-    (folder / "scores.csv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"scores\.csv"):
+@pytest.mark.parametrize(
+    "name", ["config.json", "scores.csv", "label_efficiency.png", "pretext.csv", "predictions.csv"]
+)
+def test_an_unfinished_study_is_refused(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"has no {re.escape(name)}: pass the folder"):
         write_report(folder)
     assert not (folder / "index.html").exists()
 
