@@ -3,10 +3,12 @@
     python benchmarks/pool_size.py survey --objects 22400 --sizes 300,1000,3000,10000,20000
     python benchmarks/pool_size.py sdss --sizes 300,1000,2120
     python benchmarks/pool_size.py efigi --sizes 300,1000,2147
+    python benchmarks/pool_size.py survey --sizes 20000 --strategy finetune --counts 30,100
 
 Test rows, label subsets and the network from scratch are the same for all pools. Test rows (30 % of
 --labelled rows) are in no pool; each pool holds the smaller ones. Labelled stamps are drawn from
-the others, whether in the pool or not. Prints two Markdown tables: scores, and label savings with
+the others, whether in the pool or not. A kernel probe learns from each pool's embeddings, and with
+--strategy the classifier from its encoder, too. Prints two Markdown tables: scores, and label savings with
 bootstrapped 95 % intervals over the subsets, of one draw of the test rows.
 """
 
@@ -99,7 +101,7 @@ def tell(name: str, start: float) -> None:
 
 
 def study(data: StudyData, options: argparse.Namespace) -> pd.DataFrame:
-    """Return the scores of a probe on each pool, and of networks from scratch."""
+    """Return the scores of a probe and networks on each pool, and of networks from scratch."""
     train, test, order = draw(data, options)
     subsets = draw_subsets(data, train, options)
     seen = np.union1d(test, np.concatenate(list(subsets.values())))  # the rest is never asked for
@@ -112,6 +114,17 @@ def study(data: StudyData, options: argparse.Namespace) -> pd.DataFrame:
     def note(name: str, run: Run, found: tuple[float, float]) -> None:
         rows.append((name, run[0], 0, run[1], METRIC, *found))
 
+    def note_networks(name: str, encoder: PropertyPretrainedEncoder, strategy: str) -> None:
+        for run, subset in subsets.items():
+            start = time.perf_counter()
+            network = SelfSupervisedClassifier(
+                FrozenEstimator(encoder), strategy=strategy, random_state=run[1]
+            )
+            parts = [(images[place[r]], data.labels[r]) for r in (subset, test)]
+            found = score(network, *parts)
+            note(name, run, found)
+            tell(f"{name} {run} {found[0]:.3f}", start)
+
     for size in options.sizes:
         start = time.perf_counter()
         encoder = pretrain(data, np.sort(order[:size]), options.seed)
@@ -120,14 +133,10 @@ def study(data: StudyData, options: argparse.Namespace) -> pd.DataFrame:
             parts = [(columns[place[r]], data.labels[r]) for r in (subset, test)]
             note(f"pool of {size:,}", run, score(KernelProbe(n_properties), *parts))
         tell(f"pool of {size:,}", start)
-    for run, subset in subsets.items():
-        start = time.perf_counter()
-        network = SelfSupervisedClassifier(
-            FrozenEstimator(encoder), strategy="scratch", random_state=run[1]
-        )
-        parts = [(images[place[r]], data.labels[r]) for r in (subset, test)]
-        note("scratch", run, score(network, *parts))
-        tell(f"scratch {run}", start)
+        if options.strategy is not None:
+            name = f"pool of {size:,}, {options.strategy}"
+            note_networks(name, encoder, options.strategy)
+    note_networks("scratch", encoder, "scratch")
     names = ["estimator", "n_labels", "split", "repeat", "metric", "score", "fit_seconds"]
     return pd.DataFrame(rows, columns=names)
 
@@ -157,6 +166,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=numbers, default="300,1000,3000,10000,20000")
     parser.add_argument("--counts", type=numbers, default="30,100,300,1000")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--strategy", choices=["auto", "finetune"], help="of networks, beside")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from skastro.study import Plan
     from skastro.study_results import Study
 
-_PARALLEL = 500  # objects from which starting processes pays
 # of what `simulate` and `fetch` write
 _COLUMNS = ("--label", "class", "--properties", "mag_*", "--errors", "err_*")
 
@@ -231,6 +230,7 @@ def simulate(
     """Simulate a survey of stars, galaxies and quasars, and write it as files."""
     with talking(quiet=quiet, lines=json) as terminal:
         from skastro.mosaics import simulate_survey_files  # noqa: PLC0415 - --help needs no GalSim
+        from skastro.simulation import choose_jobs  # noqa: PLC0415
 
         simulate_survey_files(
             out,
@@ -240,7 +240,7 @@ def simulate(
             faintest=faintest,
             mosaic=mosaic,
             random_state=seed,
-            n_jobs=jobs or (-1 if objects >= _PARALLEL else None),
+            n_jobs=jobs or choose_jobs(objects),
             progress=partial(terminal.progress, "simulating"),
             overwrite=overwrite,
         )

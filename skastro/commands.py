@@ -113,6 +113,7 @@ def embed(
         from skastro.tables import (  # noqa: PLC0415
             EMBEDDING_FILES,
             TABLES,
+            check_width,
             write_embeddings,
             write_table,
         )
@@ -121,6 +122,7 @@ def embed(
         beside = o.target(predicted, TABLES, overwrite=overwrite)
         steps = _libraries(terminal, jobs)
         fitted = steps.load_encoder(encoder, device=device)
+        check_width(target, 1 + len(fitted.embedding_mean_))
         objects = steps.load_objects(
             folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
         )
@@ -334,25 +336,24 @@ def explore(
     with talking(quiet=quiet, lines=json) as terminal:
         target = o.target(out, (".html",), overwrite=overwrite)
         o.check_choice("method", method, ("tsne", "umap", "pca"))
-        steps = _libraries(terminal, jobs)
-        found = steps.find_embeddings(
-            source, encoder=encoder, device=device, progress=terminal.progress
-        )
+        _libraries(terminal, jobs)
         from skastro import views  # noqa: PLC0415
 
         view = views.gather_view(
-            found,
             source,
+            encoder=encoder,
+            device=device,
             catalog=catalog,
             images=images,
             id=id,
             columns=o.names(columns),
-            embedded=encoder is not None,
+            color=color,
+            clusters=clusters,
             most=objects,
             seed=seed,
+            progress=terminal.progress,
+            say=terminal.say,
         )
-        for note in view.notes:
-            terminal.say(note)
         trust = views.write_view(
             target,
             view,

@@ -14,6 +14,7 @@ from skastro.spectra import BANDS
 SIMULATION_VERSION = 3
 
 FAINTEST = 22.8  # mag in i
+_WORTH_PROCESSES = 500  # objects, before which starting processes takes longer than it saves
 _CLASS_FRACTIONS = (0.30, 0.55, 0.15)
 _N_FIELDS = 24
 _FIELD_RADIUS = 1.75  # degrees, Rubin's field of view
@@ -25,6 +26,17 @@ _MAG_FLOOR = 0.005  # mag, systematic: Ivezic et al. 2019
 _SEEING = np.array([0.92, 0.87, 0.83, 0.80, 0.78, 0.76])
 _DEPTH = np.array([23.78, 24.81, 24.35, 23.92, 23.34, 22.45])
 _GAMMA = 0.039  # equation 5: the sky's share of the 0.04 that five sigma mean
+
+
+def choose_jobs(n_objects: int) -> int | None:
+    """Return the ``n_jobs`` that simulates so many objects in the least time.
+
+    Examples
+    --------
+    >>> choose_jobs(100), choose_jobs(10_000)
+    (None, -1)
+    """
+    return -1 if n_objects >= _WORTH_PROCESSES else None
 
 
 class _Scene(NamedTuple):

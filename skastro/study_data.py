@@ -18,12 +18,12 @@ from skastro._validation import check_properties, check_property_errors
 from skastro.catalogs import name_near
 from skastro.datasets import make_survey
 from skastro.folders import load_folder, load_survey
+from skastro.simulation import choose_jobs
 
 MIN_CLASS_ROWS = 20
 SURVEY_OBJECTS = 6000
 SURVEY_LABEL, SURVEY_PROPERTIES, SURVEY_ERRORS = "class", ("mag_*",), ("err_*",)
 _NAMED = 4  # classes that a message names, before it counts the others
-_PARALLEL_SURVEY = 500  # objects from which starting processes pays
 
 Say = Callable[[str], None]
 
@@ -123,8 +123,7 @@ def load_data(
     """
     say = say or _silent
     if folder is None and catalog is None and images is None:
-        jobs = -1 if n_objects >= _PARALLEL_SURVEY else None
-        survey = make_survey(n_objects, random_state=random_state, n_jobs=jobs)
+        survey = make_survey(n_objects, random_state=random_state, n_jobs=choose_jobs(n_objects))
         source = f"simulated survey of {n_objects:,} objects (seed {random_state})"
         label = label or SURVEY_LABEL
         if not properties:

@@ -73,13 +73,18 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     """
     target = Path(path).expanduser()
     write = _WRITERS[check_ending(target, tuple(_WRITERS))]
-    if target.suffix.lower() == ".fits" and table.shape[1] > _MOST_FITS_COLUMNS:
-        raise ValueError(
-            f"{target} cannot hold {table.shape[1]} columns, FITS has {_MOST_FITS_COLUMNS} at "
-            "most: write .parquet or .csv."
-        )
+    check_width(target, table.shape[1])
     with replacing(target) as temporary:
         write(table.reset_index(drop=True), temporary)
+
+
+def check_width(path: Path, columns: int) -> None:
+    """Refuse more columns than the kind of file can hold."""
+    if path.suffix.lower() == ".fits" and columns > _MOST_FITS_COLUMNS:
+        raise ValueError(
+            f"{path} cannot hold {columns:,} columns, FITS has {_MOST_FITS_COLUMNS} at most: write "
+            ".parquet or .csv."
+        )
 
 
 def check_ending(path: Path, endings: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from skastro.catalogs import name_near
 from skastro.clustering import EmbeddingClusterer
@@ -16,8 +17,14 @@ from skastro.explorer import write_explorer
 from skastro.projections import project_embedding
 from skastro.study_data import select_columns
 from skastro.tables import Embeddings, join_rows
-from skastro.watching import Progress
-from skastro.workflows import Objects, load_objects, match_catalog
+from skastro.watching import Progress, Watched
+from skastro.workflows import (
+    Objects,
+    find_embeddings,
+    load_encoder,
+    load_objects,
+    match_catalog,
+)
 
 _PREDICTIONS = "predictions.csv"  # of a study
 _NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
@@ -78,105 +85,152 @@ class View:
 
     Parameters
     ----------
-    embeddings : Embeddings
-    table : DataFrame
-        What is known of them, ``id`` first.
+    values : float32 array of shape (n, d)
+        The embeddings.
+    table : DataFrame of n rows
+        What is known of the objects, ``id`` first.
     images : array-like of shape (n, bands, height, width) or None
-    notes : list of str
-        How they were joined.
     """
 
-    embeddings: Embeddings
+    values: NDArray[np.float32]
     table: pd.DataFrame
     images: Any
-    notes: list[str]
 
 
 def gather_view(
-    embeddings: Embeddings,
     source: Path,
     *,
+    encoder: Path | None,
+    device: str,
     catalog: Path | None,
     images: Sequence[str] | None,
     id: str | None,  # noqa: A002 - the catalogue's word
     columns: Sequence[str] | None,
-    embedded: bool,
+    color: str | None,
+    clusters: bool,
     most: int,
     seed: int,
+    progress: Progress,
+    say: Any,
 ) -> View:
-    """Join embeddings with their catalogue and stamps.
+    """Join embeddings with their catalogue and stamps; embed the stamps that are shown.
 
     Parameters
     ----------
-    embeddings : Embeddings
     source : Path
-        Where they are from: of a study's folder the predictions are shown too, of a data folder
-        its catalogue and stamps.
+        Embeddings, the folder of a study, whose predictions are shown too, or with ``encoder``
+        a data folder.
+    encoder : Path or None
+    device : str
     catalog, images, id
-        As in `load_objects`.
+        As in `load_objects`; with ``encoder`` the catalogue stands in for the folder's.
     columns : sequence of str or None
         Columns of the catalogue, or patterns; None takes all.
-    embedded : bool
-        Whether ``source`` is a data folder that was embedded.
+    color : str or None
+        The column that will colour the map.
+    clusters : bool
+        Whether clusters will be columns, too.
     most : int
         Objects at most; more are drawn at random.
     seed : int
+    progress, say : callable
 
     Returns
     -------
     view : View
+
+    Raises
+    ------
+    ValueError
+        ``color`` or ``columns`` are not there, or the parts do not fit; before stamps are embedded.
     """
-    notes: list[str] = []
-    stamps = None
-    if embedded or images:
-        objects = load_objects(
-            source if embedded else None, **_where(embedded, catalog, images, id)
-        )
-        embeddings, table, stamps = _match_objects(embeddings, objects, notes)
-    elif catalog is not None or (source / _PREDICTIONS).is_file():
-        known = catalog or source / _PREDICTIONS
-        embeddings, table, note = match_catalog(embeddings, known, id=id)
-        notes.append(note)
+    if encoder is not None and images:
+        raise ValueError(f"--images is for embeddings: with --encoder the stamps of {source} show.")
+    model = None if encoder is None else load_encoder(encoder, device=device)
+    objects = load_objects(source, id=id) if model is not None else None
+    if objects is None:
+        found = find_embeddings(source, encoder=None, device=device, progress=progress)
+        found, table, stamps = _join(found, source, catalog, images, id, say)
     else:
-        table = pd.DataFrame(index=range(len(embeddings.ids)))
+        # the place of each stamp stands for its embedding, which takes long and comes last
+        found = Embeddings(np.arange(len(objects.ids))[:, None], objects.ids)
+        found, table, stamps = _join_folder(found, objects, catalog, id, say)
+    table = _choose_columns(table, found.ids, columns)
+    _check_color(color, table, clusters=clusters)
+    rows = _draw(len(table), most, seed, say)
+    if rows is not None:
+        found = Embeddings(found.values[rows], found.ids[rows])
+        table, units = table.iloc[rows].reset_index(drop=True), table.attrs["units"]
+        table.attrs["units"] = units
+        stamps = None if stamps is None else stamps[rows]
+    if model is None:
+        return View(found.values, table, stamps)
+    watched = Watched(stamps, progress, "embedding")
+    return View(np.asarray(model.transform(watched)), table, stamps)
+
+
+def _join(
+    found: Embeddings,
+    source: Path,
+    catalog: Path | None,
+    images: Sequence[str] | None,
+    id: str | None,  # noqa: A002
+    say: Any,
+) -> tuple[Embeddings, pd.DataFrame, Any]:
+    """Return the embeddings that are known of, their catalogue, and their stamps if any."""
+    if images:
+        objects = load_objects(catalog=catalog, images=images, id=id)
+        say(objects.note)
+        kept, rows = join_rows(found, objects.ids, name="the stack of stamps")
+        if not found.named:
+            return kept, objects.catalog, objects.images
+        return kept, objects.catalog.iloc[rows].reset_index(drop=True), objects.images[rows]
+    if catalog is None and not (source / _PREDICTIONS).is_file():
+        return found, pd.DataFrame(index=range(len(found.ids))), None
+    kept, table, note = match_catalog(found, catalog or source / _PREDICTIONS, id=id)
+    say(note)
+    return kept, table, None
+
+
+def _join_folder(
+    found: Embeddings,
+    objects: Objects,
+    catalog: Path | None,
+    id: str | None,  # noqa: A002
+    say: Any,
+) -> tuple[Embeddings, pd.DataFrame, Any]:
+    """Do as `_join` for a data folder."""
+    say(objects.note)
+    if catalog is None:
+        return found, objects.catalog, objects.images
+    kept, table, note = match_catalog(found, catalog, id=id)
+    say(note)
+    return kept, table, objects.images[kept.values[:, 0]]
+
+
+def _choose_columns(
+    table: pd.DataFrame, ids: NDArray[Any], columns: Sequence[str] | None
+) -> pd.DataFrame:
     units = table.attrs.get("units", {})
     if columns is not None:
         table = table[select_columns(table.columns, columns, label=None, name="columns")]
     table = table.drop(columns="id", errors="ignore")
-    table.insert(0, "id", embeddings.ids)
+    table.insert(0, "id", ids)
     table.attrs["units"] = units
-    return _thinned(View(embeddings, table, stamps, notes), most, seed)
+    return table
 
 
-def _where(embedded: bool, catalog: Any, images: Any, id: Any) -> dict[str, Any]:  # noqa: A002
-    if embedded:
-        return {"id": id}
-    return {"catalog": catalog, "images": images, "id": id}
+def _check_color(color: str | None, table: pd.DataFrame, *, clusters: bool) -> None:
+    known = [*table.columns, *((_CLUSTER, _CERTAINTY) if clusters else ())]
+    if color is not None and color not in known:
+        raise ValueError(f"color={color!r} is no column{name_near(color, known)}")
 
 
-def _match_objects(
-    embeddings: Embeddings, objects: Objects, notes: list[str]
-) -> tuple[Embeddings, pd.DataFrame, Any]:
-    notes.append(objects.note)
-    kept, rows = join_rows(embeddings, objects.ids, name="the stack of stamps")
-    if not embeddings.named:
-        return kept, objects.catalog, objects.images
-    return kept, objects.catalog.iloc[rows].reset_index(drop=True), objects.images[rows]
-
-
-def _thinned(view: View, most: int, seed: int) -> View:
-    n = len(view.table)
+def _draw(n: int, most: int, seed: int, say: Any) -> NDArray[np.int64] | None:
     if n <= most:
-        return view
-    rows = np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
-    table = view.table.iloc[rows].reset_index(drop=True)
-    table.attrs = dict(view.table.attrs)
-    return View(
-        Embeddings(view.embeddings.values[rows], view.embeddings.ids[rows]),
-        table,
-        None if view.images is None else view.images[rows],
-        [*view.notes, f"{most:,} of {n:,} objects are shown, drawn at random."],
-    )
+        return None
+    say(f"{most:,} of {n:,} objects are shown, drawn at random.")
+    return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
 
 
 def write_view(
@@ -195,19 +249,18 @@ def write_view(
     Raises
     ------
     ValueError
-        ``color`` is no column, or there are too few objects.
+        There are too few objects.
     """
     table, certainty = view.table.copy(), None
-    known = [*table.columns, *((_CLUSTER, _CERTAINTY) if clusters else ())]
-    if color is not None and color not in known:
-        raise ValueError(f"color={color!r} is no column{name_near(color, known)}")
     if clusters:
-        found, _ = cluster_objects(view.embeddings, seed=seed, progress=progress)
+        found, _ = cluster_objects(
+            Embeddings(view.values, table["id"].to_numpy()), seed=seed, progress=progress
+        )
         table[_CLUSTER] = found["cluster"].to_numpy()
         table[_CERTAINTY] = found["probability"].to_numpy()
         certainty = {_CLUSTER: _CERTAINTY}
     progress("projecting", 0, None)
-    projection = project_embedding(view.embeddings.values, method=method, random_state=seed)
+    projection = project_embedding(view.values, method=method, random_state=seed)
     progress("writing the page", 0, None)
     write_explorer(
         path,

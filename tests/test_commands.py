@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skastro import PropertyPretrainedEncoder, cli, read_catalog, training, views, workflows
+from skastro import (
+    PropertyPretrainedEncoder,
+    cli,
+    read_catalog,
+    tables,
+    training,
+    views,
+    workflows,
+)
 from skastro.tables import read_embeddings
 
 TINY = ["--backbone", "stamp_resnet10", "--epochs", "1"]
@@ -330,6 +338,44 @@ def test_the_colour_is_checked_before_clusters_are_sought(
     assert words in capsys.readouterr().err
 
 
+def test_a_data_folder_is_embedded_when_all_else_is_known(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(PropertyPretrainedEncoder, "transform", None)
+    where = [data / "survey", "--encoder", data / "encoder.safetensors"]
+    assert run("explore", *where, "--color", "klass", "--out", tmp_path / "e.html") == 2
+    assert "did you mean class" in capsys.readouterr().err
+
+
+def test_a_data_folder_is_shown_with_another_catalogue(data, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("bokeh")
+    catalog = read_catalog(data / "survey" / "catalog.csv").iloc[::-2]
+    catalog[["id"]].assign(colour=np.linspace(-1.5, 2.5, 30)).to_csv(tmp_path / "c.csv")
+    embedded = []
+    transform = PropertyPretrainedEncoder.transform
+
+    def embed(self, images):
+        embedded.append(len(images))
+        return transform(self, images)
+
+    monkeypatch.setattr(PropertyPretrainedEncoder, "transform", embed)
+    where = [data / "survey", "--encoder", data / "encoder.safetensors", "--color", "colour"]
+    out = ["--catalog", tmp_path / "c.csv", "--objects", 20, "--method", "pca"]
+    assert run("explore", *where, *out, "--out", tmp_path / "e.html") == 0
+    assert "20 of 30 objects are shown" in capsys.readouterr().out
+    assert embedded == [20]
+    page = (tmp_path / "e.html").read_text()
+    assert "colour" in page
+    assert "mag_g" not in page
+
+
+def test_too_many_columns_for_fits_are_refused_before_stamps_are_read(
+    data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(tables, "_MOST_FITS_COLUMNS", 100)
+    encoder = data / "encoder.safetensors"
+    assert run("embed", encoder, tmp_path / "none", "--out", tmp_path / "e.fits") == 2
+    assert "cannot hold 257 columns, FITS has 100 at most" in capsys.readouterr().err
+
+
 def test_a_page_is_coloured_by_the_clusters_that_are_found(embedded, tmp_path):
     pytest.importorskip("bokeh")
     out = tmp_path / "explore.html"
@@ -415,6 +461,7 @@ WRONG = {
         ([EMBEDDINGS, "--images={data}/survey/stamps.npy"], "stamps has none of the ids"),
         ([EMBEDDINGS, "--out", "page.pdf"], "must end in .html"),
         ([EMBEDDINGS, "--objects", "1"], "--objects"),
+        ([SURVEY, f"--encoder={ENCODER}", "--images=s.npy"], "--images is for embeddings"),
     ],
     "suggest": [
         ([], "source"),
