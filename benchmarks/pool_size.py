@@ -8,8 +8,8 @@
 Test rows, label subsets and the network from scratch are the same for all pools. Test rows (30 % of
 --labelled rows) are in no pool; each pool holds the smaller ones. Labelled stamps are drawn from
 the others, whether in the pool or not. A kernel probe learns from each pool's embeddings, and with
---strategy the classifier from its encoder, too. Prints two Markdown tables: scores, and label savings with
-bootstrapped 95 % intervals over the subsets, of one draw of the test rows.
+--strategy the classifier from its encoder, too. Prints two Markdown tables: scores, and label
+savings with bootstrapped 95 % intervals over the subsets, of one draw of the test rows.
 """
 
 from __future__ import annotations
