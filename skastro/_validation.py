@@ -261,7 +261,9 @@ def count_missing_pixels(images: Any) -> int:
     return missing
 
 
-def check_properties(properties: Any, n: int, *, name: str = "properties") -> pd.DataFrame:
+def check_properties(
+    properties: Any, n: int, *, name: str = "properties", allow_empty: bool = False
+) -> pd.DataFrame:
     """Check catalogue properties and return them as float64 columns.
 
     Parameters
@@ -274,6 +276,8 @@ def check_properties(properties: Any, n: int, *, name: str = "properties") -> pd
         Number of stamps.
     name : str, default="properties"
         The argument's name in errors.
+    allow_empty : bool, default=False
+        Whether a column may have no value at all, as of a few objects to predict.
 
     Returns
     -------
@@ -305,7 +309,7 @@ def check_properties(properties: Any, n: int, *, name: str = "properties") -> pd
         )
         table = table.mask(sentinel)
     empty = table.columns[table.isna().all()]
-    if len(empty):
+    if len(empty) and not allow_empty:
         raise ValueError(f"{name} column {empty[0]!r} has no value in any row: leave it out.")
     return table
 

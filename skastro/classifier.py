@@ -23,7 +23,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skastro._validation import Documented, check_images, check_labels, draw_seed
+from skastro._validation import (
+    Documented,
+    check_images,
+    check_labels,
+    check_properties,
+    draw_seed,
+)
 from skastro.encoder import PropertyPretrainedEncoder
 from skastro.inference import run
 from skastro.kernel_probe import KernelProbe
@@ -34,6 +40,7 @@ from skastro.probe import LinearProbe
 from skastro.training import Recipe, seeded, train
 
 _STRATEGIES = ("auto", "probe", "finetune", "scratch")
+_PROBED = ("auto", "probe")
 _MIN_STEPS, _MAX_STEPS = 150, 1400
 _Fold = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows to learn from, rows to judge by
 _BLENDS = (0.0, 1 / 3, 2 / 3, 1.0)  # shares of the network that "auto" compares
@@ -88,12 +95,18 @@ class SelfSupervisedClassifier(
         On the columns of `describe`, for the strategies "probe" and "auto".
     measured_names_ : list of str
         The properties that are measured from the pixels, for `describe`.
+    catalog_probe_ : KernelProbe or None
+        The same with the columns of the catalogue beside, where ``properties`` were passed to
+        `fit`; it takes the place of ``probe_`` where they are passed to `predict`, too.
+    catalog_names_ : list of str
+        Those columns.
     network_ : nn.Module or None
         Raw pixels to logits, where a network was trained.
-    blend_ : float
-        Share of the network in the probabilities; the rest is the probe's.
+    blend_, catalog_blend_ : float
+        Share of the network in the probabilities, beside either probe, which has the rest.
     cv_losses_ : dict of float to float
-        Cross-validated log loss of each share that "auto" compared; empty otherwise.
+        Cross-validated log loss of each share that "auto" compared beside ``probe_``; empty
+        otherwise.
     n_features_in_ : int
 
     Notes
@@ -121,6 +134,9 @@ class SelfSupervisedClassifier(
         "property_errors": True,
         "groups": True,
     }
+    __metadata_request__predict = {"properties": True}  # noqa: RUF012
+    __metadata_request__predict_proba = {"properties": True}  # noqa: RUF012
+    __metadata_request__score = {"properties": True}  # noqa: RUF012
 
     def __init__(
         self,
@@ -183,7 +199,11 @@ class SelfSupervisedClassifier(
         y : array-like of shape (n,)
             Classes; unlabelled rows are marked (see Notes).
         properties, property_errors : array-like of shape (n, p), default=None
-            As in `PropertyPretrainedEncoder.fit`.
+            As in `PropertyPretrainedEncoder.fit`. The values beside labels also teach the probe
+            what the catalogue tells of a class, for predictions with ``properties``. A frozen
+            encoder learns nothing from them: freeze it where objects shall be classified by other
+            columns than were regressed (a redshift that is known of labelled objects only must
+            be none of them).
         groups : array-like of shape (n,), default=None
             Rows of one group (an object, a field) stay together in the cross-validation of
             strategy "auto".
@@ -212,45 +232,66 @@ class SelfSupervisedClassifier(
         groups = _check_groups(groups, len(codes))
         groups = None if groups is None else groups[rows]
         seed = draw_seed(self.random_state)
+        if properties is not None and self.strategy in _PROBED:
+            properties = check_properties(properties, len(images))
+            catalog = properties.iloc[rows]
+        else:
+            catalog = None
         self.encoder_ = self._fit_encoder(images, seed, properties, property_errors)
         folds = self._folds(codes[rows], groups, seed)
-        self._fit_strategy(images[rows], codes[rows], weights, seed, folds)
+        self._fit_strategy(images[rows], catalog, codes[rows], weights, seed, folds)
         return self
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_proba(self, X: Any, *, properties: Any = None) -> NDArray[np.float64]:
         """Return the probability of each class.
 
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width) or (n, features)
+        properties : array-like, DataFrame or astropy Table of shape (n, p), default=None
+            What the catalogue tells of these objects, in the columns that were passed to `fit`;
+            NaN where it does not. None: the stamps alone decide. Networks see only the stamps,
+            so of the strategies "finetune" and "scratch" it changes nothing.
 
         Returns
         -------
         probabilities : float64 array of shape (n, k)
             In the order of ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            ``properties`` lack a column, or the classifier was fitted without any.
         """
         check_is_fitted(self)
         images = check_images(self, X, reset=False)
+        catalog = self._check_catalog(properties, len(images))
+        probe, blend = self.probe_, self.blend_
+        if catalog is not None:
+            probe, blend = self.catalog_probe_, self.catalog_blend_
         parts = []
-        if self.probe_ is not None and self.blend_ < 1:
-            parts.append((1 - self.blend_) * self.probe_.predict_proba(self.describe(images)))
-        if self.network_ is not None and self.blend_ > 0:
-            parts.append(self.blend_ * self._run_network(self.network_, images))
+        if probe is not None and blend < 1:
+            columns = _beside(self.describe(images), catalog)
+            parts.append((1 - blend) * probe.predict_proba(columns))
+        if self.network_ is not None and blend > 0:
+            parts.append(blend * self._run_network(self.network_, images))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Any, *, properties: Any = None) -> NDArray[Any]:
         """Return the most probable class of each stamp.
 
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width) or (n, features)
+        properties : array-like, DataFrame or astropy Table of shape (n, p), default=None
+            As in `predict_proba`.
 
         Returns
         -------
         classes : array of shape (n,)
             In the dtype of the labels.
         """
-        probabilities = self.predict_proba(X)
+        probabilities = self.predict_proba(X, properties=properties)
         return self.classes_[probabilities.argmax(axis=1)]
 
     def transform(self, X: Any) -> NDArray[np.float32]:
@@ -286,7 +327,7 @@ class SelfSupervisedClassifier(
         # a column without a value in any row of these stamps is left out of their table
         return self._joined(embeddings, measured.reindex(columns=self.measured_names_))
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None, *, properties: Any = None) -> float:
         """Return the accuracy on the labelled rows; those without a label are left out.
 
         Parameters
@@ -294,6 +335,8 @@ class SelfSupervisedClassifier(
         X : array-like of shape (n, bands, height, width) or (n, features)
         y : array-like of shape (n,)
         sample_weight : array-like of shape (n,), default=None
+        properties : array-like, DataFrame or astropy Table of shape (n, p), default=None
+            As in `predict_proba`.
 
         Returns
         -------
@@ -304,9 +347,10 @@ class SelfSupervisedClassifier(
         _, codes = check_labels(y)
         rows = np.flatnonzero(codes >= 0)
         weights = None if sample_weight is None else np.asarray(sample_weight)[rows]
-        return accuracy_score(
-            np.asarray(y)[rows], self.predict(images[rows]), sample_weight=weights
-        )
+        if properties is not None:
+            properties = check_properties(properties, len(images), allow_empty=True).iloc[rows]
+        predicted = self.predict(images[rows], properties=properties)
+        return accuracy_score(np.asarray(y)[rows], predicted, sample_weight=weights)
 
     def _check_parameters(self) -> None:
         if self.strategy not in _STRATEGIES:
@@ -315,6 +359,24 @@ class SelfSupervisedClassifier(
             raise ValueError(f"steps={self.steps} must be at least 1, or None.")
         if self.n_folds < 2:
             raise ValueError(f"n_folds={self.n_folds} must be at least 2.")
+
+    def _check_catalog(self, properties: Any, n: int) -> NDArray[np.float64] | None:
+        """Return the columns that the catalogue probe learned from, in its order."""
+        if properties is None or self.strategy not in _PROBED:
+            return None
+        if self.catalog_probe_ is None:
+            raise ValueError(
+                "properties cannot be used, as the classifier was fitted without: pass them to "
+                "fit, too."
+            )
+        table = check_properties(properties, n, allow_empty=True)
+        lacking = [name for name in self.catalog_names_ if name not in table]
+        if lacking:
+            raise ValueError(
+                f"properties has no column {lacking[0]!r}: pass those of fit, "
+                f"{', '.join(self.catalog_names_)} (NaN where unknown)."
+            )
+        return table[self.catalog_names_].to_numpy()
 
     def _image_shape(self) -> tuple[int, int, int] | None:
         if isinstance(self.encoder, FrozenEstimator):
@@ -359,30 +421,46 @@ class SelfSupervisedClassifier(
     def _fit_strategy(
         self,
         images: Any,
+        catalog: pd.DataFrame | None,
         codes: NDArray[np.int64],
         weights: NDArray[np.float64],
         seed: int,
         folds: list[_Fold],
     ) -> None:
-        """Fit probe and network as the strategy wants, on labelled rows alone."""
+        """Fit probes and network as the strategy wants, on labelled rows alone."""
         self.probe_: KernelProbe | None = None
+        self.catalog_probe_: KernelProbe | None = None
+        self.catalog_names_ = [] if catalog is None else catalog.columns.tolist()
         self.network_: StampNetwork | None = None
-        self.blend_ = 1.0
+        self.blend_ = self.catalog_blend_ = 1.0
         self.cv_losses_: dict[float, float] = {}
         if self.strategy == "scratch":
             self.network_ = self._train_network(images, codes, weights, seed, embeddings=None)
             return
         embeddings, measured = self._embed_and_measure(images)
         self.measured_names_ = measured.columns.tolist()
-        described = self._joined(embeddings, measured)
-        if self.strategy != "finetune":
-            self.probe_ = self._fit_probe(described, codes, seed)
-        if self.strategy == "probe":
-            self.blend_ = 0.0
-        elif self.strategy == "auto":
-            self.blend_ = self._choose_blend(images, described, codes, weights, seed, folds)
-        if self.blend_ > 0:
+        if self.strategy in _PROBED:
+            described = self._joined(embeddings, measured)
+            told = None if catalog is None else _beside(described, catalog.to_numpy())
+            self._fit_probes(described, told, codes, seed)
+            if self.strategy == "auto" and folds:
+                by_network = self._cross_predict(images, embeddings, codes, weights, seed, folds)
+                self._blend(by_network, described, told, codes, weights, seed, folds)
+        if max(self.blend_, self.catalog_blend_) > 0:
             self.network_ = self._train_network(images, codes, weights, seed, embeddings=embeddings)
+
+    def _fit_probes(
+        self,
+        described: NDArray[Any],
+        told: NDArray[Any] | None,
+        codes: NDArray[np.int64],
+        seed: int,
+    ) -> None:
+        """Fit the probe, and if a catalogue has told more, one that knows it, too."""
+        self.blend_ = self.catalog_blend_ = 0.0
+        self.probe_ = self._fit_probe(described, codes, seed)
+        if told is not None:
+            self.catalog_probe_ = self._fit_probe(told, codes, seed)
 
     def _embed_and_measure(self, images: Any) -> tuple[NDArray[np.float32], pd.DataFrame]:
         return _embed(self.encoder_, images), measure_properties(images)
@@ -399,32 +477,58 @@ class SelfSupervisedClassifier(
             random_state=seed,
         ).fit(described, codes)
 
-    def _choose_blend(
+    def _blend(
         self,
-        images: Any,
+        by_network: NDArray[np.float64],
         described: NDArray[Any],
+        told: NDArray[Any] | None,
         codes: NDArray[np.int64],
         weights: NDArray[np.float64],
         seed: int,
         folds: list[_Fold],
-    ) -> float:
-        """Take the share of the network with the least cross-validated log loss."""
-        if not folds:
-            return 0.0
-        embeddings = described[:, : self._n_features_out]
-        by_probe, by_network = np.zeros((2, len(codes), len(self.classes_)))
+    ) -> None:
+        """Take the shares of the network, beside either probe, with the least log loss."""
+        rest = by_network, codes, weights, seed, folds
+        self.cv_losses_ = self._compare_blends(described, *rest)
+        self.blend_ = min(self.cv_losses_, key=self.cv_losses_.__getitem__)
+        if told is not None:
+            losses = self._compare_blends(told, *rest)
+            self.catalog_blend_ = min(losses, key=losses.__getitem__)
+
+    def _cross_predict(
+        self,
+        images: Any,
+        embeddings: NDArray[Any],
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        seed: int,
+        folds: list[_Fold],
+    ) -> NDArray[np.float64]:
+        """Return what networks say of the labelled rows that they have not learned from."""
+        by_network = np.zeros((len(codes), len(self.classes_)))
         for learn, judge in folds:
-            probe = self._fit_probe(described[learn], codes[learn], seed)
-            by_probe[judge] = probe.predict_proba(described[judge])
             network = self._train_network(
                 images[learn], codes[learn], weights[learn], seed, embeddings=embeddings[learn]
             )
             by_network[judge] = self._run_network(network, images[judge])
-        self.cv_losses_ = {
-            share: _log_loss(codes, (1 - share) * by_probe + share * by_network, weights)
-            for share in _BLENDS
-        }
-        return min(self.cv_losses_, key=self.cv_losses_.__getitem__)
+        return by_network
+
+    def _compare_blends(
+        self,
+        columns: NDArray[Any],
+        by_network: NDArray[np.float64],
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        seed: int,
+        folds: list[_Fold],
+    ) -> dict[float, float]:
+        """Return the cross-validated log loss of means of a probe and the network."""
+        by_probe = np.zeros_like(by_network)
+        for learn, judge in folds:
+            probe = self._fit_probe(columns[learn], codes[learn], seed)
+            by_probe[judge] = probe.predict_proba(columns[judge])
+        means = {share: (1 - share) * by_probe + share * by_network for share in _BLENDS}
+        return {share: _log_loss(codes, mean, weights) for share, mean in means.items()}
 
     def _folds(
         self, codes: NDArray[np.int64], groups: NDArray[Any] | None, seed: int
@@ -532,6 +636,10 @@ def _check_groups(groups: Any, n: int) -> NDArray[Any] | None:
             f"groups has shape {values.shape}, but X has {n} stamps: pass one a stamp."
         )
     return np.unique(values, return_inverse=True)[1]
+
+
+def _beside(columns: NDArray[Any], catalog: NDArray[Any] | None) -> NDArray[np.float64]:
+    return columns if catalog is None else np.hstack([columns, catalog])
 
 
 def _embed(encoder: PropertyPretrainedEncoder, images: Any) -> NDArray[np.float32]:

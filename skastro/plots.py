@@ -25,6 +25,7 @@ _METRIC_NAMES = {
 }
 
 
+_OUTSIDE = 1e6  # the cost of a text that leaves the axes: more than that of any lines covered
 _SHORT = 1.2  # an arrow over a smaller factor is all head, and lies under the markers
 
 
@@ -151,7 +152,7 @@ class LabelEfficiencyDisplay:
         ax: Any = None,
         *,
         intervals: str | None = "band",
-        legend: bool = False,
+        legend: bool | str = False,
         of: str = "stamps",
         line_params: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Self:
@@ -163,10 +164,10 @@ class LabelEfficiencyDisplay:
             None makes a figure of 7.2 by 4.4 inches.
         intervals : {"band", "bars"} or None, default="band"
             How the intervals are drawn.
-        legend : bool, default=False
-            True draws a legend inside the axes. By default the names stand at the ends of
-            the lines, right of the axes: a given figure needs ``layout="constrained"`` to
-            make room for them.
+        legend : bool or "below", default=False
+            True draws a legend inside the axes, "below" one below them, for narrow figures.
+            By default the names stand at the ends of the lines, right of the axes. For names
+            outside of the axes a given figure needs ``layout="constrained"`` to make room.
         of : str, default="stamps"
             What was scored, for the axis.
         line_params : dict of str to dict, default=None
@@ -181,10 +182,10 @@ class LabelEfficiencyDisplay:
         ImportError
             matplotlib is not installed.
         ValueError
-            ``intervals`` is unknown, or ``line_params`` names no estimator.
+            ``intervals`` or ``legend`` is unknown, or ``line_params`` names no estimator.
         """
         names = self.summary["estimator"].unique().tolist()
-        _check_drawing(intervals, line_params or {}, names)
+        _check_drawing(intervals, legend, line_params or {}, names)
         ax = make_axes(ax, "LabelEfficiencyDisplay", (7.2, 4.4))
         self.ax_, self.figure_ = ax, ax.figure
         self.lines_, self.bands_ = {}, {}
@@ -200,9 +201,7 @@ class LabelEfficiencyDisplay:
         ax.set_ylabel(f"{_metric_name(self.metric)} on unseen {of}")
         by_score = sorted(self.lines_.values(), key=lambda line: -line.get_ydata()[-1])
         if legend:
-            ax.legend(
-                handles=by_score, handlelength=3.2, labelcolor=INK, edgecolor="none", fontsize=9
-            )
+            _draw_legend(ax, by_score, below=legend == "below")
         else:
             _name_lines(ax, by_score)
         if self.saving is not None:
@@ -229,9 +228,13 @@ def _pick_saving(
     return (table if measured.empty else measured).iloc[0]
 
 
-def _check_drawing(intervals: str | None, line_params: Mapping[str, Any], names: list[str]) -> None:
+def _check_drawing(
+    intervals: str | None, legend: bool | str, line_params: Mapping[str, Any], names: list[str]
+) -> None:
     if intervals not in ("band", "bars", None):
         raise ValueError(f"intervals={intervals!r} is unknown: choose 'band', 'bars' or None.")
+    if legend not in (True, False, "below"):
+        raise ValueError(f"legend={legend!r} is unknown: choose True, False or 'below'.")
     if unknown := [name for name in line_params if name not in names]:
         raise ValueError(f"line_params names {unknown[0]!r}: choose from {names}.")
 
@@ -256,7 +259,8 @@ def _dress_axes(ax: Any, counts: NDArray[Any]) -> None:
     ax.set_xscale("log")
     if len(counts) > 1:
         ax.set_xlim(counts[0], counts[-1])
-    shown = _spread_ticks(counts)
+    width = ax.get_window_extent().width / ax.figure.dpi * 72  # in points, like the font
+    shown = _spread_ticks(counts, width)
     ax.set_xticks(shown, [f"{count:,}" for count in shown])
     ax.set_xticks([], minor=True)
     dress_axes(ax)
@@ -264,14 +268,32 @@ def _dress_axes(ax: Any, counts: NDArray[Any]) -> None:
     ax.spines["left"].set_position(("outward", 6))
 
 
-def _spread_ticks(counts: NDArray[Any], gap: float = 0.07) -> list[int]:
-    """Drop counts that stand too close on the logarithmic axis for their numbers to be read."""
+def _spread_ticks(counts: NDArray[Any], width: float) -> list[int]:
+    """Drop counts too close for their numbers on a logarithmic axis of ``width`` points."""
     place = np.log(counts / counts[0]) / max(np.log(counts[-1] / counts[0]), 1e-9)
+    room = [(4 + 6 * len(f"{count:,}")) / width for count in counts]
+
+    def apart(left: int, right: int) -> bool:
+        return bool(place[right] - place[left] >= max(0.07, (room[left] + room[right]) / 2))
+
     shown = [len(counts) - 1]
     for i in range(len(counts) - 2, -1, -1):
-        if place[shown[-1]] - place[i] >= gap and (i == 0 or place[i] >= gap):
+        if apart(i, shown[-1]) and (i == 0 or apart(0, i)):
             shown.append(i)
     return counts[shown[::-1]].tolist()
+
+
+def _draw_legend(ax: Any, lines: list[Any], *, below: bool) -> None:
+    style = {"handlelength": 3.2, "labelcolor": INK, "edgecolor": "none", "fontsize": 9}
+    if not below:
+        ax.legend(handles=lines, **style)
+        return
+    figure = ax.figure
+    for columns in range(len(lines), 0, -1):
+        legend = figure.legend(handles=lines, loc="outside lower center", ncols=columns, **style)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _name_lines(ax: Any, lines: list[Any]) -> None:
@@ -344,21 +366,28 @@ def _draw_saving(ax: Any, saving: pd.Series, lines: list[Any]) -> None:
 
 
 def _find_room(ax: Any, text: Any, lines: list[Any], anchors: list[tuple[float, float]]) -> None:
-    """Move a text to where it covers least of the lines, above or below its anchors."""
+    """Move a text to where it covers least of the lines, above or below its anchors.
+
+    What stands in brackets goes to a second line where one line does not fit into the axes.
+    """
     # a constrained layout moves the axes at the first drawing
     ax.figure.canvas.figure.draw_without_rendering()
     dots = np.concatenate([_dots_along(line) for line in lines])
     inside = ax.get_window_extent()
-    places = list(itertools.product((5, 14, 24), anchors, (1, -1), (1, -1)))
-    best, chosen = np.inf, places[0]
-    for place in places:
+
+    def cost(place: tuple[Any, ...]) -> float:
         _place_text(text, *place)
         box = text.get_window_extent().padded(3)
         covered = ((dots > box.min) & (dots < box.max)).all(axis=1).sum()
         leaves = (box.min < inside.min).any() or (box.max > inside.max).any()
-        if covered + 1e6 * leaves < best:
-            best, chosen = covered + 1e6 * leaves, place
-    _place_text(text, *chosen)
+        return float(covered + _OUTSIDE * leaves)
+
+    places = list(itertools.product((5, 14, 24), anchors, (1, -1), (1, -1)))
+    costs = [cost(place) for place in places]
+    if min(costs) >= _OUTSIDE:
+        text.set_text(text.get_text().replace(" (", "\n("))
+        costs = [cost(place) for place in places]
+    _place_text(text, *places[int(np.argmin(costs))])
 
 
 def _place_text(

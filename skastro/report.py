@@ -50,6 +50,9 @@ def write_report(folder: str | Path) -> Path:
           ``n`` of bins in ``calibration.csv`` the calibration error is said too;
         - ``.png`` of the names of these tables, and ``pretext.png`` and ``confusion.png``.
 
+        A picture that has a narrow version beside it, ``<name>_phone.png``, is replaced by it on
+        phones.
+
     Returns
     -------
     page : Path
@@ -134,7 +137,13 @@ def _extras(folder: Path) -> dict[str, Any]:
     return sections
 
 
-def _embed_figure(path: Path) -> str | None:
+def _embed_figure(path: Path) -> dict[str, str | None] | None:
+    """Return a picture, and its narrow version for phones if there is one."""
+    wide, phone = _embed(path), _embed(path.with_stem(f"{path.stem}_phone"))
+    return None if wide is None else {"wide": wide, "phone": phone}
+
+
+def _embed(path: Path) -> str | None:
     if not path.is_file():
         return None
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

@@ -33,6 +33,7 @@ STUDY_FILES = frozenset(
         "index.html",
         "scores.csv",
         "label_efficiency.png",
+        "label_efficiency_phone.png",
         "encoder.safetensors",
         "embeddings.npz",
         "clusters.csv",
@@ -43,6 +44,7 @@ STUDY_FILES = frozenset(
         "confusion.png",
         "by_magnitude.csv",
         "by_magnitude.png",
+        "by_magnitude_phone.png",
         "calibration.csv",
         "calibration.png",
         "representations.csv",
@@ -51,6 +53,7 @@ STUDY_FILES = frozenset(
         "config.json",
     ]
 )
+_PHONE = 4.2  # inches: as wide as a phone when text is of the size of the page's
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ def write_study(study: Study, data: StudyData, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(study.config, indent=2) + "\n")
     write_thumbnails(folder / "thumbnails.webp", data.images)
     _draw(folder / "label_efficiency.png", partial(_draw_curve, study), size=(8.0, 4.6))
+    narrow = partial(_draw_curve, study, legend="below")
+    _draw(folder / "label_efficiency_phone.png", narrow, size=(_PHONE, 4.8))
     _judge(study, data, folder)
     write_report(folder)
 
@@ -157,6 +162,7 @@ def _judge(study: Study, data: StudyData, folder: Path) -> None:
             unit=None,
         )
         _draw(folder / "by_magnitude.png", by_magnitude, size=(7.0, 4.0))
+        _draw(folder / "by_magnitude_phone.png", by_magnitude, size=(_PHONE, 3.6))
     reliability_curve(truth, probabilities).to_csv(
         folder / "calibration.csv", index=False, float_format="%.4f"
     )
@@ -204,12 +210,12 @@ def _draw_projections(study: Study, folder: Path) -> None:
     figure.savefig(folder / "representations.png", dpi=110)
 
 
-def _draw_curve(study: Study, ax: Any) -> None:
+def _draw_curve(study: Study, ax: Any, *, legend: bool | str = False) -> None:
     # against a network that was trained for a few steps only, any method saves labels
     plan, several = study.config["plan"], len(study.curve.label_counts) > 1
     careful = plan["scratch"] and not plan["steps"]
     saving = (METHOD, "scratch") if careful and several else None
-    LabelEfficiencyDisplay.from_curve(study.curve, saving=saving, ax=ax)
+    LabelEfficiencyDisplay.from_curve(study.curve, saving=saving, ax=ax, legend=legend)
 
 
 def _draw(path: Path, draw: Callable[..., Any], *, size: tuple[float, float]) -> None:

@@ -147,13 +147,14 @@ def gather_view(
     if encoder is not None and images:
         raise ValueError(f"--images is for embeddings: with --encoder the stamps of {source} show.")
     model = None if encoder is None else load_encoder(encoder, device=device)
-    objects = load_objects(source, id=id) if model is not None else None
-    if objects is None:
+    if model is None:
         found = find_embeddings(source, encoder=None, device=device, progress=progress)
         found, table, stamps = _join(found, source, catalog, images, id, say)
     else:
+        objects = load_objects(source, id=id)
         # the place of each stamp stands for its embedding, which takes long and comes last
-        found = Embeddings(np.arange(len(objects.ids))[:, None], objects.ids)
+        places: NDArray[Any] = np.arange(len(objects.ids))[:, None]
+        found = Embeddings(places, objects.ids)
         found, table, stamps = _join_folder(found, objects, catalog, id, say)
     table = _choose_columns(table, found.ids, columns)
     _check_color(color, table, clusters=clusters)

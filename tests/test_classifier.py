@@ -1,12 +1,16 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from astropy.table import Table
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import cross_val_score
 
 from skastro import KernelProbe, LinearProbe, SelfSupervisedClassifier, measure_properties
 from skastro.classifier import _fold_probe
@@ -52,6 +56,84 @@ def test_the_probe_sees_embeddings_and_properties(survey, fitted):
     n_properties = predicted.shape[1] + measured.shape[1]
     alone = KernelProbe(n_properties).fit(model.describe(stamps), labels)
     assert_allclose(model.predict_proba(stamps), alone.predict_proba(model.describe(stamps)))
+
+
+@pytest.fixture
+def told(survey):
+    """Return classes that only a column of the catalogue tells."""
+    stamps, _, _ = survey
+    rng = np.random.default_rng(1)
+    variable = rng.uniform(size=len(stamps)) < 0.5
+    catalog = pd.DataFrame(
+        {
+            "amplitude": np.where(variable, 2.0, 0.0) + 0.2 * rng.normal(size=len(stamps)),
+            "period": rng.normal(size=len(stamps)),
+        }
+    )
+    return stamps, np.where(variable, "variable", "constant"), catalog
+
+
+@pytest.mark.parametrize("strategy", ["probe", "auto"])
+def test_a_catalogue_can_help_to_classify(told, fitted, strategy):
+    stamps, labels, catalog = told
+    model = classifier(FrozenEstimator(fitted), strategy=strategy)
+    model.fit(stamps[:40], labels[:40], properties=catalog[:40])
+    new, its = stamps[40:], catalog[40:]
+    seen = balanced_accuracy_score(labels[40:], model.predict(new))
+    known = balanced_accuracy_score(labels[40:], model.predict(new, properties=its))
+    assert known > 0.85 > seen + 0.1
+    assert model.score(new, labels[40:], properties=its) > 0.85
+    assert_allclose(model.predict_proba(new, properties=its).sum(1), 1, rtol=1e-6)
+    alone = classifier(FrozenEstimator(fitted), strategy=strategy).fit(stamps[:40], labels[:40])
+    assert_array_equal(model.predict_proba(new), alone.predict_proba(new))
+    assert model.cv_losses_ == alone.cv_losses_
+
+
+def test_columns_of_the_catalogue_are_found_by_name_and_may_be_unknown(told, fitted):
+    stamps, labels, catalog = told
+    model = classifier(FrozenEstimator(fitted), strategy="probe")
+    model.fit(stamps, labels, properties=catalog)
+    expected = model.predict_proba(stamps, properties=catalog)
+    table = Table.from_pandas(catalog.iloc[:, ::-1].assign(more=1.0))
+    assert_array_equal(model.predict_proba(stamps, properties=table), expected)
+    assert model.score(stamps, labels, properties=table) > 0.85
+    unknown = pd.DataFrame({"amplitude": [np.nan], "period": [np.nan]})
+    assert_allclose(model.predict_proba(stamps[:1], properties=unknown).sum(), 1)
+
+
+@pytest.mark.parametrize(
+    ("fitted_with", "given", "words"),
+    [
+        (None, slice(None), "was fitted without"),
+        (slice(None), ["amplitude"], "no column 'period'"),
+        (slice(None), "short", "properties has 3 rows, but X has 60 stamps"),
+    ],
+)
+def test_a_catalogue_that_does_not_fit_is_refused(told, fitted, fitted_with, given, words):
+    stamps, labels, catalog = told
+    properties = None if fitted_with is None else catalog
+    model = classifier(FrozenEstimator(fitted), strategy="probe")
+    model.fit(stamps, labels, properties=properties)
+    table = catalog[:3] if given == "short" else catalog.loc[:, given]
+    with pytest.raises(ValueError, match=words):
+        model.predict(stamps, properties=table)
+
+
+def test_networks_see_no_catalogue(told, fitted):
+    stamps, labels, catalog = told
+    model = classifier(FrozenEstimator(fitted), strategy="finetune")
+    model.fit(stamps, labels, properties=catalog)
+    assert model.catalog_probe_ is None
+    seen = model.predict_proba(stamps[:5])
+    assert_array_equal(model.predict_proba(stamps[:5], properties=catalog[:5]), seen)
+
+
+def test_a_catalogue_travels_to_scores_by_routing(told, fitted):
+    stamps, labels, catalog = told
+    model = classifier(FrozenEstimator(fitted), strategy="probe")
+    with config_context(enable_metadata_routing=True):
+        scores = cross_val_score(model, stamps, labels, params={"properties": catalog}, cv=3)
+    assert scores.mean() > 0.85
 
 
 def test_a_stamp_whose_shape_cannot_be_measured_is_classified(survey, fitted):
@@ -161,13 +243,13 @@ def test_groups_stay_together_in_the_cross_validation(survey, fitted, monkeypatc
     stamps, labels, _ = survey
     groups = np.arange(60) // 4
     model = classifier(FrozenEstimator(fitted))
-    seen, choose = [], SelfSupervisedClassifier._choose_blend
+    seen, predict = [], SelfSupervisedClassifier._cross_predict
 
     def watch(self, *args):
         seen.extend(args[-1])
-        return choose(self, *args)
+        return predict(self, *args)
 
-    monkeypatch.setattr(SelfSupervisedClassifier, "_choose_blend", watch)
+    monkeypatch.setattr(SelfSupervisedClassifier, "_cross_predict", watch)
     keep = np.r_[0:30, 32:60]
     model.fit(stamps, np.where(np.isin(np.arange(60), keep), labels, ""), groups=groups)
     groups = groups[keep]
@@ -187,7 +269,7 @@ def test_classes_of_one_group_leave_the_probe(survey, fitted):
 
 def test_the_blend_is_the_mean_of_probe_and_network(survey, fitted, monkeypatch):
     stamps, labels, _ = survey
-    monkeypatch.setattr(SelfSupervisedClassifier, "_choose_blend", lambda *_: 1 / 3)
+    monkeypatch.setattr(SelfSupervisedClassifier, "_compare_blends", lambda *_: {1 / 3: 0.0})
     blend = classifier(FrozenEstimator(fitted)).fit(stamps, labels)
     probe, network = (
         clone(blend).set_params(strategy=strategy).fit(stamps, labels).predict_proba(stamps)

@@ -130,6 +130,53 @@ def test_legend_replaces_the_names(curve):
     assert entries[2] == "aperture"
 
 
+@pytest.fixture
+def narrow():
+    """Return axes of a figure for phones."""
+    return plt.figure(figsize=(4.2, 4.8), layout="constrained").subplots()
+
+
+@pytest.mark.parametrize(("suffix", "columns"), [("", 2), (" of many words, probed", 1)])
+def test_a_legend_below_stays_clear_of_the_axes_in_as_many_columns_as_fit(
+    curve, narrow, suffix, columns
+):
+    scores = curve.scores.assign(estimator=curve.scores["estimator"] + suffix)
+    curve = LabelEfficiencyCurve.from_scores(scores)
+    display = LabelEfficiencyDisplay.from_curve(curve, ax=narrow, legend="below")
+    display.figure_.draw_without_rendering()
+    (legend,) = display.figure_.legends
+    axes, names = narrow.get_tightbbox(), legend.get_window_extent()
+    figure = display.figure_.bbox
+    assert figure.y0 <= names.y0 < names.y1 <= axes.y0 < axes.y1 <= figure.y1
+    assert figure.x0 <= names.x0 < names.x1 <= figure.x1
+    assert figure.x0 <= axes.x0 < axes.x1 <= figure.x1
+    entries = {text.get_text(): text.get_window_extent().x0 for text in legend.get_texts()}
+    assert len(set(entries.values())) == columns
+    last = {name: line.get_ydata()[-1] for name, line in display.lines_.items()}
+    assert list(entries) == sorted(last, key=lambda name: -last[name])
+    assert texts(display) == []
+
+
+def test_numbers_of_narrow_axes_do_not_meet(curve, narrow):
+    scores = curve.scores.replace({"n_labels": {1000: 1900}})
+    LabelEfficiencyDisplay.from_curve(LabelEfficiencyCurve.from_scores(scores), ax=narrow)
+    narrow.figure.draw_without_rendering()
+    extents = [label.get_window_extent() for label in narrow.get_xticklabels()]
+    assert len(extents) == 4
+    for left, right in itertools.pairwise(extents):
+        assert left.x1 < right.x0
+
+
+@pytest.mark.parametrize("n_labels", COUNTS)
+def test_text_of_the_saving_stays_inside_narrow_axes(curve, narrow, n_labels):
+    saving = ("self-supervised", "scratch", n_labels)
+    display = LabelEfficiencyDisplay.from_curve(curve, saving=saving, ax=narrow, legend="below")
+    (box,) = [box for text, box in boxes(display).items() if "labels" in text]
+    inside = narrow.get_window_extent()
+    assert inside.contains(*box.min)
+    assert inside.contains(*box.max)
+
+
 def test_lines_differ_in_colour_and_without_it():
     summary = pd.DataFrame({"n_labels": [10, 20], "mean": 0.5, "low": 0.4, "high": 0.6})
     many = pd.concat([summary.assign(estimator=f"e{i}") for i in range(15)])
@@ -242,6 +289,8 @@ def test_unknown_names_are_errors(curve):
         LabelEfficiencyDisplay.from_curve(curve, saving=("x", "scratch"))
     with pytest.raises(ValueError, match="intervals='violin' is unknown"):
         LabelEfficiencyDisplay.from_curve(curve, intervals="violin")
+    with pytest.raises(ValueError, match="legend='right' is unknown: choose True, False or 'bel"):
+        LabelEfficiencyDisplay.from_curve(curve, legend="right")
     with pytest.raises(ValueError, match="line_params names 'x'"):
         LabelEfficiencyDisplay.from_curve(curve, line_params={"x": {}})
 
@@ -271,12 +320,12 @@ def test_missing_matplotlib_is_one_sentence(curve, monkeypatch):
 
 def test_crowded_counts_keep_their_ends_and_readable_distances():
     counts = np.arange(100, 2001, 100)
-    shown = _spread_ticks(counts)
+    shown = _spread_ticks(counts, 440)
     assert shown[0] == 100
     assert shown[-1] == 2000
     assert np.diff(np.log(shown)).min() >= 0.07 * np.log(20) - 1e-9
     assert len(shown) > 6
-    assert _spread_ticks(np.array(COUNTS)) == COUNTS
+    assert _spread_ticks(np.array(COUNTS), 440) == COUNTS
 
 
 def test_metric_names_are_those_of_the_field():

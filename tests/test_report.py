@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import re
 
@@ -311,6 +312,37 @@ def test_objects_of_other_rows_are_refused(full):
     objects.iloc[::-1].to_csv(full / "objects.csv", index=False)
     with pytest.raises(ValueError, match=r"objects\.csv has other ids than predictions\.csv"):
         write_report(full)
+
+
+def test_figures_have_a_narrow_picture_for_phones_if_there_is_one(full):
+    (full / "label_efficiency_phone.png").write_bytes(b"narrow curve")
+    (full / "by_magnitude.png").write_bytes(b"wide bins")
+    (full / "by_magnitude_phone.png").write_bytes(b"narrow bins")
+    (full / "calibration.png").write_bytes(b"bins")
+    page = write_report(full).read_text()
+    data = 'data:image/png;base64,([^"]+)"'
+    source = re.escape('<source media="(max-width: 40rem)" srcset="') + data + ">"
+    wide, narrow = zip(
+        *[
+            (base64.b64decode(wide), base64.b64decode(narrow))
+            for narrow, wide in re.findall(rf"<picture>(?:{source})?<img [^>]*src=\"{data}", page)
+        ],
+        strict=True,
+    )
+    assert wide == ((full / "label_efficiency.png").read_bytes(), b"wide bins", b"bins")
+    assert narrow == (b"narrow curve", b"narrow bins", b"")
+
+
+@pytest.mark.parametrize(("width", "pixels"), [(1280, 640), (390, 336)])
+def test_phones_scroll_neither_narrow_pictures_nor_two_classes(full, look, width, pixels):
+    Figure(figsize=(4.2, 4.8)).savefig(full / "label_efficiency_phone.png", dpi=80)
+    Figure(figsize=(5.6, 4.6)).savefig(full / "confusion.png", dpi=80)
+    page = look(write_report(full), width=width, touch=width == 390)
+    curve = page.locator("#curve + figure img")
+    assert curve.evaluate("image => image.naturalWidth") == pixels
+    for section in ("curve", "confusion"):
+        frame = page.locator(f"#{section} ~ figure .scroll").first
+        assert frame.evaluate("frame => frame.scrollWidth <= frame.clientWidth")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

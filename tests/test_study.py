@@ -97,7 +97,8 @@ class RowRecorder(ClassifierMixin, BaseEstimator):
 def test_a_study_writes_its_files_and_nothing_else(done):
     out, *_ = done
     assert {path.name for path in out.iterdir()} == {
-        "index.html", "scores.csv", "label_efficiency.png", "encoder.safetensors",
+        "index.html", "scores.csv", "label_efficiency.png", "label_efficiency_phone.png",
+        "encoder.safetensors", "by_magnitude_phone.png",
         "embeddings.npz", "predictions.csv", "pretext.csv", "pretext.png", "config.json",
         "objects.csv", "clusters.csv", "thumbnails.webp", "confusion.png",
         "by_magnitude.csv", "by_magnitude.png", "calibration.csv", "calibration.png",
