@@ -159,6 +159,7 @@ def classify(
     size: o.CutTo = None,
     properties: o.Properties = None,
     errors: o.Errors = None,
+    inputs: o.Inputs = None,
     unlabelled: o.Unlabelled = "unknown",
     encoder: o.Encoder = None,
     save_encoder: Annotated[
@@ -207,6 +208,7 @@ def classify(
             unlabelled=o.names(unlabelled) or (),
             say=terminal.say,
         )
+        known = steps.choose_inputs(objects, o.names(inputs) or (), label=label)
         if fitted is None:
             fitted, _ = steps.pretrain(
                 objects,
@@ -225,6 +227,7 @@ def classify(
             objects,
             classes,
             fitted,
+            known=known,
             strategy=strategy,
             abstain=abstain,
             seed=seed,
@@ -470,6 +473,7 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     classify: (
         "skastro classify survey --labels labels.csv --label class",
         "skastro classify survey --encoder encoder.safetensors --abstain 0.8 --out p.fits",
+        "skastro classify survey --labels labels.csv --properties 'mag_*' --inputs 'mag_*'",
     ),
     cluster: (
         "skastro cluster embeddings.parquet",

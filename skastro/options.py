@@ -35,6 +35,9 @@ Labels = Annotated[
 Unlabelled = Annotated[str, typer.Option(help="Values of the label column that mean no label.")]
 Properties = Annotated[str | None, typer.Option(help="Columns to pretrain on: 'mag_*,u_g'.")]
 Errors = Annotated[str | None, typer.Option(help="Columns of their errors: 'err_*'.")]
+Inputs = Annotated[
+    str | None, typer.Option(help="Columns to classify by, too: 'mag_*'. None: stamps alone.")
+]
 Backbone = Annotated[str | None, typer.Option(help="Network: stamp_resnet18.")]
 Epochs = Annotated[int | None, typer.Option(min=0, help="Of the pretraining.")]
 CheckpointDir = Annotated[

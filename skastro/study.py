@@ -326,6 +326,10 @@ def _estimators(
         METHOD: (KernelProbe(n_properties), columns),
         f"{METHOD}, linear probe": (LinearProbe(), representations[METHOD]),
     }
+    if data.properties is not None:
+        told = np.hstack([columns, data.properties])
+        of_catalog = KernelProbe(n_properties + data.properties.shape[1])
+        rows[f"{METHOD} + catalogue"] = (of_catalog, told)
     for strategy, name in _NETWORKS.items():
         if not getattr(plan, strategy):
             continue

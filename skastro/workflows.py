@@ -18,12 +18,13 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import balanced_accuracy_score, r2_score
 
 from skastro._files import write_atomically, writing
+from skastro._validation import check_properties
 from skastro.catalogs import find_column, name_near, read_catalog
 from skastro.classifier import SelfSupervisedClassifier
 from skastro.encoder import PropertyPretrainedEncoder
 from skastro.photometry import measure_properties
 from skastro.stamps import open_stamps
-from skastro.study_data import read_data, settle_labels, take_properties
+from skastro.study_data import read_data, select_columns, settle_labels, take_properties
 from skastro.suggestions import suggest_labels
 from skastro.tables import Embeddings, join_rows, read_embeddings, read_labels
 from skastro.training import choose_epochs
@@ -391,17 +392,41 @@ def find_labels(
     return settle_labels(column, unlabelled=unlabelled, name=label, say=say, fewest=fewest)
 
 
+def choose_inputs(
+    objects: Objects, columns: Sequence[str], *, label: str | None
+) -> pd.DataFrame | None:
+    """Return columns of the catalogue by name or pattern; None where none is asked for."""
+    chosen = select_columns(objects.catalog.columns, columns, label=label, name="inputs")
+    return check_properties(objects.catalog[chosen], len(objects.ids)) if chosen else None
+
+
 def classify(
     objects: Objects,
     labels: NDArray[Any],
     encoder: PropertyPretrainedEncoder,
     *,
+    known: pd.DataFrame | None = None,
     strategy: str,
     abstain: float,
     seed: int,
     progress: Progress,
 ) -> tuple[pd.DataFrame, SelfSupervisedClassifier]:
     """Learn from the labelled rows and predict all.
+
+    Parameters
+    ----------
+    objects : Objects
+    labels : array of str of shape (n,)
+        "" for none.
+    encoder : PropertyPretrainedEncoder
+        Fitted.
+    known : DataFrame of shape (n, p), default=None
+        Columns of the catalogue that help to classify.
+    strategy : str
+    abstain : float
+        Probability below which no class is named.
+    seed : int
+    progress : callable
 
     Returns
     -------
@@ -414,11 +439,13 @@ def classify(
     progress("learning the labels", 0, None)
     model = SelfSupervisedClassifier(
         FrozenEstimator(encoder), strategy=strategy, random_state=seed
-    ).fit(objects.images, labels)
+    ).fit(objects.images, labels, properties=known)
     # the network reads the stamps once, the probe twice: it embeds and it measures
-    passes = {0.0: 2, 1.0: 1}.get(model.blend_, 3)
-    watched = Watched(objects.images, progress, "classifying", passes=passes)
-    probabilities = model.predict_proba(watched)
+    blend = model.blend_ if known is None else model.catalog_blend_
+    watched = Watched(
+        objects.images, progress, "classifying", passes={0.0: 2, 1.0: 1}.get(blend, 3)
+    )
+    probabilities = model.predict_proba(watched, properties=known)
     best = probabilities.max(axis=1)
     likely = model.classes_[probabilities.argmax(axis=1)].astype(object)
     columns = {
@@ -437,9 +464,10 @@ def judge_probe(model: SelfSupervisedClassifier, labels: NDArray[Any]) -> float 
 
     None where no probe was trained.
     """
-    if model.probe_ is None:
+    probe = model.catalog_probe_ or model.probe_
+    if probe is None:
         return None
-    predicted = model.classes_[model.probe_.loo_probabilities_.argmax(axis=1)]
+    predicted = model.classes_[probe.loo_probabilities_.argmax(axis=1)]
     return float(balanced_accuracy_score(labels[labels != ""].astype(str), predicted.astype(str)))
 
 

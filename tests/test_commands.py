@@ -195,6 +195,17 @@ def test_classes_probabilities_and_abstentions_are_predicted(data, tmp_path, cap
     assert (found["most_probable"] == truth).mean() > 0.7
 
 
+def test_columns_of_the_catalogue_help_to_classify(data, tmp_path):
+    encoder = ["--encoder", data / "encoder.safetensors", "--strategy", "probe", "--quiet"]
+    where = ["classify", data / "survey", "--labels", data / "labels.csv", *encoder]
+    catalog = read_catalog(data / "survey" / "catalog.csv")
+    assert run(*where, "--out", tmp_path / "alone.csv") == 0
+    assert run(*where, "--inputs", "size,mag_?", "--out", tmp_path / "told.csv") == 0
+    alone, told = (pd.read_csv(tmp_path / name) for name in ("alone.csv", "told.csv"))
+    assert not np.allclose(alone["p_star"], told["p_star"])
+    assert (told["most_probable"] == catalog["class"]).mean() > 0.9
+
+
 def test_without_an_encoder_one_is_pretrained_and_kept(data, tmp_path, capsys):
     out, kept = tmp_path / "p.csv", tmp_path / "e.safetensors"
     options = ["--strategy", "probe", "--properties", "mag_*", *TINY, "--save-encoder", kept]
@@ -431,6 +442,8 @@ WRONG = {
         ([SURVEY, LABELS, "--label", "kind"], "no column 'kind'"),
         ([SURVEY, "--strategy", "best"], "--strategy 'best' must be"),
         ([SURVEY, "--abstain", "7"], "--abstain"),
+        ([SURVEY, "--inputs", "magg_*"], "inputs='magg_*' matches no column"),
+        ([SURVEY, "--inputs", "class"], "takes in the label column"),
         ([SURVEY, "--encoder={data}/none"], "does not exist"),
         ([SURVEY, "--save-encoder", "e.pkl"], "must end in .safetensors"),
         ([SURVEY, f"--encoder={ENCODER}", "--properties", "mag_*"], "leave out --properties."),

@@ -114,9 +114,10 @@ def test_scores_hold_every_row_count_and_repeat(done):
         "estimator", "n_labels", "split", "repeat", "metric", "score",
     ]  # fmt: skip
     assert scores["estimator"].unique().tolist() == [
-        "self-supervised", "self-supervised, linear probe", "scratch", "catalogue", "aperture",
+        "self-supervised", "self-supervised, linear probe", "self-supervised + catalogue",
+        "scratch", "catalogue", "aperture",
     ]  # fmt: skip
-    assert len(scores) == 5 * 2 * 2 * 3
+    assert len(scores) == 6 * 2 * 2 * 3
     of_error = scores["metric"] == "neg_calibration_error"
     assert scores.loc[~of_error, "score"].between(0, 1).all()
     assert scores.loc[of_error, "score"].between(-1, 0).all()
