@@ -191,9 +191,9 @@ def classify(
         target = o.target(out, TABLES, overwrite=overwrite)
         kept = o.target(save_encoder, (".safetensors",), overwrite=overwrite)
         o.check_choice("strategy", strategy, ("auto", "probe", "finetune", "scratch"))
-        training: dict[str, object] = {"--properties": properties, "--errors": errors}
-        training |= {"--backbone": backbone, "--epochs": epochs, "--save-encoder": save_encoder}
-        o.check_pretraining(training, encoder)
+        training: dict[str, object] = {"properties": properties, "errors": errors}
+        training |= {"backbone": backbone, "epochs": epochs, "save-encoder": save_encoder}
+        o.check_pretraining(encoder, training)
         steps = _libraries(terminal, jobs)
         fitted = encoder and steps.load_encoder(encoder, device=device)
         objects = steps.load_objects(
@@ -235,12 +235,11 @@ def classify(
         )
         write_table(target, predictions)
         score = steps.judge_probe(model, classes)
-        abstained = int((predictions["prediction"] == "").sum())
         terminal.result(
             out=target,
             rows=len(predictions),
             labelled=int((classes != "").sum()),
-            abstained=abstained,
+            abstained=int((predictions["prediction"] == "").sum()),
             classes=predictions["most_probable"].value_counts().to_dict(),
             cross_validated=score,
         )

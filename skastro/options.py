@@ -109,9 +109,9 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"--{name} {value!r} must be {', '.join(choices[:-1])} or {choices[-1]}.")
 
 
-def check_pretraining(options: dict[str, object], encoder: Path | None) -> None:
+def check_pretraining(encoder: Path | None, options: dict[str, object]) -> None:
     """Refuse options of the pretraining where an encoder is given that needs none."""
-    idle = [name for name, value in options.items() if value is not None]
+    idle = [f"--{name}" for name, value in options.items() if value is not None]
     if encoder is not None and idle:
         raise ValueError(f"with --encoder nothing is pretrained: leave out {', '.join(idle)}.")
 

@@ -31,7 +31,7 @@ _NOT_ASKED = {
     "RT03": "likewise",
     "SA01": "links stand in the text",
 }
-_MADE_BY_SKLEARN = ("set_fit_request", "set_score_request", "set_predict_request")
+_MADE_BY_SKLEARN = re.compile(r"set_\w+_request")
 
 
 def _public_objects():
@@ -41,7 +41,7 @@ def _public_objects():
         yield name, thing
         if inspect.isclass(thing):
             for attribute in vars(thing):
-                if not attribute.startswith("_") and attribute not in _MADE_BY_SKLEARN:
+                if not attribute.startswith("_") and not _MADE_BY_SKLEARN.fullmatch(attribute):
                     yield f"{name}.{attribute}", getattr(thing, attribute)
 
 
