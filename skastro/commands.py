@@ -191,9 +191,10 @@ def classify(
         target = o.target(out, TABLES, overwrite=overwrite)
         kept = o.target(save_encoder, (".safetensors",), overwrite=overwrite)
         o.check_choice("strategy", strategy, ("auto", "probe", "finetune", "scratch"))
-        training: dict[str, object] = {"properties": properties, "errors": errors}
-        training |= {"backbone": backbone, "epochs": epochs, "save-encoder": save_encoder}
-        o.check_pretraining(encoder, training)
+        training: dict[str, object] = {"properties": properties, "errors": errors, "epochs": epochs}
+        o.check_pretraining(
+            encoder, training | {"backbone": backbone, "save-encoder": save_encoder}
+        )
         steps = _libraries(terminal, jobs)
         fitted = encoder and steps.load_encoder(encoder, device=device)
         objects = steps.load_objects(

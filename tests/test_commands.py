@@ -448,7 +448,7 @@ WRONG = {
         ([SURVEY, "--save-encoder", "e.pkl"], "must end in .safetensors"),
         ([SURVEY, f"--encoder={ENCODER}", "--properties", "mag_*"], "leave out --properties."),
         ([SURVEY, f"--encoder={ENCODER}", "--errors", "err_*"], "leave out --errors."),
-        ([SURVEY, f"--encoder={ENCODER}", *TINY], "leave out --backbone, --epochs."),
+        ([SURVEY, f"--encoder={ENCODER}", *TINY], "leave out --epochs, --backbone."),
         ([f"--encoder={ENCODER}", "--save-encoder", "e.safetensors"], "leave out --save-encoder."),
     ],
     "cluster": [
