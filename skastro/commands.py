@@ -191,10 +191,8 @@ def classify(
         target = o.target(out, TABLES, overwrite=overwrite)
         kept = o.target(save_encoder, (".safetensors",), overwrite=overwrite)
         o.check_choice("strategy", strategy, ("auto", "probe", "finetune", "scratch"))
-        training: dict[str, object] = {"properties": properties, "errors": errors, "epochs": epochs}
-        o.check_pretraining(
-            encoder, training | {"backbone": backbone, "save-encoder": save_encoder}
-        )
+        idle: dict[str, object] = {"properties": properties, "errors": errors, "epochs": epochs}
+        o.check_pretraining(encoder, idle | {"backbone": backbone, "save-encoder": save_encoder})
         steps = _libraries(terminal, jobs)
         fitted = encoder and steps.load_encoder(encoder, device=device)
         objects = steps.load_objects(
