@@ -243,6 +243,8 @@ def main() -> None:
     parser.add_argument("--vicreg-weight", type=float, default=0.02, help="beside the properties")
     parser.add_argument("--verbose", type=int, default=0)
     options = parser.parse_args()
+    if set(options.arms) & set(ARMS):
+        import_optional("lightly", **LIGHTLY)  # before anything is trained
 
     found, seconds = [], []
     for split in options.splits:
