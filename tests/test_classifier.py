@@ -97,6 +97,9 @@ def test_columns_of_the_catalogue_are_found_by_name_and_may_be_unknown(told, fit
     table = Table.from_pandas(catalog.iloc[:, ::-1].assign(more=1.0))
     assert_array_equal(model.predict_proba(stamps, properties=table), expected)
     assert model.score(stamps, labels, properties=table) > 0.85
+    columns = np.hstack([model.describe(stamps), catalog])
+    alone = KernelProbe(columns.shape[1] - 256).fit(columns, labels)
+    assert_allclose(expected, alone.predict_proba(columns))
     unknown = pd.DataFrame({"amplitude": [np.nan], "period": [np.nan]})
     assert_allclose(model.predict_proba(stamps[:1], properties=unknown).sum(), 1)
 
