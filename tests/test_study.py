@@ -331,7 +331,7 @@ def test_an_interrupted_study_repeats_nothing_that_is_done(folder, done, tmp_pat
         progress=lambda *step: told.append(step),
     )  # fmt: skip
     assert "this one goes on from there" in said[0]
-    assert [n for stage, n, _ in told if stage == "learning from few labels"] == [*range(1, 21)]
+    assert [n for stage, n, _ in told if stage == "learning from few labels"] == [*range(1, 25)]
     assert found.config["resumed"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     for whole in done[0].iterdir():
