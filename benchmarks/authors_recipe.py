@@ -1,7 +1,7 @@
 """The authors' recipe (arXiv:2004.11336) beside the defaults of skastro: accuracy and time.
 
     python benchmarks/authors_recipe.py                           # two epochs, extrapolated
-    python benchmarks/authors_recipe.py --epochs 100 --out authors_recipe.json
+    python benchmarks/authors_recipe.py --epochs 25,50,100 --out authors_recipe.json
 
 VGG16 and global average pooling, a dense layer of 1024 (LeakyReLU), dropout of 0.5, outputs
 between 0 and 1; magnitudes / 35, mean absolute error, Adam at 1e-4, batches of 32, 100 epochs,
@@ -18,6 +18,7 @@ import argparse
 import copy
 import platform
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from _arms import load_some, make_parser, standardised
 from _results import write_results
 from _stamps import Task
 from numpy.typing import NDArray
-from real_stamps import fit_encoder, probe_scores, summarise
+from real_stamps import fit_encoder, parse_counts, probe_scores, summarise
 from torch import Tensor, nn
 
 from skastro import AsinhScaler, PropertyPretrainedEncoder
@@ -70,7 +71,7 @@ class AuthorsNetwork(nn.Module):
 
 
 class Training(NamedTuple):
-    """The network of the best epoch, and how it went."""
+    """The network of the best epoch so far, and how it went."""
 
     network: AuthorsNetwork
     seconds: list[float]  # of each epoch, its validation included
@@ -90,8 +91,8 @@ def make_scaling(task: Task, kind: str) -> InputScaling:
     )
 
 
-def train_authors(task: Task, options: argparse.Namespace, epochs: int, seed: int) -> Training:
-    """Train as the authors do, and keep the epoch of the least validation loss."""
+def train_authors(task: Task, kind: str, milestones: list[int], seed: int) -> Iterator[Training]:
+    """Train as the authors do, and yield the epoch of the least validation loss at milestones."""
     magnitudes = task.properties.to_numpy(np.float32) / MAGNITUDE_SCALE
     complete = task.train[np.isfinite(magnitudes[task.train]).all(axis=1)]
     rng = np.random.default_rng(seed)
@@ -99,12 +100,10 @@ def train_authors(task: Task, options: argparse.Namespace, epochs: int, seed: in
     valid, rows = np.split(rows, [round(VALIDATION_SHARE * len(rows))])
     keep_memory()
     torch.manual_seed(seed)
-    network = AuthorsNetwork(
-        make_scaling(task, options.input), task.images.shape[1:], magnitudes.shape[1]
-    ).to(memory_format=torch.channels_last)
+    network = AuthorsNetwork(make_scaling(task, kind), task.images.shape[1:], magnitudes.shape[1])
     adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, eps=KERAS_EPSILON)
     best, seconds, errors = None, [], []
-    for epoch in range(epochs):
+    for epoch in range(1, milestones[-1] + 1):
         start = time.perf_counter()
         train_epoch(network, adam, task.images, magnitudes, rng.permutation(rows))
         of_bands = validate(network, task.images[valid], magnitudes[valid])
@@ -113,11 +112,13 @@ def train_authors(task: Task, options: argparse.Namespace, epochs: int, seed: in
         if best is None or errors[-1] < best[0]:
             best = errors[-1], of_bands.tolist(), copy.deepcopy(network.state_dict())
         print(
-            f"  epoch {epoch + 1}: validation MAE {errors[-1]:.3f} mag ({seconds[-1]:.0f} s)",
+            f"  epoch {epoch}: validation MAE {errors[-1]:.3f} mag ({seconds[-1]:.0f} s)",
             flush=True,
         )
-    network.load_state_dict(best[2])
-    return Training(network.eval(), seconds, errors, best[1], len(task.train) - len(complete))
+        if epoch in milestones:
+            kept = copy.deepcopy(network).eval()
+            kept.load_state_dict(best[2])
+            yield Training(kept, seconds, errors, best[1], len(task.train) - len(complete))
 
 
 def train_epoch(
@@ -132,7 +133,6 @@ def train_epoch(
     for start in range(0, len(rows), BATCH_SIZE):
         chosen = rows[start : start + BATCH_SIZE]
         stamps = torch.from_numpy(images[chosen].astype(np.float32))
-        stamps = stamps.contiguous(memory_format=torch.channels_last)
         loss = nn.functional.l1_loss(network(stamps), torch.from_numpy(targets[chosen]))
         adam.zero_grad()
         loss.backward()
@@ -151,21 +151,29 @@ def score_authors(
     task: Task, options: argparse.Namespace, split: int
 ) -> tuple[dict[str, dict], dict[str, Any]]:
     """Return the scores of the authors' features, and what they cost."""
-    epochs = options.epochs or options.time_epochs
+    milestones = sorted(options.epochs) or [options.time_epochs]
+    rows: dict[str, dict] = {}
     with seeded(split):
-        training = train_authors(task, options, epochs, split)
+        for training in train_authors(task, options.input, milestones, split):
+            if options.epochs:  # a network of two epochs says nothing about the recipe
+                rows |= probe_authors(task, training, options)
+                print(summarise([rows], options.counts), flush=True)
     pace = float(np.mean(training.seconds))
-    cost = {
-        "epochs_run": epochs,
+    return rows, {
+        "epochs_run": milestones[-1],
         "seconds_per_epoch": pace,
-        "seconds": pace * (options.epochs or EPOCHS),
-        "extrapolated": options.epochs is None,
+        "seconds": pace * EPOCHS,
+        "extrapolated": milestones[-1] < EPOCHS,
         "rows_lost": training.rows_lost,
         "valid_mae": training.valid_mae,
         "best_valid_mae_of_bands": training.best_mae_of_bands,
     }
-    if options.epochs is None:  # a network of two epochs says nothing about the recipe
-        return {}, cost
+
+
+def probe_authors(
+    task: Task, training: Training, options: argparse.Namespace
+) -> dict[str, dict[int, list[float]]]:
+    """Return the scores of a probe on frozen features, of one view and of eight."""
     rows = {}
     for name, views in (("", False), (", mean of 8 views", True)):
         features = run(
@@ -177,8 +185,8 @@ def score_authors(
         )
         features = standardised(features, task.train)
         scores = probe_scores(task, features, options.counts, options.repeats)
-        rows[f"authors' recipe, {options.epochs} epochs{name}"] = scores
-    return rows, cost
+        rows[f"authors' recipe, {len(training.seconds)} epochs{name}"] = scores
+    return rows
 
 
 def fit_ours(task: Task, targets: str, params: dict[str, Any]) -> PropertyPretrainedEncoder:
@@ -234,10 +242,9 @@ def describe_cost(theirs: list[dict], ours: list[dict]) -> str:
 def main() -> None:
     """Run both on the same splits, print tables and write them."""
     parser = make_parser(__doc__)
-    parser.add_argument("--epochs", type=int, default=None, help="train so many, and score them")
-    parser.add_argument(
-        "--time-epochs", type=int, default=2, help="without --epochs: time so many, extrapolate"
-    )
+    text = "train to the last of these, and score what there is after each"
+    parser.add_argument("--epochs", type=parse_counts, default="", help=text)
+    parser.add_argument("--time-epochs", type=int, default=2, help="without --epochs: time so many")
     parser.add_argument("--our-epochs", type=int, default=None, help="of skastro, for a trial")
     parser.add_argument("--input", choices=["flux", "asinh"], default="flux")
     options = parser.parse_args()

@@ -27,7 +27,8 @@ from skastro import LinearProbe, PropertyPretrainedEncoder, SelfSupervisedClassi
 def fit_encoder(task: Task, *, untrained: bool, **params: object) -> PropertyPretrainedEncoder:
     """Pretrain on the training rows, with the catalogue's and the measured properties."""
     source = "measured" if untrained else "catalog+measured"
-    encoder = PropertyPretrainedEncoder(properties=source, random_state=0, **params)
+    params = {"properties": source, "random_state": 0, **params}
+    encoder = PropertyPretrainedEncoder(**params)
     errors = None if task.errors is None else task.errors.iloc[task.train]
     if untrained:
         return encoder.set_params(max_epochs=0).fit(task.images[task.train])
