@@ -6,6 +6,7 @@ INSTALLED := .venv/.installed
 EXTRAS := data,sim,report,projection,imagenet,distributed,test
 LOWEST := .venv-lowest
 TESTS ?= tests
+WORKERS ?= 2
 BENCHMARKS := startup throughput growth scaling photometry memory clustering pipeline
 
 .PHONY: help install study test torture lint bench docs dist lowest clean
@@ -25,7 +26,8 @@ study: install  ## a small study of a simulated survey, in minutes
 	$(BIN)/skastro study --quick --out study-survey --overwrite
 
 test: install  ## all tests, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
+	--no-loadscope-reorder --durations 20 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 torture: install  ## kills at random moments, fuzzing and the like, in full; takes long
 	$(BIN)/python -m pytest -m torture --no-header

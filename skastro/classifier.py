@@ -44,6 +44,7 @@ _PROBED = ("auto", "probe")
 _MIN_STEPS, _MAX_STEPS = 150, 1400
 _Fold = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows to learn from, rows to judge by
 _BLENDS = (0.0, 1 / 3, 2 / 3, 1.0)  # shares of the network that "auto" compares
+_LEAST_JUDGED = 10  # labels of the smallest class: with fewer, "auto" would choose by chance
 _C_OF_HEAD = 0.03  # of the linear probe from which fine-tuning starts
 
 
@@ -70,7 +71,8 @@ class SelfSupervisedClassifier(
         "probe": a `KernelProbe` on what `describe` returns. "finetune": all layers, from the
         encoder's weights and those of a linear probe. "scratch": the same network from random
         weights (the baseline). "auto": the probe, the fine-tuned network, or a
-        mean of both, whichever predicts the labelled rows best in cross-validation.
+        mean of both, whichever predicts the labelled rows best in cross-validation; the probe
+        where the smallest class has fewer than ten labels, too few to judge by.
     class_weight : dict, "balanced" or None, default="balanced"
         As in scikit-learn.
     steps : int, default=None
@@ -82,7 +84,7 @@ class SelfSupervisedClassifier(
     label_smoothing : float, default=0.1
     n_folds : int, default=3
         Of the cross-validation of strategy "auto", which takes the probe where the smallest
-        class has fewer labels.
+        class has fewer labels, too.
     random_state : int, RandomState or None, default=None
     verbose : int, default=0
 
@@ -534,7 +536,7 @@ class SelfSupervisedClassifier(
         self, codes: NDArray[np.int64], groups: NDArray[Any] | None, seed: int
     ) -> list[_Fold]:
         """Split the labelled rows for strategy "auto"; no fold if there are too few of a class."""
-        too_few = np.bincount(codes).min() < self.n_folds
+        too_few = np.bincount(codes).min() < max(self.n_folds, _LEAST_JUDGED)
         if groups is not None:
             # one class of one group only would be missing where the group is judged
             spread = [len(np.unique(groups[codes == code])) for code in range(codes.max() + 1)]

@@ -228,11 +228,20 @@ def test_rare_classes_are_not_given_up(fitted):
     assert mean(weighted.fit(stamps[keep], labels[keep])) > mean(plain)
 
 
-def test_auto_takes_the_probe_with_fewer_labels_than_folds(survey, fitted):
+@pytest.mark.parametrize(("n_labels", "n_folds"), [(4, 3), (19, 3), (30, 16)])
+def test_auto_takes_the_probe_with_labels_too_few_to_judge_by(survey, fitted, n_labels, n_folds):
     stamps, labels, _ = survey
-    model = classifier(FrozenEstimator(fitted)).fit(stamps[:4], labels[:4])
+    model = classifier(FrozenEstimator(fitted), n_folds=n_folds)
+    model.fit(stamps[:n_labels], labels[:n_labels])
     assert model.blend_ == 0
+    assert model.network_ is None
     assert model.cv_losses_ == {}
+
+
+def test_auto_judges_from_ten_labels_of_each_class_on(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted)).fit(stamps[:20], labels[:20])
+    assert len(model.cv_losses_) == 4
 
 
 def test_auto_compares_by_cross_validation(survey, fitted):
