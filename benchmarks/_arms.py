@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,18 @@ def make_parser(description: str, *, splits: bool = True) -> argparse.ArgumentPa
     parser.add_argument("--stamps", type=int, default=None, help="at most so many, for a trial")
     parser.add_argument("--out", type=Path, default=None, help="JSON; Markdown goes beside it")
     return parser
+
+
+def rows_of(known: Collection[str]) -> Callable[[str], list[str]]:
+    """Return a reader of "one row;another" as names of known rows."""
+
+    def parse_rows(text: str) -> list[str]:
+        names = [part.strip() for part in text.split(";")]
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no row of {', '.join(known)}")
+        return names
+
+    return parse_rows
 
 
 def load_some(name: str, split: int, most: int | None) -> Task:

@@ -1,7 +1,7 @@
 """Each default of the pretext and of the probe against what else could be chosen, on five seeds.
 
     python benchmarks/choices.py sdss --out choices_sdss.json
-    python benchmarks/choices.py efigi --rows "default;no augmentation" --splits 0,1,2
+    python benchmarks/choices.py efigi --rows "no augmentation" --splits 0,1,2
 
 A row differs from the default in one choice. A seed is another draw of the test rows, another
 pretraining and other label subsets, the same for all rows; differences are paired, and their 95 %
@@ -15,7 +15,7 @@ import time
 from typing import Any, NamedTuple
 
 import numpy as np
-from _arms import load_some, make_parser
+from _arms import load_some, make_parser, rows_of
 from _results import write_results
 from _stamps import Task, label_subsets
 from numpy.typing import NDArray
@@ -96,7 +96,7 @@ def score_split(
     measured = measure_properties(task.images).to_numpy()
     epochs = {} if options.epochs is None else {"max_epochs": options.epochs}
     scores, seconds = {}, {}
-    for name in (name for name in ENCODERS if name in options.rows):
+    for name in (name for name in ENCODERS if name in (DEFAULT, *options.rows)):
         start = time.perf_counter()
         params = {"random_state": split, **epochs, **ENCODERS[name]}
         encoder = fit_encoder(task, untrained=False, **params)
@@ -104,11 +104,10 @@ def score_split(
         seen = look(encoder, task, measured)
         scores[name] = score(task, seen, "everything", options)
         if name == DEFAULT:
-            one_view = encoder.set_params(average_views=False)
+            one_view = look(encoder.set_params(average_views=False), task, measured)
             for reading in (reading for reading in READINGS if reading in options.rows):
                 how = READINGS[reading]
-                of = look(one_view, task, measured) if how == "one view" else seen
-                scores[reading] = score(task, of, how, options)
+                scores[reading] = score(task, one_view if how == "one view" else seen, how, options)
         print(f"  {name}, split {split}: {seconds[name]:.0f} s", flush=True)
     return scores, seconds
 
@@ -135,22 +134,15 @@ def tabulate(
     return "\n".join(lines)
 
 
-def parse_rows(text: str) -> list[str]:
-    """Read "default;untrained" as names of rows, the default always among them."""
-    names = [part.strip() for part in text.split(";")]
-    if unknown := [name for name in names if name not in {**ENCODERS, **READINGS}]:
-        rows = ", ".join([*ENCODERS, *READINGS])
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no row of {rows}")
-    return [DEFAULT, *names]
-
-
 def main() -> None:
     """Run all rows on each seed, print a table and write it."""
     parser = make_parser(__doc__, splits=False)
     parser.add_argument("task", choices=["sdss", "efigi"], default="sdss", nargs="?")
     numbers = lambda text: [int(part) for part in text.split(",")]  # noqa: E731
     parser.add_argument("--splits", type=numbers, default="0,1,2,3,4", help="seeds")
-    parser.add_argument("--rows", type=parse_rows, default=";".join({**ENCODERS, **READINGS}))
+    every = [*ENCODERS, *READINGS]
+    text = "besides the default"
+    parser.add_argument("--rows", type=rows_of(every), default=";".join(every), help=text)
     parser.add_argument("--epochs", type=int, default=None, help="of the pretext, for a trial")
     options = parser.parse_args()
 

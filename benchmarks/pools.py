@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _arms import load_some, make_parser, standardised
+from _arms import load_some, make_parser, rows_of, standardised
 from _results import write_results
 from _stamps import Task, find_folder, label_subsets
 from numpy.typing import NDArray
@@ -168,18 +168,11 @@ def tabulate(found: list[dict[str, Scores]], counts: list[int], probe: str) -> s
     return "\n".join(lines)
 
 
-def parse_rows(text: str) -> list[str]:
-    """Read "EFIGI alone;pool first" as names of rows."""
-    names = [part.strip() for part in text.split(";")]
-    if unknown := [name for name in names if name not in ROWS]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no row of {', '.join(ROWS)}")
-    return names
-
-
 def main() -> None:
     """Run all rows on the same splits, print tables and write them."""
     parser = make_parser(__doc__)
-    parser.add_argument("--rows", type=parse_rows, default=";".join(ROWS), help="first: reference")
+    text = "the first is the reference"
+    parser.add_argument("--rows", type=rows_of(ROWS), default=";".join(ROWS), help=text)
     parser.add_argument("--epochs", type=int, default=None, help="on EFIGI; None is the default's")
     parser.add_argument("--pool-epochs", type=int, default=None, help="on the pool, or both")
     parser.add_argument("--imagenet-epochs", type=int, default=4)
