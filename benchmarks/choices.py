@@ -136,10 +136,9 @@ def tabulate(
 
 def main() -> None:
     """Run all rows on each seed, print a table and write it."""
-    parser = make_parser(__doc__, splits=False)
+    parser = make_parser(__doc__)
+    parser.set_defaults(splits="0,1,2,3,4")
     parser.add_argument("task", choices=["sdss", "efigi"], default="sdss", nargs="?")
-    numbers = lambda text: [int(part) for part in text.split(",")]  # noqa: E731
-    parser.add_argument("--splits", type=numbers, default="0,1,2,3,4", help="seeds")
     every = [*ENCODERS, *READINGS]
     text = "besides the default"
     parser.add_argument("--rows", type=rows_of(every), default=";".join(every), help=text)
