@@ -17,8 +17,10 @@ from __future__ import annotations
 import argparse
 import copy
 import platform
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +36,7 @@ from skastro import AsinhScaler, PropertyPretrainedEncoder
 from skastro.hardware import keep_memory
 from skastro.inference import run
 from skastro.networks import InputScaling, make_backbone
+from skastro.tables import replacing
 from skastro.training import seeded
 
 EPOCHS = 100
@@ -91,7 +94,9 @@ def make_scaling(task: Task, kind: str) -> InputScaling:
     )
 
 
-def train_authors(task: Task, kind: str, milestones: list[int], seed: int) -> Iterator[Training]:
+def train_authors(
+    task: Task, kind: str, milestones: list[int], seed: int, state: Path | None
+) -> Iterator[Training]:
     """Train as the authors do, and yield the epoch of the least validation loss at milestones."""
     magnitudes = task.properties.to_numpy(np.float32) / MAGNITUDE_SCALE
     complete = task.train[np.isfinite(magnitudes[task.train]).all(axis=1)]
@@ -102,23 +107,63 @@ def train_authors(task: Task, kind: str, milestones: list[int], seed: int) -> It
     torch.manual_seed(seed)
     network = AuthorsNetwork(make_scaling(task, kind), task.images.shape[1:], magnitudes.shape[1])
     adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, eps=KERAS_EPSILON)
-    best, seconds, errors = None, [], []
-    for epoch in range(1, milestones[-1] + 1):
+    done: dict[str, Any] = {"seconds": [], "errors": [], "best": None}
+    if state is not None and state.exists():
+        done = resume(state, network, adam, rng)
+        if len(done["errors"]) > milestones[-1]:
+            sys.exit(f"{state} holds more epochs than --epochs asks for: ask for as many.")
+    while True:
+        epoch = len(done["errors"])
+        if epoch in milestones:
+            kept = copy.deepcopy(network).eval()
+            kept.load_state_dict(done["best"][1])
+            lost = len(task.train) - len(complete)
+            yield Training(kept, done["seconds"], done["errors"], done["best"][0], lost)
+        if epoch >= milestones[-1]:
+            return
         start = time.perf_counter()
         train_epoch(network, adam, task.images, magnitudes, rng.permutation(rows))
         of_bands = validate(network, task.images[valid], magnitudes[valid])
-        seconds.append(time.perf_counter() - start)
-        errors.append(float(of_bands.mean()))
-        if best is None or errors[-1] < best[0]:
-            best = errors[-1], of_bands.tolist(), copy.deepcopy(network.state_dict())
-        print(
-            f"  epoch {epoch}: validation MAE {errors[-1]:.3f} mag ({seconds[-1]:.0f} s)",
-            flush=True,
-        )
-        if epoch in milestones:
-            kept = copy.deepcopy(network).eval()
-            kept.load_state_dict(best[2])
-            yield Training(kept, seconds, errors, best[1], len(task.train) - len(complete))
+        seconds, error = time.perf_counter() - start, float(of_bands.mean())
+        if error < min(done["errors"], default=np.inf):
+            done["best"] = of_bands.tolist(), copy.deepcopy(network.state_dict())
+        done["seconds"].append(seconds)
+        done["errors"].append(error)
+        print(f"  epoch {epoch + 1}: validation MAE {error:.3f} mag ({seconds:.0f} s)", flush=True)
+        if state is not None:
+            save(state, network, adam, rng, done)
+
+
+def save(
+    state: Path,
+    network: AuthorsNetwork,
+    adam: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    done: dict[str, Any],
+) -> None:
+    """Write all that another process needs to go on as if nothing had happened."""
+    content = {
+        **done,
+        "network": network.state_dict(),
+        "adam": adam.state_dict(),
+        "rng": rng.bit_generator.state,
+        "torch": torch.get_rng_state(),
+    }
+    with replacing(state) as temporary:
+        torch.save(content, temporary)
+
+
+def resume(
+    state: Path, network: AuthorsNetwork, adam: torch.optim.Optimizer, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Take up the weights and random numbers of a file, and return what had been found."""
+    content = torch.load(state, weights_only=True)
+    network.load_state_dict(content.pop("network"))
+    adam.load_state_dict(content.pop("adam"))
+    rng.bit_generator.state = content.pop("rng")
+    torch.set_rng_state(content.pop("torch"))
+    print(f"  {state} holds {len(content['errors'])} epochs", flush=True)
+    return content
 
 
 def train_epoch(
@@ -152,9 +197,10 @@ def score_authors(
 ) -> tuple[dict[str, dict], dict[str, Any]]:
     """Return the scores of the authors' features, and what they cost."""
     milestones = sorted(options.epochs) or [options.time_epochs]
+    state = options.state and options.state.with_name(f"{options.state.name}.{split}")
     rows: dict[str, dict] = {}
     with seeded(split):
-        for training in train_authors(task, options.input, milestones, split):
+        for training in train_authors(task, options.input, milestones, split, state):
             if options.epochs:  # a network of two epochs says nothing about the recipe
                 rows |= probe_authors(task, training, options)
                 print(summarise([rows], options.counts), flush=True)
@@ -244,6 +290,8 @@ def main() -> None:
     parser = make_parser(__doc__)
     text = "train to the last of these, and score what there is after each"
     parser.add_argument("--epochs", type=parse_counts, default="", help=text)
+    text = "keep the training in this file (and the split's number), to go on if it is cut off"
+    parser.add_argument("--state", type=Path, default=None, help=text)
     parser.add_argument("--time-epochs", type=int, default=2, help="without --epochs: time so many")
     parser.add_argument("--our-epochs", type=int, default=None, help="of skastro, for a trial")
     parser.add_argument("--input", choices=["flux", "asinh"], default="flux")

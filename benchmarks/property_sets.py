@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +21,12 @@ from _arms import load_some, make_parser
 from _results import write_results
 from _stamps import Task
 
-from skastro import PropertyPretrainedEncoder, measure_properties, property_ablation
+from skastro import (
+    LabelEfficiencyCurve,
+    PropertyPretrainedEncoder,
+    measure_properties,
+    property_ablation,
+)
 from skastro.ablation import PropertyAblation
 
 BANDS = "ugriz"
@@ -90,24 +96,33 @@ def find_properties(task: Task, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
 
 
-def ablate(task: Task, options: argparse.Namespace) -> PropertyAblation:
-    """Run the sets of a task."""
+def ablate(task: Task, options: argparse.Namespace) -> Iterator[PropertyAblation]:
+    """Run set after set, and yield what there is after each: the splits are the same for all."""
     properties, errors = find_properties(task, options.task)
-    sets = {name: SETS[options.task][name] for name in options.sets or SETS[options.task]}
-    return property_ablation(
-        PropertyPretrainedEncoder(max_epochs=options.epochs, random_state=0),
-        task.images,
-        task.labels,
-        properties=properties,
-        property_errors=errors,
-        sets=sets,
-        reference=REFERENCE if REFERENCE in sets else None,
-        label_counts=options.counts,
-        n_repeats=options.repeats,
-        n_splits=options.n_splits,
-        random_state=options.seed,
-        progress=lambda done, total: print(f"\r{done} of {total}", end="", flush=True),
-    )
+    done: dict[str, PropertyAblation] = {}
+    for name in options.sets or SETS[options.task]:
+        done[name] = property_ablation(
+            PropertyPretrainedEncoder(max_epochs=options.epochs, random_state=0),
+            task.images,
+            task.labels,
+            properties=properties,
+            property_errors=errors,
+            sets={name: SETS[options.task][name]},
+            label_counts=options.counts,
+            n_repeats=options.repeats,
+            n_splits=options.n_splits,
+            random_state=options.seed,
+        )
+        print(f"{len(done)}: {name}", flush=True)
+        yield join(done)
+
+
+def join(ablations: dict[str, PropertyAblation]) -> PropertyAblation:
+    """Return ablations of one set each as one, compared with the reference where it was run."""
+    scores = pd.concat([each.curve.scores for each in ablations.values()], ignore_index=True)
+    sets = {name: each.sets[name] for name, each in ablations.items()}
+    reference = REFERENCE if REFERENCE in sets else next(iter(sets))
+    return PropertyAblation(LabelEfficiencyCurve.from_scores(scores), sets, reference)
 
 
 def describe(ablation: PropertyAblation) -> str:
@@ -154,18 +169,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
+    if unknown := [name for name in options.sets or [] if name not in SETS[options.task]]:
+        parser.error(f"{unknown[0]!r} is no set of {options.task}: {', '.join(SETS[options.task])}")
+
     start = time.perf_counter()
-    ablation = ablate(load_some(options.task, 0, options.stamps), options)
-    print()
-    result = {
-        "task": options.task,
-        "seconds": time.perf_counter() - start,
-        "sets": ablation.sets,
-        "reference": ablation.reference,
-        "summary": ablation.summary().to_dict("records"),
-        "scores": ablation.scores.to_dict("records"),
-    }
-    write_results(options.out, result, describe(ablation))
+    for ablation in ablate(load_some(options.task, 0, options.stamps), options):
+        result = {
+            "task": options.task,
+            "seconds": time.perf_counter() - start,
+            "sets": ablation.sets,
+            "reference": ablation.reference,
+            "summary": ablation.summary().to_dict("records"),
+            "scores": ablation.scores.to_dict("records"),
+        }
+        write_results(options.out, result, describe(ablation))
 
 
 if __name__ == "__main__":
