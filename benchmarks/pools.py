@@ -7,7 +7,7 @@ All rows share test rows, label subsets and probes. The pool, `sdss_pool`, is 9,
 colour stamps of stars and galaxies: their middle 44 pixels,
 doubled to EFIGI's 88, which the stamp backbones halve. Targets are what is measured in the pixels,
 and for EFIGI its catalogue. The visual attributes are human labels: how far targets can go. The
-ImageNet row needs `skastro[imagenet]`.
+ImageNet rows need `skastro[imagenet]`; each is set beside the first, too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pandas as pd
 from _arms import load_some, make_parser, rows_of, standardised
 from _results import write_results
 from _stamps import Task, find_folder, label_subsets
+from imagenet import embed, make_inputs
 from numpy.typing import NDArray
 from property_sets import ATTRIBUTES
 from real_stamps import fit_encoder
@@ -33,7 +34,7 @@ import skastro
 from skastro import KernelProbe, LinearProbe, PropertyPretrainedEncoder
 
 ALONE = "EFIGI alone"  # the reference
-BESIDE = "ImageNet-initialised, beside the first"
+BESIDE = ("ImageNet-initialised", "ImageNet, frozen")  # rows to join with the reference, too
 PROBES = {"kernel": "Embedding and properties, `KernelProbe`", "linear": "`LinearProbe`"}
 Scores = dict[str, dict[int, list[float]]]
 
@@ -84,19 +85,28 @@ def fit_imagenet(task: Task, options: argparse.Namespace) -> PropertyPretrainedE
     return fit_encoder(task, untrained=False, max_epochs=options.imagenet_epochs, **lite0)
 
 
-ROWS: dict[str, Callable[[Task, argparse.Namespace], PropertyPretrainedEncoder]] = {
+def embed_frozen(task: Task, options: argparse.Namespace) -> NDArray[np.float32]:
+    """Return the features of four stages of EfficientNet-Lite0, of one view, as they are."""
+    pixels, scaling = make_inputs(task)["RGB"]
+    return embed(pixels, scaling, options.imagenet_side, views=False)
+
+
+ROWS: dict[str, Callable[[Task, argparse.Namespace], PropertyPretrainedEncoder | NDArray]] = {
     ALONE: fit_alone,
     "with sdss_pool": fit_with_pool,
     "pool first": fit_pool_first,
     "attributes (human labels)": fit_attributes,
     "ImageNet-initialised": fit_imagenet,
+    "ImageNet, frozen": embed_frozen,
 }
 
 
-def represent(encoder: PropertyPretrainedEncoder, task: Task) -> tuple[NDArray, NDArray]:
+def represent(found: PropertyPretrainedEncoder | NDArray, task: Task) -> tuple[NDArray, NDArray]:
     """Return embeddings, standardised on EFIGI's training rows, and predicted properties."""
-    embeddings = encoder.transform(task.images)
-    predicted = encoder.predict_embedded(embeddings).to_numpy()
+    if isinstance(found, np.ndarray):
+        return standardised(found, task.train), np.empty((len(found), 0))
+    embeddings = found.transform(task.images)
+    predicted = found.predict_embedded(embeddings).to_numpy()
     return standardised(embeddings, task.train), predicted
 
 
@@ -141,9 +151,9 @@ def score_split(
         seconds[name] = time.perf_counter() - start
         scores[name] = score(task, seen[name], measured, options)
         print(f"  {name}, split {split}: {seconds[name]:.0f} s", flush=True)
-    if ALONE in seen and "ImageNet-initialised" in seen:
-        both = join(seen[ALONE], seen["ImageNet-initialised"])
-        scores[BESIDE] = score(task, both, measured, options)
+        if name in BESIDE and ALONE in seen:
+            both = join(seen[ALONE], seen[name])
+            scores[f"{name}, beside the first"] = score(task, both, measured, options)
     return scores, seconds
 
 
@@ -176,6 +186,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=None, help="on EFIGI; None is the default's")
     parser.add_argument("--pool-epochs", type=int, default=None, help="on the pool, or both")
     parser.add_argument("--imagenet-epochs", type=int, default=4)
+    parser.add_argument("--imagenet-side", type=int, default=224, help="pixels, of the frozen")
     options = parser.parse_args()
 
     found, seconds = [], []
