@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,14 +73,71 @@ class AuthorsNetwork(nn.Module):
         return nn.functional.hardtanh(self.head(features), 0.0, 1.0)
 
 
-class Training(NamedTuple):
-    """The network of the best epoch so far, and how it went."""
+class Training:
+    """A network on its way, and the best epoch so far.
 
-    network: AuthorsNetwork
-    seconds: list[float]  # of each epoch, its validation included
-    valid_mae: list[float]  # mag
-    best_mae_of_bands: list[float]  # mag
-    rows_lost: int
+    Attributes
+    ----------
+    network : AuthorsNetwork
+        As the last epoch left it.
+    seconds, valid_mae : list of float
+        Of each epoch, the validation included; mean absolute error in mag.
+    best_mae_of_bands : list of float
+        In mag, of the epoch of the least error.
+    """
+
+    def __init__(self, network: AuthorsNetwork, rng: np.random.Generator) -> None:
+        self.network, self.rng = network, rng
+        self.adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, eps=KERAS_EPSILON)
+        self.seconds: list[float] = []
+        self.valid_mae: list[float] = []
+        self.best_mae_of_bands: list[float] = []
+        self._best_weights: dict[str, Tensor] = {}
+
+    def advance(
+        self, images: NDArray, targets: NDArray, rows: NDArray[np.int64], valid: NDArray[np.int64]
+    ) -> None:
+        """Train for an epoch, and keep its weights if it is the best."""
+        start = time.perf_counter()
+        train_epoch(self.network, self.adam, images, targets, self.rng.permutation(rows))
+        of_bands = validate(self.network, images[valid], targets[valid])
+        error = float(of_bands.mean())
+        if error < min(self.valid_mae, default=np.inf):
+            self.best_mae_of_bands = of_bands.tolist()
+            self._best_weights = copy.deepcopy(self.network.state_dict())
+        self.seconds.append(time.perf_counter() - start)
+        self.valid_mae.append(error)
+
+    def best_network(self) -> AuthorsNetwork:
+        """Return the network of the best epoch."""
+        best = copy.deepcopy(self.network).eval()
+        best.load_state_dict(self._best_weights)
+        return best
+
+    def save(self, path: Path) -> None:
+        """Write all that another process needs to go on as if nothing had happened."""
+        content = {
+            "network": self.network.state_dict(),
+            "adam": self.adam.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "torch": torch.get_rng_state(),
+            "seconds": self.seconds,
+            "valid_mae": self.valid_mae,
+            "best": (self.best_mae_of_bands, self._best_weights),
+        }
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+
+    def resume(self, path: Path) -> None:
+        """Take up the weights, random numbers and findings of a file."""
+        content = torch.load(path, weights_only=True)
+        self.network.load_state_dict(content["network"])
+        self.adam.load_state_dict(content["adam"])
+        self.rng.bit_generator.state = content["rng"]
+        torch.set_rng_state(content["torch"])
+        self.seconds, self.valid_mae = content["seconds"], content["valid_mae"]
+        self.best_mae_of_bands, self._best_weights = content["best"]
+        print(f"  {path} holds {len(self.seconds)} epochs", flush=True)
 
 
 def make_scaling(task: Task, kind: str) -> InputScaling:
@@ -97,73 +154,36 @@ def make_scaling(task: Task, kind: str) -> InputScaling:
 def train_authors(
     task: Task, kind: str, milestones: list[int], seed: int, state: Path | None
 ) -> Iterator[Training]:
-    """Train as the authors do, and yield the epoch of the least validation loss at milestones."""
-    magnitudes = task.properties.to_numpy(np.float32) / MAGNITUDE_SCALE
-    complete = task.train[np.isfinite(magnitudes[task.train]).all(axis=1)]
+    """Train as the authors do, and yield the training at milestones."""
+    targets = task.properties.to_numpy(np.float32) / MAGNITUDE_SCALE
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(complete)
+    rows = rng.permutation(complete_rows(task))
     valid, rows = np.split(rows, [round(VALIDATION_SHARE * len(rows))])
     keep_memory()
     torch.manual_seed(seed)
-    network = AuthorsNetwork(make_scaling(task, kind), task.images.shape[1:], magnitudes.shape[1])
-    adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, eps=KERAS_EPSILON)
-    done: dict[str, Any] = {"seconds": [], "errors": [], "best": None}
+    network = AuthorsNetwork(make_scaling(task, kind), task.images.shape[1:], targets.shape[1])
+    training = Training(network, rng)
     if state is not None and state.exists():
-        done = resume(state, network, adam, rng)
-        if len(done["errors"]) > milestones[-1]:
+        training.resume(state)
+        if len(training.seconds) > milestones[-1]:
             sys.exit(f"{state} holds more epochs than --epochs asks for: ask for as many.")
     while True:
-        epoch = len(done["errors"])
+        epoch = len(training.seconds)
         if epoch in milestones:
-            kept = copy.deepcopy(network).eval()
-            kept.load_state_dict(done["best"][1])
-            lost = len(task.train) - len(complete)
-            yield Training(kept, done["seconds"], done["errors"], done["best"][0], lost)
+            yield training
         if epoch >= milestones[-1]:
             return
-        start = time.perf_counter()
-        train_epoch(network, adam, task.images, magnitudes, rng.permutation(rows))
-        of_bands = validate(network, task.images[valid], magnitudes[valid])
-        seconds, error = time.perf_counter() - start, float(of_bands.mean())
-        if error < min(done["errors"], default=np.inf):
-            done["best"] = of_bands.tolist(), copy.deepcopy(network.state_dict())
-        done["seconds"].append(seconds)
-        done["errors"].append(error)
+        training.advance(task.images, targets, rows, valid)
+        error, seconds = training.valid_mae[-1], training.seconds[-1]
         print(f"  epoch {epoch + 1}: validation MAE {error:.3f} mag ({seconds:.0f} s)", flush=True)
         if state is not None:
-            save(state, network, adam, rng, done)
+            training.save(state)
 
 
-def save(
-    state: Path,
-    network: AuthorsNetwork,
-    adam: torch.optim.Optimizer,
-    rng: np.random.Generator,
-    done: dict[str, Any],
-) -> None:
-    """Write all that another process needs to go on as if nothing had happened."""
-    content = {
-        **done,
-        "network": network.state_dict(),
-        "adam": adam.state_dict(),
-        "rng": rng.bit_generator.state,
-        "torch": torch.get_rng_state(),
-    }
-    with replacing(state) as temporary:
-        torch.save(content, temporary)
-
-
-def resume(
-    state: Path, network: AuthorsNetwork, adam: torch.optim.Optimizer, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Take up the weights and random numbers of a file, and return what had been found."""
-    content = torch.load(state, weights_only=True)
-    network.load_state_dict(content.pop("network"))
-    adam.load_state_dict(content.pop("adam"))
-    rng.bit_generator.state = content.pop("rng")
-    torch.set_rng_state(content.pop("torch"))
-    print(f"  {state} holds {len(content['errors'])} epochs", flush=True)
-    return content
+def complete_rows(task: Task) -> NDArray[np.int64]:
+    """Return the training rows that lack no magnitude; the others are lost to this recipe."""
+    known = np.isfinite(task.properties.to_numpy()).all(axis=1)
+    return task.train[known[task.train]]
 
 
 def train_epoch(
@@ -210,7 +230,7 @@ def score_authors(
         "seconds_per_epoch": pace,
         "seconds": pace * EPOCHS,
         "extrapolated": milestones[-1] < EPOCHS,
-        "rows_lost": training.rows_lost,
+        "rows_lost": len(task.train) - len(complete_rows(task)),
         "valid_mae": training.valid_mae,
         "best_valid_mae_of_bands": training.best_mae_of_bands,
     }
@@ -220,10 +240,10 @@ def probe_authors(
     task: Task, training: Training, options: argparse.Namespace
 ) -> dict[str, dict[int, list[float]]]:
     """Return the scores of a probe on frozen features, of one view and of eight."""
-    rows = {}
+    network, rows = training.best_network(), {}
     for name, views in (("", False), (", mean of 8 views", True)):
         features = run(
-            training.network,
+            network,
             task.images,
             AuthorsNetwork.embed,
             batch_size=64,
