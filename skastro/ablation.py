@@ -93,20 +93,13 @@ class PropertyAblation:
             There is no such metric.
         """
         summary = self.curve.summary(metric, confidence=confidence)
-        differences = self._differences().summary(metric, confidence=confidence)
+        differences = self.curve.difference_to(self.reference).summary(
+            metric, confidence=confidence
+        )
         for name in ("mean", "low", "high"):
             column = "difference" if name == "mean" else f"difference_{name}"
             summary[column] = differences[name]
         return summary.rename(columns={"estimator": "set"})
-
-    def _differences(self) -> LabelEfficiencyCurve:
-        """Return a curve whose scores are how much better than the reference each run is."""
-        runs = ["n_labels", "split", "repeat", "metric"]
-        scores = self.curve.scores
-        reference = scores.loc[scores["estimator"] == self.reference, [*runs, "score"]]
-        paired = scores.merge(reference, on=runs, how="left", suffixes=("", "_of_reference"))
-        score = scores["score"] - paired["score_of_reference"].to_numpy()
-        return LabelEfficiencyCurve.from_scores(scores.assign(score=score))
 
     def __repr__(self) -> str:
         text = f"PropertyAblation: {len(self.sets)} sets, compared with {self.reference!r}"

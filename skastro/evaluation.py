@@ -183,6 +183,53 @@ class LabelEfficiencyCurve:
             rows.append((*key, *interval, len(runs)))
         return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n_runs"])
 
+    def difference_to(self, reference: str) -> Self:
+        """Return how much better than one estimator each is on the same runs.
+
+        Two estimators of a curve learn from the same labels and are scored on the same rows, so
+        that their paired difference is known better than the score of either.
+
+        Parameters
+        ----------
+        reference : str
+            An estimator of the curve.
+
+        Returns
+        -------
+        differences : LabelEfficiencyCurve
+            Of the same runs; ``score`` is that of the estimator minus that of the reference, NaN
+            where the reference was not run or has none.
+
+        Raises
+        ------
+        ValueError
+            The curve has no such estimator.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> scores = pd.DataFrame({
+        ...     "estimator": ["probe"] * 3 + ["scratch"] * 3, "n_labels": 100, "split": 0,
+        ...     "repeat": [0, 1, 2] * 2, "metric": "accuracy",
+        ...     "score": [0.70, 0.76, 0.73, 0.69, 0.74, 0.71],
+        ... })
+        >>> curve = LabelEfficiencyCurve.from_scores(scores).difference_to("scratch")
+        >>> curve.summary()[["estimator", "mean", "low", "high"]].round(3)
+          estimator   mean    low   high
+        0     probe  0.017  0.002  0.031
+        1   scratch  0.000  0.000  0.000
+        """
+        if reference not in self.estimators:
+            raise ValueError(
+                f"reference={reference!r} is no estimator of the curve: choose from "
+                f"{self.estimators}."
+            )
+        runs = [name for name in _RUN_COLUMNS if name != "estimator"]
+        of_reference = self.scores.loc[self.scores["estimator"] == reference, [*runs, "score"]]
+        paired = self.scores[runs].merge(of_reference, on=runs, how="left")
+        scores = self.scores.assign(score=self.scores["score"] - paired["score"].to_numpy())
+        return type(self)(scores)
+
     def __repr__(self) -> str:
         runs = self.scores[["split", "repeat"]].drop_duplicates()
         text = (

@@ -504,6 +504,31 @@ def test_unknown_metric_of_a_curve_is_an_error():
         analytic_curve({"a": logarithmic}).summary("f1")
 
 
+def test_difference_pairs_the_runs():
+    methods = {"a": logarithmic, "b": lambda n: logarithmic(n) + 0.02}
+    scores = analytic_curve(methods, n_splits=2, scatter=0.1).scores
+    curve = LabelEfficiencyCurve.from_scores(scores.sample(frac=1, random_state=0))
+    runs = ["estimator", "n_labels", "split", "repeat"]
+    before = curve.scores.set_index(runs)["score"]
+    after = curve.difference_to("a").scores.set_index(runs)["score"]
+    assert_array_equal(after["a"], 0)
+    for run, score in after["b"].items():
+        assert score == before[("b", *run)] - before[("a", *run)]
+
+
+def test_difference_to_a_run_that_is_missing_is_nan():
+    scores = analytic_curve({"a": logarithmic, "b": logarithmic}).scores
+    without = scores[(scores["estimator"] != "a") | (scores["n_labels"] > 30)]
+    difference = LabelEfficiencyCurve.from_scores(without).difference_to("a").scores
+    of_b = difference[difference["estimator"] == "b"]
+    assert_array_equal(of_b["score"].isna(), of_b["n_labels"] == 30)
+
+
+def test_difference_to_an_unknown_estimator_is_an_error():
+    with pytest.raises(ValueError, match=r"reference='b' .* choose from \['a'\]"):
+        analytic_curve({"a": logarithmic}).difference_to("b")
+
+
 def test_repr_shows_the_means():
     text = repr(analytic_curve({"probe": logarithmic, "scratch": lambda n: logarithmic(n) - 0.1}))
     assert "2 estimators, 4 label counts, 6 runs" in text
