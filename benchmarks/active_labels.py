@@ -11,11 +11,11 @@ are seen by nothing. Intervals are over repeats of the choice on the same test r
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from _results import write_results
 from _stamps import Task, load_task
 from numpy.typing import NDArray
 from real_stamps import fit_encoder
@@ -68,15 +68,16 @@ def summarise(scores: list[dict[int, float]]) -> dict[int, tuple[float, float]]:
     return found
 
 
-def print_table(results: dict) -> None:
-    """Print a Markdown table."""
-    print("| stamps | labels chosen | " + " | ".join(f"{count} labels" for count in COUNTS) + " |")
-    print("| --- | --- |" + " ---: |" * len(COUNTS))
+def tabulate(results: dict) -> str:
+    """Return a Markdown table."""
+    head = " | ".join(f"{count} labels" for count in COUNTS)
+    lines = [f"| stamps | labels chosen | {head} |", "| --- | --- |" + " ---: |" * len(COUNTS)]
     for name, methods in results.items():
         for method, scores in methods.items():
             summary = summarise(scores)
             cells = [f"{mean:.3f} ± {half:.3f}" for mean, half in summary.values()]
-            print(f"| {name} | {method} | " + " | ".join(cells) + " |")
+            lines.append(f"| {name} | {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -89,7 +90,7 @@ def main() -> None:
     parser.add_argument(
         "--embeddings", nargs="*", default=[], help="task=file.npy, instead of pretraining"
     )
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="JSON; Markdown goes beside it")
     options = parser.parse_args()
     files = dict(each.split("=", 1) for each in options.embeddings)
     results: dict = {}
@@ -105,12 +106,8 @@ def main() -> None:
             ]
             for method in options.methods.split(",")
         }
-    print_table(results)
-    if options.out:
-        options.out.write_text(
-            json.dumps({**vars(options), "out": str(options.out), "scores": results}, indent=2)
-            + "\n"
-        )
+    result = {**vars(options), "out": None, "scores": results}
+    write_results(options.out, result, tabulate(results))
 
 
 if __name__ == "__main__":

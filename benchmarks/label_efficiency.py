@@ -1,13 +1,13 @@
 """Label efficiency on several draws of the test rows, with every row of a study.
 
-    python benchmarks/label_efficiency.py sdss --seeds 0,1,2,3,4 --repeats 10 --no-networks
-    python benchmarks/label_efficiency.py efigi --seeds 0 --repeats 3 --auto --out efigi.json
+    python benchmarks/label_efficiency.py --auto --keep studies --out label_efficiency.json
+    python benchmarks/label_efficiency.py sdss --seeds 2,3,4 --repeats 10 --no-networks
     python benchmarks/label_efficiency.py survey --objects 20000
 
-Each seed is a whole study: other test rows (30 %), other label subsets, another pretraining that
-never sees the test rows. Subsets of one draw share its test rows and are not independent:
-intervals are over the means of the draws where there are several. Prints Markdown; --out writes
-JSON, too.
+Without a task all are run. Each seed is a whole study: other test rows (30 %), other label
+subsets, another pretraining that never sees the test rows. Subsets of one draw share its test rows
+and are not independent: intervals are over the means of the draws where there are several. With
+--keep the studies stay in a folder, and what is cut off goes on from there.
 """
 
 from __future__ import annotations
@@ -18,16 +18,21 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from _results import write_results
 from _stamps import find_folder
+from real_stamps import parse_counts
 
 from skastro.evaluation import LabelEfficiencyCurve, label_saving
 from skastro.report import METHOD, METRIC_NAMES, score_table
-from skastro.study import FULL, run_study
+from skastro.study import FULL, Plan, run_study
 from skastro.study_data import StudyData, load_data
+from skastro.tables import replacing
 
 _EFIGI = ("redshift", "log_d25_01arcmin", "log_r25", "B_T_mag", "B_V_T")
 TASKS = {
@@ -57,82 +62,103 @@ def load(task: str, objects: int) -> StudyData:
     return load_data(find_folder(folder), **columns)
 
 
-def study(data: StudyData, seed: int, options: argparse.Namespace) -> tuple[pd.DataFrame, float]:
-    """Return the scores of one draw, and the seconds it took."""
+def make_plan(options: argparse.Namespace) -> Plan:
+    """Return what a study of each draw computes."""
     networks = not options.no_networks
-    plan = replace(
+    return replace(
         FULL,
-        label_counts=options.counts,
+        n_objects=options.objects,
+        label_counts=tuple(options.counts),
         n_repeats=options.repeats,
         finetune=networks,
         scratch=networks,
         auto=options.auto,
         side_by_side=False,
     )
+
+
+def study(data: StudyData, name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the scores of one draw and the seconds it took, now or in an earlier run."""
+    plan = make_plan(options)
+    asked = json.loads(json.dumps(asdict(plan)))
+    note = options.keep / f"{name}-{seed}.json"
+    if note.exists() and (kept := json.loads(note.read_text()))["plan"] == asked:
+        return kept
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        found = run_study(
-            data, Path(folder) / "study", plan=plan, random_state=seed, say=lambda _: None
-        )
-    return found.curve.scores.assign(split=seed), time.perf_counter() - start
+    folder = note.with_suffix("")
+    found = run_study(data, folder, plan=plan, random_state=seed, say=lambda _: None)
+    seconds = time.perf_counter() - start
+    print(f"{name}, seed {seed}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    scores = found.curve.scores.assign(split=seed).to_dict("list")
+    result = {"plan": asked, "seconds": round(seconds), "scores": scores}
+    with replacing(note) as temporary:
+        temporary.write_text(json.dumps(result))
+    return result
 
 
-def tabulate(curve: LabelEfficiencyCurve, metric: str) -> str:
+def tabulate(curve: LabelEfficiencyCurve, metric: str, *, best: bool = True) -> str:
     """Return a Markdown table: mean ± half-width of the 95 % interval."""
     lines = [
         "| " + METRIC_NAMES[metric] + " | " + " | ".join(map(str, curve.label_counts)) + " |",
         "| --- " * (len(curve.label_counts) + 1) + "|",
     ]
     for row in score_table(curve, metric):
-        cells = [f"**{c['text']}**" if c["best"] else c["text"] for c in row["cells"]]
+        cells = [f"**{c['text']}**" if best and c["best"] else c["text"] for c in row["cells"]]
         lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def savings(curve: LabelEfficiencyCurve) -> pd.DataFrame | None:
-    """Return how many times fewer labels ours needs than the network from scratch."""
-    if "scratch" not in curve.estimators or len(curve.label_counts) < 2:
-        return None
-    return label_saving(curve, METHOD, "scratch")
+def describe(name: str, curve: LabelEfficiencyCurve) -> str:
+    """Return the tables of a task: scores, differences to ours, and labels saved."""
+    ours = next(row for row in (f"{METHOD}, auto", METHOD) if row in curve.estimators)
+    first = curve.metrics[0]
+    others = curve.difference_to(ours).scores.query("estimator != @ours")
+    parts = [f"## {name}", *(tabulate(curve, metric) for metric in curve.metrics)]
+    parts.append(f"The same minus {ours!r}, on the same runs:")
+    parts.append(tabulate(LabelEfficiencyCurve.from_scores(others), first, best=False))
+    if "scratch" in curve.estimators and len(curve.label_counts) > 1:
+        saved = label_saving(curve, ours, "scratch").round(2)
+        parts.append(f"```text\n{saved.to_string(index=False)}\n```")
+    return "\n\n".join(parts)
+
+
+def study_all(options: argparse.Namespace) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Study draw after draw of task after task, and yield the draws of the task so far."""
+    for name in options.tasks or TASKS:
+        data, draws = load(name, options.objects), []
+        for seed in options.seeds:
+            draws.append(study(data, name, seed, options))
+            yield name, draws
 
 
 def main() -> None:
-    """Study each draw, then print tables and write JSON."""
+    """Study each draw of each task; print and write what there is after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("task", choices=list(TASKS))
-    numbers = lambda text: tuple(int(part) for part in text.split(","))  # noqa: E731
-    parser.add_argument("--seeds", type=numbers, default="0,1,2,3,4")
-    parser.add_argument("--counts", type=numbers, default="30,100,300,1000")
+    text = f"of {', '.join(TASKS)}; all, if none is named"
+    parser.add_argument("tasks", nargs="*", metavar="task", help=text)
+    parser.add_argument("--seeds", type=parse_counts, default="0,1,2,3,4")
+    parser.add_argument("--counts", type=parse_counts, default="30,100,300,1000")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--objects", type=int, default=6000, help="of the simulated survey")
     parser.add_argument("--no-networks", action="store_true", help="no scratch, no fine-tuning")
     parser.add_argument("--auto", action="store_true", help="a row for strategy auto, too")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--keep", type=Path, default=None, help="folder for the studies")
+    parser.add_argument("--out", type=Path, default=None, help="JSON; Markdown goes beside it")
     options = parser.parse_args()
+    if unknown := [name for name in options.tasks if name not in TASKS]:
+        parser.error(f"{unknown[0]!r} is no task of {', '.join(TASKS)}")
 
-    data = load(options.task, options.objects)
-    parts, seconds = [], []
-    for seed in options.seeds:
-        scores, took = study(data, seed, options)
-        parts.append(scores)
-        seconds.append(round(took))
-        print(f"seed {seed}: {took:.0f} s", file=sys.stderr, flush=True)
-        curve = LabelEfficiencyCurve.from_scores(pd.concat(parts))
-        if options.out:  # after each draw: the draws take long
-            options.out.write_text(
-                json.dumps(
-                    {
-                        "task": options.task,
-                        "seconds": seconds,
-                        "threads": os.environ.get("OMP_NUM_THREADS"),
-                        "scores": curve.scores.to_dict("list"),
-                    }
-                )
-            )
-    for metric in curve.metrics:
-        print(tabulate(curve, metric), end="\n\n")
-    if (saved := savings(curve)) is not None:
-        print(saved.round(2).to_string(index=False))
+    result: dict[str, Any] = {"threads": os.environ.get("OMP_NUM_THREADS"), "tasks": {}}
+    pages: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        options.keep = options.keep or Path(temporary)
+        options.keep.mkdir(parents=True, exist_ok=True)
+        for name, draws in study_all(options):
+            scores = pd.concat([pd.DataFrame(draw["scores"]) for draw in draws])
+            pages[name] = describe(name, LabelEfficiencyCurve.from_scores(scores))
+            seconds = [draw["seconds"] for draw in draws]
+            result["tasks"][name] = {"seconds": seconds, "scores": scores.to_dict("list")}
+            write_results(options.out, result, "\n\n".join(pages.values()))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from _results import write_results
 from _stamps import Task, label_subsets, load_task
 from numpy.typing import NDArray
 from scipy import stats
@@ -118,7 +119,7 @@ def summarise(splits: list[dict], counts: list[int]) -> str:
 
 
 def main() -> None:
-    """Run one task, print a table and write JSON."""
+    """Run one task, and print and write what there is after each split."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=["sdss", "efigi"], default="sdss", nargs="?")
     parser.add_argument("--counts", type=parse_counts, default="30,100,300,1000")
@@ -130,7 +131,7 @@ def main() -> None:
     parser.add_argument("--network-repeats", type=int, default=3)
     parser.add_argument("--splits", type=parse_counts, default="0", help="seeds of the test rows")
     parser.add_argument("--encoder", type=json.loads, default={}, help="parameters, as JSON")
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=None, help="JSON; Markdown goes beside it")
     options = parser.parse_args()
 
     found, seconds = [], []
@@ -138,12 +139,9 @@ def main() -> None:
         rows, took = score_split(options, split)
         found.append(rows)
         seconds.append(took)
-        print(f"split {split}: pretraining took {took:.0f} s\n{summarise([rows], options.counts)}")
-        print(end="", flush=True)
-    print(f"all {len(found)} splits\n{summarise(found, options.counts)}")
-    if options.out:
+        print(f"split {split}: pretraining took {took:.0f} s; {len(found)} splits so far")
         result = {"task": options.task, "pretraining_seconds": seconds, "splits": found}
-        options.out.write_text(json.dumps(result, indent=1))
+        write_results(options.out, result, summarise(found, options.counts))
 
 
 if __name__ == "__main__":

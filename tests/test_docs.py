@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import linecache
 import re
+import runpy
 import shlex
 import shutil
 import sys
@@ -33,6 +34,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 if not all(page.is_file() for page in PAGES):
     pytest.skip("README and docs are not beside these tests", allow_module_level=True)
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("[!_]*.py"))
 NOT_RUN = "Not run by the tests: "
 LANGUAGES = {"python", "console", "toml", "bibtex", "text"}
 RECIPES = "CONTRIBUTING"  # its Python is what an editor adds to a module, not a session
@@ -266,3 +268,16 @@ def test_reference_lists_every_public_name_once():
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     listed = Counter(re.findall(r"^   (\w+)$", text, re.MULTILINE))
     assert listed == Counter(skastro.__all__)
+
+
+@pytest.mark.parametrize("script", BENCHMARKS, ids=lambda path: path.stem)
+def test_benchmarks_take_what_their_table_says(script, monkeypatch, capsys):
+    table = (script.parent / "README.md").read_text(encoding="utf-8")
+    told = re.search(rf"^\| `{script.name}( TASK)?`", table, re.MULTILINE)
+    assert told, f"benchmarks/README.md says nothing of {script.name}"
+    monkeypatch.syspath_prepend(script.parent)
+    monkeypatch.setattr(sys, "argv", [script.name, "--help"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(script), run_name="__main__")
+    assert stop.value.code == 0
+    assert ("positional arguments" in capsys.readouterr().out) == bool(told[1])
