@@ -23,12 +23,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure
 import pandas as pd
 from _results import write_results
 from _stamps import find_folder
 from real_stamps import parse_counts
 
 from skastro.evaluation import LabelEfficiencyCurve, label_saving
+from skastro.plots import LabelEfficiencyDisplay
 from skastro.report import METHOD, METRIC_NAMES, score_table
 from skastro.study import FULL, Plan, run_study
 from skastro.study_data import StudyData, load_data
@@ -52,6 +54,8 @@ TASKS = {
     ),
     "survey": (None, {}),
 }
+DEFAULT = f"{METHOD}, auto"  # what `SelfSupervisedClassifier()` does
+NOT_DRAWN = (f"{METHOD}, linear probe", f"{METHOD} + catalogue")
 
 
 def load(task: str, objects: int) -> StudyData:
@@ -110,7 +114,7 @@ def tabulate(curve: LabelEfficiencyCurve, metric: str, *, best: bool = True) -> 
 
 def describe(name: str, curve: LabelEfficiencyCurve) -> str:
     """Return the tables of a task: scores, differences to ours, and labels saved."""
-    ours = next(row for row in (f"{METHOD}, auto", METHOD) if row in curve.estimators)
+    ours = next(row for row in (DEFAULT, METHOD) if row in curve.estimators)
     first = curve.metrics[0]
     others = curve.difference_to(ours).scores.query("estimator != @ours")
     parts = [f"## {name}", *(tabulate(curve, metric) for metric in curve.metrics)]
@@ -120,6 +124,17 @@ def describe(name: str, curve: LabelEfficiencyCurve) -> str:
         saved = label_saving(curve, ours, "scratch").round(2)
         parts.append(f"```text\n{saved.to_string(index=False)}\n```")
     return "\n\n".join(parts)
+
+
+def draw(curve: LabelEfficiencyCurve, path: Path) -> None:
+    """Draw the scores of a task, ours first."""
+    drawn = curve.scores[~curve.scores["estimator"].isin(NOT_DRAWN)]
+    ours_first = drawn.sort_values("estimator", key=lambda names: names != DEFAULT, kind="stable")
+    figure = matplotlib.figure.Figure(figsize=(8.0, 4.6), layout="constrained")
+    LabelEfficiencyDisplay.from_curve(
+        LabelEfficiencyCurve.from_scores(ours_first), ax=figure.subplots()
+    )
+    figure.savefig(path, dpi=140)
 
 
 def study_all(options: argparse.Namespace) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -143,7 +158,8 @@ def main() -> None:
     parser.add_argument("--no-networks", action="store_true", help="no scratch, no fine-tuning")
     parser.add_argument("--auto", action="store_true", help="a row for strategy auto, too")
     parser.add_argument("--keep", type=Path, default=None, help="folder for the studies")
-    parser.add_argument("--out", type=Path, default=None, help="JSON; Markdown goes beside it")
+    text = "JSON; Markdown and figures go beside it"
+    parser.add_argument("--out", type=Path, default=None, help=text)
     options = parser.parse_args()
     if unknown := [name for name in options.tasks if name not in TASKS]:
         parser.error(f"{unknown[0]!r} is no task of {', '.join(TASKS)}")
@@ -155,10 +171,13 @@ def main() -> None:
         options.keep.mkdir(parents=True, exist_ok=True)
         for name, draws in study_all(options):
             scores = pd.concat([pd.DataFrame(draw["scores"]) for draw in draws])
-            pages[name] = describe(name, LabelEfficiencyCurve.from_scores(scores))
+            curve = LabelEfficiencyCurve.from_scores(scores)
+            pages[name] = describe(name, curve)
             seconds = [draw["seconds"] for draw in draws]
             result["tasks"][name] = {"seconds": seconds, "scores": scores.to_dict("list")}
             write_results(options.out, result, "\n\n".join(pages.values()))
+            if options.out:
+                draw(curve, options.out.with_name(f"{options.out.stem}_{name}.png"))
 
 
 if __name__ == "__main__":
