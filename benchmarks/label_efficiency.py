@@ -170,10 +170,10 @@ def main() -> None:
         options.keep = options.keep or Path(temporary)
         options.keep.mkdir(parents=True, exist_ok=True)
         for name, draws in study_all(options):
-            scores = pd.concat([pd.DataFrame(draw["scores"]) for draw in draws])
+            scores = pd.concat([pd.DataFrame(each["scores"]) for each in draws])
             curve = LabelEfficiencyCurve.from_scores(scores)
             pages[name] = describe(name, curve)
-            seconds = [draw["seconds"] for draw in draws]
+            seconds = [each["seconds"] for each in draws]
             result["tasks"][name] = {"seconds": seconds, "scores": scores.to_dict("list")}
             write_results(options.out, result, "\n\n".join(pages.values()))
             if options.out:
