@@ -24,6 +24,7 @@ import pandas as pd
 from _results import write_results
 from label_efficiency import TASKS, load, tabulate
 from numpy.typing import NDArray
+from real_stamps import parse_counts
 from sklearn.base import ClassifierMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import balanced_accuracy_score
@@ -159,12 +160,11 @@ def tabulate_savings(curve: LabelEfficiencyCurve) -> str:
 def main() -> None:
     """Study one task, print tables and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    numbers = lambda text: tuple(int(part) for part in text.split(","))  # noqa: E731
     parser.add_argument("task", choices=list(TASKS))
     parser.add_argument("--objects", type=int, default=22_400, help="of the simulated survey")
     parser.add_argument("--labelled", type=int, default=8_000, help="at most, with the test rows")
-    parser.add_argument("--sizes", type=numbers, default="300,1000,3000,10000,20000")
-    parser.add_argument("--counts", type=numbers, default="30,100,300,1000")
+    parser.add_argument("--sizes", type=parse_counts, default="300,1000,3000,10000,20000")
+    parser.add_argument("--counts", type=parse_counts, default="30,100,300,1000")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--strategy", choices=["auto", "finetune"], help="of networks, beside")
     parser.add_argument("--seed", type=int, default=1)
