@@ -36,7 +36,7 @@ lint: install  ## style, types, common mistakes, and sizes of modules and functi
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -s --no-header tests/test_house.py -k stay_small
+	$(BIN)/python -m pytest -q -s --no-header tests/project/test_house.py -k stay_small
 
 bench: install  ## run the benchmarks of speed and memory; benchmarks/README.md has the others
 	@set -e; for name in $(BENCHMARKS); do \

@@ -1,0 +1,1 @@
+"""Tables of objects: read, searched for columns and labels, matched and written."""

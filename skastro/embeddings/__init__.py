@@ -1,0 +1,1 @@
+"""Embeddings: computed, stored, projected, clustered, scored, and used to choose labels."""

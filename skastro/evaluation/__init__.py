@@ -1,0 +1,1 @@
+"""Label efficiency, saved labels, calibration, and what each property is worth."""

@@ -1,0 +1,1 @@
+"""Everything in torch: backbones, losses, training, inference, checkpoints, devices."""

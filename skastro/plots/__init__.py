@@ -1,0 +1,1 @@
+"""Displays: one file each, and their common style."""

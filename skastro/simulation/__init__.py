@@ -1,0 +1,1 @@
+"""A simulated survey of stars, galaxies and quasars."""

@@ -1,0 +1,1 @@
+"""Stacks of images: opened, checked, scaled, composed and measured."""

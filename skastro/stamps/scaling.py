@@ -1,0 +1,292 @@
+"""Pixels to network input: an invertible asinh stretch, fitted on the sky noise of each band."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from astropy.visualization import make_lupton_rgb
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skastro.utils.validation import (
+    Documented,
+    as_stack,
+    check_images,
+    contained,
+    read_stamps,
+    unfold_like,
+)
+
+_MAX_FITTED_STAMPS = 2000
+_BORDER_PIXELS = 2
+_MAD_TO_SIGMA = 1.4826  # of a normal distribution
+
+
+class AsinhScaler(  # type: ignore[call-arg]  # known to scikit-learn, which has no types
+    Documented, OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):
+    r"""Stretch pixels by asinh, in units of the sky noise of each band.
+
+    .. math:: y = \operatorname{asinh}\!\left(\frac{x - s_b}{k\,\sigma_b}\right)
+
+    with the sky level :math:`s_b` and noise :math:`\sigma_b` of band :math:`b`, and the
+    softening :math:`k`: linear in the noise, logarithmic in bright sources, as asinh
+    magnitudes are (Lupton, Gunn & Szalay 1999, AJ 118, 1406).
+
+    Parameters
+    ----------
+    softening : float, default=1.0
+        Pixels below ``softening`` times the sky noise are stretched linearly.
+    image_shape : tuple (bands, height, width), default=None
+        How 2-D rows fold into stamps; None reads them as strips of one band.
+    random_state : int, default=0
+        Seed of the sample of at most 2,000 stamps on which the sky is measured.
+
+    Attributes
+    ----------
+    sky_ : float64 array of shape (bands,)
+        Median of the pixels on the border of the stamps, in the unit of the pixels.
+    noise_ : float64 array of shape (bands,)
+        Robust standard deviation (1.4826 MAD) of the same pixels. Where it is zero
+        (quantised or constant borders) the spread of all pixels, or 1.
+    image_shape_ : tuple (bands, height, width)
+    n_features_in_ : int
+        Number of bands, or of columns of 2-D rows.
+
+    Notes
+    -----
+    NaN pixels are ignored in ``fit`` and stay NaN. Integers and float16 come out as float32,
+    float64 as float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stamps = np.random.default_rng(0).normal(3.0, 2.0, size=(50, 1, 8, 8))
+    >>> scaler = AsinhScaler().fit(stamps)
+    >>> scaler.noise_.round(1)
+    array([2.])
+    >>> np.allclose(scaler.inverse_transform(scaler.transform(stamps)), stamps)
+    True
+    """
+
+    def __init__(
+        self,
+        softening: float = 1.0,
+        *,
+        image_shape: tuple[int, int, int] | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.softening = softening
+        self.image_shape = image_shape
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
+        """Measure the sky level and noise of each band.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width) or (n, features)
+            Stamps in linear units, any real dtype.
+        y : None, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : AsinhScaler
+
+        Raises
+        ------
+        ValueError
+            ``softening`` is not positive, or X is not a stack of usable stamps.
+        """
+        if not self.softening > 0:
+            raise ValueError(f"softening={self.softening!r} must be positive: 1 is a good start.")
+        images = check_images(self, X, reset=True, image_shape=self.image_shape)
+        self.image_shape_ = tuple(images.shape[1:])
+        sample = read_stamps(images, _sample_rows(len(images), self.random_state))
+        self.sky_, self.noise_ = measure_sky(sample)
+        return self
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Stretch stamps.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width) or (n, features)
+
+        Returns
+        -------
+        stretched : float32 or float64 array of the shape of X
+        """
+        pixels = self._pixels(X)
+        sky, scale = self._per_band(pixels.dtype)
+        return contained(self, unfold_like(np.arcsinh((pixels - sky) / scale), X), X)
+
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Set the container of stretched 2-D rows; stamps stay arrays.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            None leaves it as it is.
+
+        Returns
+        -------
+        self : AsinhScaler
+        """
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
+    def inverse_transform(self, X: Any) -> NDArray[Any]:
+        """Undo `transform`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width) or (n, features)
+            Stretched stamps.
+
+        Returns
+        -------
+        stamps : float32 or float64 array of the shape of X
+        """
+        pixels = self._pixels(X)
+        sky, scale = self._per_band(pixels.dtype)
+        return unfold_like(sky + scale * np.sinh(pixels), X)
+
+    def _pixels(self, X: Any) -> NDArray[Any]:
+        check_is_fitted(self)
+        images = check_images(self, X, reset=False)
+        stamps = read_stamps(images, slice(None))
+        if images.dtype == np.float64:
+            return np.asarray(images[:], dtype=np.float64)
+        return stamps
+
+    def _per_band(self, dtype: np.dtype) -> tuple[NDArray[Any], NDArray[Any]]:
+        sky = self.sky_.astype(dtype)[:, None, None]
+        scale = (self.softening * self.noise_).astype(dtype)[:, None, None]
+        return sky, scale
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def measure_sky(stamps: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Measure the sky level and noise of each band on the border of stamps.
+
+    Parameters
+    ----------
+    stamps : float array of shape (n, bands, height, width)
+        Linear pixels; NaN is ignored.
+
+    Returns
+    -------
+    sky, noise : float64 arrays of shape (bands,)
+        Median and 1.4826 MAD; a noise of zero is replaced by the standard deviation of all
+        pixels of the band, or by 1 where that is zero too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sky, noise = measure_sky(np.tile([[1.0, 2.0], [3.0, 2.0]], (4, 1, 1, 1)))
+    >>> sky, noise.round(2)
+    (array([2.]), array([0.74]))
+    """
+    bands = stamps.shape[1]
+    border = _border(*stamps.shape[2:])
+    sky, noise = np.zeros(bands), np.ones(bands)
+    for band in range(bands):
+        pixels = stamps[:, band][:, border].astype(np.float64)
+        pixels = pixels[np.isfinite(pixels)]
+        everything = stamps[:, band].astype(np.float64)
+        if not len(pixels):  # a band whose borders are all masked
+            pixels = everything[np.isfinite(everything)]
+        if not len(pixels):
+            continue
+        sky[band] = np.median(pixels)
+        spread = _MAD_TO_SIGMA * np.median(np.abs(pixels - sky[band]))
+        noise[band] = spread or np.nanstd(everything) or 1.0
+    return sky, noise
+
+
+def _border(height: int, width: int) -> NDArray[np.bool_]:
+    """Mask of the outer pixels; all of them if the stamp is too small to have an inside."""
+    border = np.ones((height, width), dtype=bool)
+    inside = slice(_BORDER_PIXELS, -_BORDER_PIXELS)
+    border[inside, inside] = False
+    return border
+
+
+def _sample_rows(n: int, random_state: int) -> NDArray[np.int64]:
+    if n <= _MAX_FITTED_STAMPS:
+        return np.arange(n)
+    rng = np.random.default_rng(random_state)
+    return np.sort(rng.choice(n, _MAX_FITTED_STAMPS, replace=False))
+
+
+def to_rgb(
+    stamps: Any,
+    *,
+    bands: Sequence[int | str] = (2, 1, 0),
+    stretch: float = 5.0,
+    Q: float = 8.0,
+) -> NDArray[np.uint8]:
+    """Compose colour images for display, and for networks that were trained on photographs.
+
+    Parameters
+    ----------
+    stamps : array-like of shape (n, bands, height, width)
+        Linear pixels; NaN is shown as sky. Stamps of uint8 are taken as displayable already.
+    bands : sequence of three int or str, default=(2, 1, 0)
+        The bands shown as red, green and blue, reddest first: their positions, or, of `Stamps`
+        that know them, their names, such as ``"irg"``.
+    stretch : float, default=5.0
+        Linear range, in units of the sky noise of each band, so that any flux unit will do.
+    Q : float, default=8.0
+        Softening of the asinh stretch (Lupton et al. 2004, PASP 116, 133).
+
+    Returns
+    -------
+    rgb : uint8 array of shape (n, 3, height, width)
+
+    Raises
+    ------
+    ValueError
+        ``bands`` names a band that the stamps do not have.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stamps = np.random.default_rng(0).normal(size=(2, 5, 8, 8))
+    >>> to_rgb(stamps, bands=(3, 2, 1)).shape
+    (2, 3, 8, 8)
+    """
+    images = as_stack(stamps)
+    pixels = read_stamps(images, slice(None))[:, _positions(bands, images)]
+    if np.dtype(images.dtype) == np.uint8:
+        return pixels.astype(np.uint8)
+    sky, noise = measure_sky(pixels)
+    pixels = np.nan_to_num((pixels - sky[:, None, None]) / noise[:, None, None])
+    with np.errstate(invalid="ignore"):  # it divides by the intensity, zero in empty pixels
+        rgb = [make_lupton_rgb(*stamp, stretch=stretch, Q=Q) for stamp in pixels]
+    return np.stack(rgb).transpose(0, 3, 1, 2)
+
+
+def _positions(bands: Sequence[int | str], images: Any) -> list[Any]:
+    """Return the positions of three bands."""
+    names = getattr(images, "bands", None) or ()
+    named = [names.index(band) if band in names else band for band in bands]
+    known = range(images.shape[1])
+    if len(named) != 3 or not all(band in known for band in named):
+        choice = f"three of {', '.join(names)}, or " if names else ""
+        raise ValueError(
+            f"bands={tuple(bands)} must be {choice}three positions below {images.shape[1]}, the "
+            "number of bands of the stamps."
+        )
+    return named

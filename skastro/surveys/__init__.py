@@ -1,0 +1,1 @@
+"""Stamps and their catalogue together: folders, cut-outs, SDSS, duplicates, inspection."""

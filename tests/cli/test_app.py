@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.utils import Bunch
+
+from skastro import __version__
+from skastro.cli.app import app as cli
+from skastro.cli.terminal import end, talking
+from skastro.study.run import QUICK, Plan, baselines
+from skastro.study.run import run as study_module
+from skastro.surveys.sdss import sdss as surveys
+
+TINY = Plan(
+    **{**vars(QUICK), "label_counts": (8, 24), "n_repeats": 2, "max_epochs": 1, "steps": 2}
+)  # fmt: skip
+OPTIONS = ["--label", "class", "--properties", "mag_*", "--errors", "err_*", "--quick"]
+
+
+@pytest.fixture
+def folder(survey, tmp_path):
+    stamps, labels, properties = survey
+    folder = tmp_path / "data"
+    folder.mkdir()
+    table = properties.assign(err_u=0.1)
+    table["class"] = labels
+    table.loc[3, "mag_u"] = -9999
+    table.to_csv(folder / "catalog.csv", index=False)
+    np.save(folder / "stamps.npy", stamps)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _tiny_study(monkeypatch):
+    monkeypatch.setattr(baselines, "_IMAGENET_PACKAGE", "no_such_package")
+    monkeypatch.setattr(study_module, "QUICK", TINY)
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+def test_a_study_prints_scores_savings_and_notes(folder, tmp_path, capsys):
+    assert run("study", folder, *OPTIONS, "--out", tmp_path / "out") == 0
+    printed = capsys.readouterr()
+    for text in ("self-supervised", "scratch", "catalogue", "aperture", "With 24 labels", "±"):
+        assert text in printed.out
+    assert "Warning: Sentinels such as -999 in" in printed.out
+    assert "2 steps only" in printed.out
+    assert printed.err == ""
+    assert (tmp_path / "out" / "index.html").is_file()
+    assert "--label class" in (tmp_path / "out" / "config.json").read_text()
+
+
+def test_quiet_prints_nothing(folder, tmp_path, capsys):
+    assert run("study", folder, *OPTIONS, "--quiet", "--out", tmp_path / "out") == 0
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "out" / "scores.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{folder}/nothing", "--label", "class"], "is not a folder"),
+        (["{folder}"], "--label"),
+        (["{folder}", "--label", "class", "--properties", "*"], "label column 'class'"),
+        (["{folder}", "--label", "class", "--properties", "magg_*"], "did you mean mag_"),
+        (["{folder}", "--label", "class", "--label-counts", "30,many"], "whole numbers"),
+        (["{folder}", "--label", "class", "--label-counts", "0"], "whole numbers"),
+        (["{folder}", "--label", "class", "--backbone", "resnet_99"], "'resnet_99' is unknown"),
+        (["{folder}", "--label", "class", "--device", "gpu"], "device='gpu' is not there"),
+        (["{folder}", "--label", "klass"], "did you mean class"),
+        (["{folder}", "--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(folder, tmp_path, capsys, arguments, words):
+    arguments = [argument.format(folder=folder) for argument in arguments]
+    assert run("study", *arguments, "--out", tmp_path / "out") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("Error: ")
+    assert words in lines[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_folder_with_other_files_is_refused_before_anything_is_read(folder, capsys):
+    assert run("study", "/nothing", "--label", "class", "--out", folder) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(folder):
+    with pytest.raises(ValueError, match="label is missing"):
+        cli.main(["study", str(folder), "--debug"])
+
+
+def test_an_interruption_is_no_success(monkeypatch, folder, tmp_path, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study_module, "run_study", interrupt)
+    assert run("study", folder, *OPTIONS, "--out", tmp_path / "out") == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_options_reach_the_study(monkeypatch, folder, tmp_path):
+    seen = {}
+
+    def record(data, out, **options):
+        seen.update(options, data=data, out=out)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(study_module, "run_study", record)
+    options = ["--epochs", 5, "--repeats", 4, "--label-counts", "10,20", "--seed", 3]
+    columns = ["--label", "class", "--properties", "mag_u,size"]
+    assert run("study", folder, *options, *columns, "--out", tmp_path / "out") == 2
+    plan = seen["plan"]
+    assert (plan.max_epochs, plan.n_repeats, plan.label_counts) == (5, 4, (10, 20))
+    assert plan.backbone == study_module.FULL.backbone
+    assert seen["random_state"] == 3
+    assert seen["data"].properties.columns.tolist() == ["mag_u", "size"]
+
+
+def test_bars_are_filled_and_notes_said_once(capsys):
+    with talking() as terminal:
+        terminal.progress("pretraining", 1, 4)
+        terminal.progress("embedding", 1, 2)
+        terminal.say("a [red] note\nof two lines")
+        terminal.say("a [red] note of two lines")
+        assert [task.finished for task in terminal.bars.tasks] == [True, False]
+    assert capsys.readouterr().out == "a [red] note of two lines\n"
+
+
+def test_version_and_help_are_printed(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out.strip() == f"skastro {__version__}"
+    assert run() == 0
+    assert "study" in capsys.readouterr().out
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys\n"
+        "from skastro.cli import main\n"
+        "try:\n    main(['study', '--help'])\n"
+        "except SystemExit as stop:\n    assert stop.code == 0\n"
+        "assert 'torch' not in sys.modules and 'sklearn' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+    assert "--label-counts" in done.stdout
+
+
+def test_the_catalogue_of_a_survey_needs_no_options(monkeypatch, survey, tmp_path):
+    stamps, labels, properties = survey
+    catalog = pd.concat([properties, pd.DataFrame({"class": labels, "err_g": 0.1})], axis=1)
+    monkeypatch.setattr(
+        "skastro.study.data.make_survey",
+        lambda *_, **__: type("Survey", (), {"images": stamps, "catalog": catalog}),
+    )
+    assert run("study", "--quick", "--quiet", "--out", tmp_path / "out") == 0
+    assert "simulated survey" in (tmp_path / "out" / "config.json").read_text()
+
+
+def test_check_prints_what_it_finds(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "stamps.npy", rng.normal(size=(40, 2, 8, 8)).astype(np.float32))
+    catalog = pd.DataFrame({"id": np.arange(40), "class": ["a", "b"] * 20, "mag_r": 20.5})
+    catalog.to_csv(tmp_path / "catalog.csv", index=False)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["check", str(tmp_path), "--label", "class", "--properties", "mag_*"])
+    assert exit_.value.code == 0
+    out = capsys.readouterr().out
+    for text in ("40 stamps of 2 bands", "Classes: a 20, b 20", "! property mag_r: is constant"):
+        assert text in out
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["check", str(tmp_path), "--label", "klass"])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.startswith("Error: 'klass' is no column")
+
+
+def test_a_simulated_survey_goes_from_mosaics_to_a_look(tmp_path, capsys):
+    pytest.importorskip("galsim")
+    out = tmp_path / "survey"
+    arguments = ["simulate", "--out", str(out), "--objects", "30", "--bands", "gr", "--size", "16"]
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([*arguments, "--mosaic"])
+    assert exit_.value.code == 0
+    assert "30 objects in" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([*arguments])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.startswith("Error: ")
+    images = [f"--images={band}={out}/mosaic/mosaic_{band}_*.fits" for band in "gr"]
+    catalog = f"--catalog={out}/mosaic/catalog.fits"
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["check", catalog, *images, "--size=16", "--label=class"])
+    assert exit_.value.code == 0
+    found = capsys.readouterr().out
+    assert "30 of 30 catalogue rows lie on the mosaics." in found
+    assert "30 stamps of 2 bands (g/r), 16 x 16 pixels, float32" in found
+
+
+def columns_studied(command, monkeypatch, tmp_path):
+    """Run a command that was printed, up to the study itself, and return what it studies."""
+    seen = []
+
+    def record(data, *_, **__):
+        seen.append(data)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(study_module, "run_study", record)
+    program, *arguments = shlex.split(command)
+    assert program == "skastro"
+    assert run(*arguments, "--out", tmp_path / "out") == 2
+    (data,) = seen
+    assert data.label == "class"
+    return data.error_columns
+
+
+def test_a_simulated_survey_is_studied_as_advised(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("galsim")
+    out = tmp_path / "my survey"
+    assert run("simulate", "--out", out, "--objects", 90, "--bands", "gr", "--size", 12) == 0
+    written, advice = capsys.readouterr().out.splitlines()
+    assert written == f"90 objects in {out}; to study them:"
+    found = columns_studied(advice, monkeypatch, tmp_path)
+    assert found == {"mag_g": "err_g", "mag_r": "err_r"}
+
+
+def test_a_fetched_survey_is_studied_as_advised(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "my sdss"
+
+    def fetch(n, *, out, **_):
+        rows = pd.DataFrame(1.0, range(n), [*surveys._PLACE, *surveys._MEASURED])
+        rows.insert(0, "class", np.resize(surveys.SDSS_CLASSES, n))
+        rows.insert(0, "id", np.arange(n))
+        stamps = np.zeros((n, 5, 8, 8), np.float32)
+        out.mkdir()
+        rows.to_csv(out / "catalog.csv", index=False)
+        np.save(out / "stamps.npy", stamps)
+        return Bunch(images=stamps)
+
+    monkeypatch.setattr(surveys, "fetch_sdss", fetch)
+    assert run("fetch", "--out", out, "--objects", 90) == 0
+    written, advice = capsys.readouterr().out.splitlines()
+    assert written == f"90 objects in {out}; to study them:"
+    found = columns_studied(advice, monkeypatch, tmp_path)
+    assert found == {f"mag_{band}": f"err_{band}" for band in "ugriz"}
+
+
+WRONG = {
+    "check": [
+        ([], "catalog is missing"),
+        (["none"], "is not a folder"),
+        (["--images=a.npy"], "catalog is missing: pass both"),
+        (["--catalog=c.csv"], "images is missing: pass both"),
+        (["--catalog=c.csv", "--images=a", "--images=b"], "images='a' must be band=path"),
+        (["--catalog=c.csv", "--images=g=x_*.fits"], "matches no file"),
+        (["folder", "--catalog=c.csv"], "pass a folder, or a catalog and images"),
+        (["folder", "--size=0"], "--size"),
+        (["folder", "--radius=-1"], "--radius"),
+        (["folder", "more"], "more"),
+    ],
+    "simulate": [
+        (["--objects=0"], "--objects"),
+        (["--objects=many"], "--objects"),
+        (["--bands=xyz"], "bands"),
+        (["--bands="], "bands"),
+        (["--size=4"], "--size"),
+        (["--faintest=bright"], "--faintest"),
+        (["--faintest=3"], "faintest"),
+        (["--seed=-1"], "--seed"),
+        (["--jobs=0"], "--jobs"),
+        (["--mosaics"], "--mosaics"),
+    ],
+    "fetch": [
+        (["--hips=g"], "'g' must be band=name"),
+        (["--objects=0"], "--objects"),
+        (["--classes="], "classes"),
+        (["--classes=PLANET"], "PLANET"),
+        (["--bands=xyz"], "the band 'x' has no HiPS"),
+        (["--bands="], "bands"),
+        (["--size=2"], "--size"),
+        (["--seed=-1"], "--seed"),
+        (["--size=big"], "--size"),
+        (["folder"], "folder"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [([command, *each], words) for command, cases in WRONG.items() for each, words in cases],
+)
+def test_wrong_inputs_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert len(told.splitlines()) == 1
+
+
+def test_json_events_are_lines(capsys):
+    with talking(lines=True) as terminal:
+        for done in range(50):
+            terminal.progress("embedding", done, 49)
+        terminal.say("two\nlines")
+        terminal.result(rows=np.int64(3), out=Path("a/b"))
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["event"] for each in told] == ["progress", "progress", "message", "result"]
+    assert told[1] == {"event": "progress", "stage": "embedding", "done": 49, "total": 49}
+    assert told[2]["text"] == "two lines"
+    assert told[3] == {"event": "result", "rows": 3, "out": "a/b"}
+
+
+def test_defects_and_interruptions_have_codes_of_their_own(capsys):
+    assert end(OSError("the server does not answer"), []) == 1
+    assert end(KeyboardInterrupt(), []) == 130
+    assert end(ValueError("a\nb"), []) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Error: the server does not answer"
+    assert lines[1].startswith("Error: interrupted: finished files are kept")
+    assert lines[2] == "Error: a b"
+
+
+def test_shells_can_complete_the_commands():
+    environment = {**os.environ, "_SKASTRO_COMPLETE": "complete_bash", "COMP_WORDS": "skastro cl"}
+    code = "from skastro.cli import main; main([])"
+    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**environment, "COMP_CWORD": "1"},
+    )
+    assert done.stdout.split() == ["classify", "cluster"]

@@ -1,0 +1,509 @@
+"""The commands end to end, on a survey of 60 stamps."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skastro import (
+    PropertyPretrainedEncoder,
+    cli,
+    read_catalog,
+    tables,
+    training,
+    views,
+    workflows,
+)
+from skastro.catalogs.writing import read_embeddings
+
+TINY = ["--backbone", "stamp_resnet10", "--epochs", "1"]
+
+
+@pytest.fixture(scope="session")
+def data(survey, fitted, tmp_path_factory):
+    """Return a folder with a data folder, an encoder, embeddings and labels."""
+    stamps, labels, properties = survey
+    root = tmp_path_factory.mktemp("commands")
+    folder = root / "survey"
+    folder.mkdir()
+    catalog = properties.assign(err_u=0.1, err_g=0.1)
+    catalog.insert(0, "id", 1237648720693755900 + np.arange(60))
+    catalog["class"] = labels
+    catalog["field"] = np.arange(60) // 2
+    catalog.to_csv(folder / "catalog.csv", index=False)
+    np.save(folder / "stamps.npy", stamps)
+    catalog.loc[::3, ["id", "class"]].to_csv(root / "labels.csv", index=False)
+    fitted.save(root / "encoder.safetensors")
+    return root
+
+
+@pytest.fixture
+def embedded(data):
+    path = data / "embeddings.parquet"
+    if not path.exists():
+        assert run("embed", data / "encoder.safetensors", data / "survey", "--out", path) == 0
+    return path
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+def events(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_pretraining_saves_an_encoder_and_says_how_good_it_is(data, tmp_path, capsys):
+    out = tmp_path / "e.safetensors"
+    options = ["--properties", "mag_*", "--errors", "err_*", *TINY, "--hold-out", "0.2"]
+    assert run("pretrain", data / "survey", *options, "--label", "class", "--out", out) == 0
+    printed = capsys.readouterr().out
+    for text in ("12 stamps held out", "mag_g", "r2", "scatter", f"Encoder: {out}"):
+        assert text in printed.replace("\n", " ")
+    encoder = PropertyPretrainedEncoder.load(out)
+    assert {"mag_u", "mag_g", "mag_r"} <= set(encoder.property_names_)
+    assert encoder.max_epochs == 1
+
+
+def test_the_same_seed_gives_the_same_encoder(data, tmp_path):
+    for name in "ab":
+        out = tmp_path / f"{name}.safetensors"
+        images = data / "survey" / "stamps.npy"
+        assert run("pretrain", "--images", images, *TINY, "--seed", 3, "--quiet", "--out", out) == 0
+    a, b = (
+        PropertyPretrainedEncoder.load(tmp_path / f"{name}.safetensors").network_.state_dict()
+        for name in "ab"
+    )
+    assert all(bool((a[key] == b[key]).all()) for key in a)
+
+
+def test_pretraining_goes_on_from_its_checkpoint(data, monkeypatch, tmp_path, capsys):
+    save = training._Saving._write
+
+    def interrupted(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    arguments = ["pretrain", "--images", data / "survey" / "stamps.npy", "--quiet", *TINY]
+    arguments += ["--epochs", 2, "--checkpoint-dir", tmp_path / "c"]
+    arguments += ["--out", tmp_path / "e.safetensors"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Saving, "_write", interrupted)
+        assert run(*arguments) == 130
+    assert [path.name for path in tmp_path.rglob("*")] == ["c", "training.safetensors"]
+    assert run(*arguments, "--seed", 5) == 2
+    assert "with random_state=0, and this one has 5: delete" in capsys.readouterr().err
+    assert run(*arguments) == 0
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["c", "e.safetensors"]
+    assert len(PropertyPretrainedEncoder.load(tmp_path / "e.safetensors").history_) == 2
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".fits", ".vot", ".csv"])
+def test_predicted_properties_are_those_of_the_encoder(data, survey, fitted, tmp_path, ending):
+    out = tmp_path / f"p{ending}"
+    beside = ["--out", tmp_path / "e.npy", "--predicted", out, "--quiet"]
+    assert run("embed", data / "encoder.safetensors", data / "survey", *beside) == 0
+    table = read_catalog(out)
+    assert table["id"].tolist() == [str(1237648720693755900 + i) for i in range(60)]
+    np.testing.assert_allclose(
+        table[fitted.property_names_], fitted.predict(survey[0]), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_encoders_are_exported(data, tmp_path, capsys):
+    runtime = pytest.importorskip("onnxruntime")
+    out = tmp_path / "encoder.onnx"
+    arguments = ["export", data / "encoder.safetensors", out, "--bands", "u,g,r", "--json"]
+    assert run(*arguments) == 0
+    assert events(capsys)[-1] == {"event": "result", "out": str(out), "bytes": out.stat().st_size}
+    told = runtime.InferenceSession(out).get_modelmeta().custom_metadata_map
+    assert json.loads(told["bands"]) == ["u", "g", "r"]
+    assert run(*arguments) == 2
+    assert "is there already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".fits", ".csv", ".npz", ".npy"])
+def test_embeddings_are_those_of_the_encoder(data, survey, fitted, tmp_path, ending):
+    out = tmp_path / f"e{ending}"
+    arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out, "--quiet"]
+    assert run(*arguments) == 0
+    found = read_embeddings(out)
+    np.testing.assert_allclose(found.values, fitted.transform(survey[0]), atol=1e-5)
+    if ending != ".npy":
+        assert found.ids.astype(str)[2] == "1237648720693755902"
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_embedding_goes_on_where_it_was_interrupted(data, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(workflows, "_CHUNK", 16)
+    out = tmp_path / "e.npz"
+    arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out]
+    embed, seen = PropertyPretrainedEncoder.transform, []
+
+    def interrupted(self, images):
+        seen.append(len(images))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return embed(self, images)
+
+    monkeypatch.setattr(PropertyPretrainedEncoder, "transform", interrupted)
+    assert run(*arguments) == 130
+    assert "32 of 60 stamps are embedded; the same command goes on" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["e.npz.partial"]
+    with (tmp_path / "e.npz.partial").open("ab") as file:
+        file.write(b"half a row")
+    assert run(*arguments) == 0
+    assert seen == [16, 16, 16, 16, 12]
+    assert [path.name for path in tmp_path.iterdir()] == ["e.npz"]
+    monkeypatch.undo()
+    whole = tmp_path / "whole.npz"
+    assert run(*arguments[:-1], whole) == 0
+    np.testing.assert_allclose(
+        read_embeddings(out).values, read_embeddings(whole).values, atol=1e-5
+    )
+
+
+def test_a_partial_file_of_another_encoder_is_begun_anew(data, tmp_path):
+    out = tmp_path / "e.npz"
+    (tmp_path / "e.npz.partial").write_bytes(b'{"of": "else"}\n' + b"\0" * 4096)
+    arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out, "--quiet"]
+    assert run(*arguments) == 0
+    assert (read_embeddings(out).values != 0).any(axis=1).all()
+
+
+def test_classes_probabilities_and_abstentions_are_predicted(data, tmp_path, capsys):
+    out = tmp_path / "p.fits"
+    encoder = ["--encoder", data / "encoder.safetensors", "--strategy", "probe"]
+    labels = ["--labels", data / "labels.csv", "--abstain", 0.9]
+    assert run("classify", data / "survey", *encoder, *labels, "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert "Balanced accuracy of the probe, each label predicted from all others" in printed
+    found = read_catalog(out)
+    assert len(found) == 60
+    assert (found["label"].fillna("") != "").sum() == 20
+    np.testing.assert_allclose(found["p_star"] + found["p_galaxy"], 1.0)
+    sure = found["probability"] >= 0.9
+    assert 0 < sure.sum() < 60
+    assert (found["prediction"].fillna("") != "").tolist() == sure.tolist()
+    truth = read_catalog(data / "survey" / "catalog.csv")["class"]
+    assert (found["most_probable"] == truth).mean() > 0.7
+
+
+def test_columns_of_the_catalogue_help_to_classify(data, tmp_path):
+    encoder = ["--encoder", data / "encoder.safetensors", "--strategy", "probe", "--quiet"]
+    where = ["classify", data / "survey", "--labels", data / "labels.csv", *encoder]
+    catalog = read_catalog(data / "survey" / "catalog.csv")
+    assert run(*where, "--out", tmp_path / "alone.csv") == 0
+    assert run(*where, "--inputs", "size,mag_?", "--out", tmp_path / "told.csv") == 0
+    alone, told = (pd.read_csv(tmp_path / name) for name in ("alone.csv", "told.csv"))
+    assert not np.allclose(alone["p_star"], told["p_star"])
+    assert (told["most_probable"] == catalog["class"]).mean() > 0.9
+
+
+def test_without_an_encoder_one_is_pretrained_and_kept(data, tmp_path, capsys):
+    out, kept = tmp_path / "p.csv", tmp_path / "e.safetensors"
+    options = ["--strategy", "probe", "--properties", "mag_*", *TINY, "--save-encoder", kept]
+    assert run("classify", data / "survey", *options, "--out", out, "--json") == 0
+    assert PropertyPretrainedEncoder.load(kept).max_epochs == 1
+    told = events(capsys)
+    assert told[-1]["event"] == "result"
+    assert (told[-1]["rows"], told[-1]["labelled"]) == (60, 60)
+    stages = [each["stage"] for each in told if each["event"] == "progress"]
+    assert "pretraining" in stages
+    assert "classifying" in stages
+
+
+def test_suggestions_come_back_as_labels(data, embedded, tmp_path, capsys):
+    out = tmp_path / "s.csv"
+    labels = ["--labels", data / "labels.csv"]
+    assert run("suggest", embedded, *labels, "-n", 6, "--out", out) == 0
+    assert "6 objects to label" in capsys.readouterr().out
+    found = read_catalog(out)
+    assert found.columns.tolist() == ["id", "class"]
+    assert found["class"].isna().all()
+    known = set(read_catalog(data / "labels.csv")["id"])
+    assert not known & set(found["id"])
+    truth = read_catalog(data / "survey" / "catalog.csv").set_index("id")["class"]
+    found["class"] = truth[found["id"]].to_numpy()
+    found.to_csv(out, index=False)
+    again = tmp_path / "again.csv"
+    assert run("suggest", embedded, *labels, "--labels", out, "-n", 40, "--out", again) == 0
+    assert len(read_catalog(again)) == 34
+    assert not set(read_catalog(again)["id"]) & (known | set(found["id"]))
+
+
+def test_suggestions_need_no_label_and_keep_to_one_of_a_group(data, embedded, tmp_path):
+    out = tmp_path / "s.csv"
+    catalog = data / "survey" / "catalog.csv"
+    columns = ["--catalog", catalog, "--label", "kind", "--groups", "field"]
+    assert run("suggest", embedded, *columns, "-n", 60, "--out", out) == 0
+    assert len(read_catalog(out)) == 30
+
+
+def test_clusters_are_written_and_summed_up(data, embedded, tmp_path, capsys):
+    out = tmp_path / "c.parquet"
+    catalog = ["--catalog", data / "survey" / "catalog.csv", "--label", "class"]
+    described = tmp_path / "summary.csv"
+    options = ["--min-size", 5, "--summary", described, "--out", out]
+    assert run("cluster", embedded, *catalog, *options) == 0
+    found = read_catalog(out)
+    assert found.columns.tolist() == ["id", "cluster", "probability", "outlier_score"]
+    assert len(found) == 60
+    printed = capsys.readouterr().out
+    assert "objects are noise" in printed
+    assert "purity" in printed
+    assert "No room for" in printed
+    table = pd.read_csv(described)
+    assert table["size"].sum() == 60
+    assert "median_mag_g" in table
+
+
+def test_a_data_folder_is_clustered_with_an_encoder(data, tmp_path, capsys):
+    out = tmp_path / "c.csv"
+    encoder = ["--encoder", data / "encoder.safetensors"]
+    assert run("cluster", data / "survey", *encoder, "--json", "--out", out) == 0
+    assert events(capsys)[-1]["rows"] == 60
+
+
+def test_a_page_shows_embeddings_catalogue_and_stamps(data, embedded, tmp_path, capsys):
+    pytest.importorskip("bokeh")
+    out = tmp_path / "explore.html"
+    where = ["--catalog", data / "survey" / "catalog.csv"]
+    images = ["--images", data / "survey" / "stamps.npy", "--method", "pca"]
+    assert run("explore", embedded, *where, *images, "--color", "class", "--out", out) == 0
+    assert "trustworthiness of the projection" in capsys.readouterr().out
+    page = out.read_text()
+    assert "mag_g" in page
+    assert "1237648720693755902" in page
+    assert "cluster_probability" in page
+
+
+def test_a_page_of_some_objects_and_columns(data, embedded, tmp_path, capsys):
+    pytest.importorskip("bokeh")
+    out = tmp_path / "explore.html"
+    where = ["--catalog", data / "survey" / "catalog.csv", "--columns", "class"]
+    fewer = ["--objects", 30, "--method", "pca", "--no-clusters"]
+    assert run("explore", embedded, *where, *fewer, "--json", "--out", out) == 0
+    told = events(capsys)
+    assert told[-1]["rows"] == 30
+    assert any("30 of 60 objects are shown" in each.get("text", "") for each in told)
+    page = out.read_text()
+    assert "mag_g" not in page
+    assert "cluster_probability" not in page
+
+
+def test_quiet_json_is_the_result_alone(data, tmp_path, capsys):
+    out = tmp_path / "e.npz"
+    arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out]
+    assert run(*arguments, "--quiet", "--json") == 0
+    (told,) = events(capsys)
+    assert told == {"event": "result", "out": str(out), "rows": 60, "columns": 256}
+
+
+def test_an_error_is_an_event_too(data, tmp_path, capsys):
+    assert run("embed", data / "none", data / "survey", "--json", "--out", tmp_path / "e.npz") == 2
+    printed = capsys.readouterr()
+    told = json.loads(printed.out.splitlines()[-1])
+    assert (told["event"], told["code"]) == ("error", 2)
+    assert printed.err == f"Error: {told['text']}\n"
+
+
+# no input is read before the package is asked for: none of these files is there
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("pyarrow", ["embed", "none.safetensors", "none"]),
+        ("pyarrow", ["embed", "none.safetensors", "none", "--out=e.npz", "--predicted=p.parquet"]),
+        ("pyarrow", ["classify", "none", "--out=p.parquet"]),
+        ("pyarrow", ["cluster", "none.csv", "--out=c.parquet"]),
+        ("pyarrow", ["cluster", "none.csv", "--summary=s.parquet"]),
+        ("pyarrow", ["suggest", "none.csv", "--out=s.parquet"]),
+        ("bokeh", ["explore", "none.csv"]),
+    ],
+)
+def test_what_writes_the_file_is_asked_for_first(package, arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"needs {package}, which is not installed: pip install" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("color", "words"),
+    [("klass", "did you mean class"), ("cluster_prob", "did you mean cluster_probability")],
+)
+def test_the_colour_is_checked_before_clusters_are_sought(
+    data, embedded, color, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(views, "cluster_objects", None)
+    where = ["--catalog", data / "survey" / "catalog.csv", "--out", tmp_path / "explore.html"]
+    assert run("explore", embedded, *where, "--color", color) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_data_folder_is_embedded_when_all_else_is_known(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(PropertyPretrainedEncoder, "transform", None)
+    where = [data / "survey", "--encoder", data / "encoder.safetensors"]
+    assert run("explore", *where, "--color", "klass", "--out", tmp_path / "e.html") == 2
+    assert "did you mean class" in capsys.readouterr().err
+
+
+def test_a_data_folder_is_shown_with_another_catalogue(data, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("bokeh")
+    catalog = read_catalog(data / "survey" / "catalog.csv").iloc[::-2]
+    catalog[["id"]].assign(colour=np.linspace(-1.5, 2.5, 30)).to_csv(tmp_path / "c.csv")
+    embedded = []
+    transform = PropertyPretrainedEncoder.transform
+
+    def embed(self, images):
+        embedded.append(len(images))
+        return transform(self, images)
+
+    monkeypatch.setattr(PropertyPretrainedEncoder, "transform", embed)
+    where = [data / "survey", "--encoder", data / "encoder.safetensors", "--color", "colour"]
+    out = ["--catalog", tmp_path / "c.csv", "--objects", 20, "--method", "pca"]
+    assert run("explore", *where, *out, "--out", tmp_path / "e.html") == 0
+    assert "20 of 30 objects are shown" in capsys.readouterr().out
+    assert embedded == [20]
+    page = (tmp_path / "e.html").read_text()
+    assert "colour" in page
+    assert "mag_g" not in page
+
+
+def test_too_many_columns_for_fits_are_refused_before_stamps_are_read(
+    data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(tables, "_MOST_FITS_COLUMNS", 100)
+    encoder = data / "encoder.safetensors"
+    assert run("embed", encoder, tmp_path / "none", "--out", tmp_path / "e.fits") == 2
+    assert "cannot hold 257 columns, FITS has 100 at most" in capsys.readouterr().err
+
+
+def test_a_page_is_coloured_by_the_clusters_that_are_found(embedded, tmp_path):
+    pytest.importorskip("bokeh")
+    out = tmp_path / "explore.html"
+    where = ["--color", "cluster_probability", "--method", "pca", "--quiet", "--out", out]
+    assert run("explore", embedded, *where) == 0
+    assert "cluster_probability" in out.read_text()
+
+
+@pytest.mark.parametrize("command", ["pretrain", "embed", "classify", "cluster", "explore"])
+def test_help_ends_with_examples(command, capsys):
+    assert run(command, "--help") == 0
+    printed = capsys.readouterr().out
+    assert "Examples" in printed
+    assert f"skastro {command} " in printed
+
+
+EMBEDDINGS = "{data}/embeddings.parquet"
+ENCODER = "{data}/encoder.safetensors"
+SURVEY = "{data}/survey"
+CATALOG = "--catalog={data}/survey/catalog.csv"
+LABELS = "--labels={data}/labels.csv"
+WRONG = {
+    "pretrain": [
+        ([], "catalog is missing"),
+        (["{data}/none"], "is not a folder"),
+        ([SURVEY, "--properties", "magg_*"], "did you mean mag_"),
+        ([SURVEY, "--properties", "*", "--label", "class"], "label column 'class'"),
+        ([SURVEY, "--errors", "err_*"], "errors needs properties"),
+        ([SURVEY, "--backbone", "resnet_99"], "'resnet_99' is unknown"),
+        ([SURVEY, "--device", "gpu"], "device='gpu' is not there"),
+        ([SURVEY, "--epochs", "-1"], "--epochs"),
+        ([SURVEY, "--hold-out", "2"], "--hold-out"),
+        ([SURVEY, "--out", "e.txt"], "must end in .safetensors"),
+    ],
+    "embed": [
+        ([], "encoder"),
+        ([ENCODER], "catalog is missing"),
+        (["{data}/none", SURVEY], "does not exist"),
+        (["{data}/labels.csv", SURVEY], "is no safetensors file"),
+        ([ENCODER, "{data}/none"], "is not a folder"),
+        ([ENCODER, "--images={data}/none.npy"], "none.npy"),
+        ([ENCODER, SURVEY, "--out", "e.txt"], "must end in"),
+        ([ENCODER, SURVEY, "--out", "none/e.csv"], "the folder none does not exist"),
+        ([ENCODER, SURVEY, "--out={data}/labels.csv"], "is there already"),
+        ([ENCODER, SURVEY, "--jobs", "0"], "--jobs"),
+    ],
+    "classify": [
+        ([], "catalog is missing"),
+        (["{data}/none"], "is not a folder"),
+        ([SURVEY, "--label", "klass"], "did you mean class"),
+        ([SURVEY, "--label", "mag_g"], "holds measurements"),
+        ([SURVEY, "--labels={data}/none.csv"], "does not exist"),
+        ([SURVEY, LABELS, "--label", "kind"], "no column 'kind'"),
+        ([SURVEY, "--strategy", "best"], "--strategy 'best' must be"),
+        ([SURVEY, "--abstain", "7"], "--abstain"),
+        ([SURVEY, "--inputs", "magg_*"], "inputs='magg_*' matches no column"),
+        ([SURVEY, "--inputs", "class"], "takes in the label column"),
+        ([SURVEY, "--encoder={data}/none"], "does not exist"),
+        ([SURVEY, "--save-encoder", "e.pkl"], "must end in .safetensors"),
+        ([SURVEY, f"--encoder={ENCODER}", "--properties", "mag_*"], "leave out --properties."),
+        ([SURVEY, f"--encoder={ENCODER}", "--errors", "err_*"], "leave out --errors."),
+        ([SURVEY, f"--encoder={ENCODER}", *TINY], "leave out --epochs, --backbone."),
+        ([f"--encoder={ENCODER}", "--save-encoder", "e.safetensors"], "leave out --save-encoder."),
+    ],
+    "cluster": [
+        ([], "source"),
+        (["{data}/none.csv"], "does not exist"),
+        ([SURVEY], "name a saved encoder"),
+        ([SURVEY, "--encoder={data}/none"], "does not exist"),
+        (["{data}/labels.csv"], "no columns numbered like e0"),
+        ([EMBEDDINGS, "--label", "class"], "pass the catalogue too"),
+        ([EMBEDDINGS, CATALOG, "--label", "klass"], "did you mean class"),
+        ([EMBEDDINGS, "--catalog={data}/none.csv"], "does not exist"),
+        ([EMBEDDINGS, CATALOG, "--id", "field"], "more than once"),
+        ([EMBEDDINGS, "--min-size", "1"], "--min-size"),
+    ],
+    "explore": [
+        ([], "source"),
+        (["{data}/none.csv"], "does not exist"),
+        ([SURVEY], "name a saved encoder"),
+        ([EMBEDDINGS, "--method", "mds"], "--method 'mds' must be"),
+        ([EMBEDDINGS, CATALOG, "--color", "klass", "--no-clusters"], "did you mean class"),
+        ([EMBEDDINGS, CATALOG, "--columns", "magg_*"], "did you mean mag_"),
+        ([EMBEDDINGS, "--catalog={data}/none.csv"], "does not exist"),
+        ([EMBEDDINGS, "--images={data}/survey/stamps.npy"], "stamps has none of the ids"),
+        ([EMBEDDINGS, "--out", "page.pdf"], "must end in .html"),
+        ([EMBEDDINGS, "--objects", "1"], "--objects"),
+        ([SURVEY, f"--encoder={ENCODER}", "--images=s.npy"], "--images is for embeddings"),
+    ],
+    "suggest": [
+        ([], "source"),
+        (["{data}/none.csv"], "does not exist"),
+        ([SURVEY], "name a saved encoder"),
+        ([EMBEDDINGS, "-n", "0"], "-n"),
+        ([EMBEDDINGS, "--strategy", "best"], "--strategy 'best' must be"),
+        ([EMBEDDINGS, "--labels={data}/none.csv"], "does not exist"),
+        ([EMBEDDINGS, LABELS, "--label", "kind"], "no column 'kind'"),
+        ([EMBEDDINGS, CATALOG], "no row to label"),
+        ([EMBEDDINGS, "--groups", "field"], "pass the catalogue too"),
+        ([EMBEDDINGS, "--out={data}"], "is a folder"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [(command, *each) for command, cases in WRONG.items() for each in cases],
+)
+def test_wrong_use_is_one_line(
+    data, embedded, command, arguments, words, tmp_path, monkeypatch, capsys
+):
+    assert embedded.is_file()
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    assert run(command, *(argument.format(data=data) for argument in arguments)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("Error: ")
+    assert words.lower() in lines[0].lower()  # typer before 0.29 writes ENCODER
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,320 @@
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from astropy.table import Table
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import cross_val_score
+
+from skastro import KernelProbe, LinearProbe, SelfSupervisedClassifier, measure_properties
+from skastro.estimators.classifier import _fold_probe
+from tests.conftest import make_stamps, tiny_encoder
+
+
+def classifier(encoder, **params):
+    return SelfSupervisedClassifier(encoder, **{"random_state": 0, "steps": 10, **params})
+
+
+@pytest.mark.parametrize("strategy", ["probe", "finetune", "scratch", "auto"])
+def test_every_strategy_learns(survey, fitted, strategy):
+    stamps, labels, _ = survey
+    steps = 60 if strategy == "scratch" else 10
+    model = classifier(FrozenEstimator(fitted), strategy=strategy, steps=steps)
+    model.fit(stamps[:40], labels[:40])
+    assert balanced_accuracy_score(labels[40:], model.predict(stamps[40:])) > 0.8
+    assert_allclose(model.predict_proba(stamps).sum(1), 1, rtol=1e-6)
+    assert (model.network_ is None) == (model.blend_ == 0)
+    assert (model.probe_ is None) == (strategy in {"scratch", "finetune"})
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])  # two classes share one logit, three do not
+def test_fine_tuning_starts_at_a_linear_probe(survey, fitted, n_classes):
+    stamps, _, _ = survey
+    codes = np.arange(60) % n_classes
+    encoder = copy.copy(fitted).set_params(average_views=False, precision="float32")
+    embeddings = encoder.transform(stamps)
+    probe = LinearProbe(0.1).fit(embeddings, codes)
+    head = torch.nn.Linear(256, n_classes)
+    _fold_probe(head, probe, encoder)
+    with torch.inference_mode():
+        start = head(encoder.network_.embed(torch.from_numpy(stamps))).softmax(1)
+    assert_allclose(start, probe.predict_proba(embeddings), atol=1e-4)
+
+
+def test_the_probe_sees_embeddings_and_properties(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted), strategy="probe").fit(stamps, labels)
+    embeddings, predicted = fitted.transform(stamps), fitted.predict(stamps)
+    measured = measure_properties(stamps)
+    assert_allclose(model.describe(stamps), np.hstack([embeddings, predicted, measured]))
+    n_properties = predicted.shape[1] + measured.shape[1]
+    alone = KernelProbe(n_properties).fit(model.describe(stamps), labels)
+    assert_allclose(model.predict_proba(stamps), alone.predict_proba(model.describe(stamps)))
+
+
+@pytest.fixture
+def told(survey):
+    """Return classes that only a column of the catalogue tells."""
+    stamps, _, _ = survey
+    rng = np.random.default_rng(1)
+    variable = rng.uniform(size=len(stamps)) < 0.5
+    catalog = pd.DataFrame(
+        {
+            "amplitude": np.where(variable, 2.0, 0.0) + 0.2 * rng.normal(size=len(stamps)),
+            "period": rng.normal(size=len(stamps)),
+        }
+    )
+    return stamps, np.where(variable, "variable", "constant"), catalog
+
+
+@pytest.mark.parametrize("strategy", ["probe", "auto"])
+def test_a_catalogue_can_help_to_classify(told, fitted, strategy):
+    stamps, labels, catalog = told
+    model = classifier(FrozenEstimator(fitted), strategy=strategy)
+    model.fit(stamps[:40], labels[:40], properties=catalog[:40])
+    new, its = stamps[40:], catalog[40:]
+    seen = balanced_accuracy_score(labels[40:], model.predict(new))
+    known = balanced_accuracy_score(labels[40:], model.predict(new, properties=its))
+    assert known > 0.85 > seen + 0.1
+    assert model.score(new, labels[40:], properties=its) > 0.85
+    assert_allclose(model.predict_proba(new, properties=its).sum(1), 1, rtol=1e-6)
+    alone = classifier(FrozenEstimator(fitted), strategy=strategy).fit(stamps[:40], labels[:40])
+    assert_array_equal(model.predict_proba(new), alone.predict_proba(new))
+    assert model.cv_losses_ == alone.cv_losses_
+
+
+def test_columns_of_the_catalogue_are_found_by_name_and_may_be_unknown(told, fitted):
+    stamps, labels, catalog = told
+    model = classifier(FrozenEstimator(fitted), strategy="probe")
+    model.fit(stamps, labels, properties=catalog)
+    expected = model.predict_proba(stamps, properties=catalog)
+    table = Table.from_pandas(catalog.iloc[:, ::-1].assign(more=1.0))
+    assert_array_equal(model.predict_proba(stamps, properties=table), expected)
+    assert model.score(stamps, labels, properties=table) > 0.85
+    columns = np.hstack([model.describe(stamps), catalog])
+    alone = KernelProbe(columns.shape[1] - 256).fit(columns, labels)
+    assert_allclose(expected, alone.predict_proba(columns))
+    unknown = pd.DataFrame({"amplitude": [np.nan], "period": [np.nan]})
+    assert_allclose(model.predict_proba(stamps[:1], properties=unknown).sum(), 1)
+
+
+@pytest.mark.parametrize(
+    ("fitted_with", "given", "words"),
+    [
+        (None, slice(None), "was fitted without"),
+        (slice(None), ["amplitude"], "no column 'period'"),
+        (slice(None), "short", "properties has 3 rows, but X has 60 stamps"),
+    ],
+)
+def test_a_catalogue_that_does_not_fit_is_refused(told, fitted, fitted_with, given, words):
+    stamps, labels, catalog = told
+    properties = None if fitted_with is None else catalog
+    model = classifier(FrozenEstimator(fitted), strategy="probe")
+    model.fit(stamps, labels, properties=properties)
+    table = catalog[:3] if given == "short" else catalog.loc[:, given]
+    with pytest.raises(ValueError, match=words):
+        model.predict(stamps, properties=table)
+
+
+def test_networks_see_no_catalogue(told, fitted):
+    stamps, labels, catalog = told
+    model = classifier(FrozenEstimator(fitted), strategy="finetune")
+    model.fit(stamps, labels, properties=catalog)
+    assert model.catalog_probe_ is None
+    seen = model.predict_proba(stamps[:5])
+    assert_array_equal(model.predict_proba(stamps[:5], properties=catalog[:5]), seen)
+
+
+def test_a_catalogue_travels_to_scores_by_routing(told, fitted):
+    stamps, labels, catalog = told
+    model = classifier(FrozenEstimator(fitted), strategy="probe")
+    with config_context(enable_metadata_routing=True):
+        scores = cross_val_score(model, stamps, labels, params={"properties": catalog}, cv=3)
+    assert scores.mean() > 0.85
+
+
+def test_a_stamp_whose_shape_cannot_be_measured_is_classified(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted), strategy="probe").fit(stamps, labels)
+    dark = -stamps[:1]  # no positive flux: no size, no shape
+    assert np.isnan(model.describe(dark)).any()
+    assert_allclose(model.predict_proba(dark).sum(), 1)
+
+
+def test_a_frozen_encoder_is_left_as_it_is(survey, fitted):
+    stamps, labels, _ = survey
+    before = {k: v.clone() for k, v in fitted.network_.state_dict().items()}
+    model = classifier(FrozenEstimator(fitted), strategy="finetune").fit(stamps, labels)
+    assert model.encoder_ is fitted
+    assert all(torch.equal(before[k], v) for k, v in fitted.network_.state_dict().items())
+    assert_array_equal(model.transform(stamps), fitted.transform(stamps))
+
+
+def test_unlabelled_rows_are_pretrained_on(survey):
+    stamps, labels, properties = survey
+    few = np.where(np.arange(60) < 20, labels, "")
+    model = classifier(tiny_encoder(), strategy="probe")
+    model.fit(stamps, few, properties=properties)
+    alone = tiny_encoder().fit(stamps, properties=properties)
+    assert_array_equal(model.transform(stamps), alone.transform(stamps))
+    assert model.classes_.tolist() == ["galaxy", "star"]
+    labelled = classifier(FrozenEstimator(alone), strategy="probe").fit(stamps[:20], labels[:20])
+    assert_allclose(model.predict_proba(stamps), labelled.predict_proba(stamps))
+
+
+def test_no_encoder_means_a_default_one(survey, monkeypatch):
+    stamps, labels, _ = survey
+    monkeypatch.setattr("skastro.estimators.classifier.PropertyPretrainedEncoder", tiny_encoder)
+    model = SelfSupervisedClassifier(strategy="probe", random_state=3).fit(stamps, labels)
+    assert model.encoder_.random_state == 3
+    assert model.encoder_.property_source_ == "measured"
+
+
+def test_a_bare_fitted_encoder_is_refused(survey, fitted):
+    with pytest.raises(ValueError, match=r"pass FrozenEstimator\(encoder\)"):
+        classifier(fitted).fit(*survey[:2])
+
+
+def test_pretraining_gives_a_copy_with_a_frozen_encoder(survey):
+    stamps, labels, properties = survey
+    model = classifier(tiny_encoder(), strategy="probe")
+    pretrained = model.pretrain(stamps, properties=properties)
+    assert isinstance(pretrained.encoder, FrozenEstimator)
+    assert not hasattr(model, "encoder_")
+    fitted = clone(pretrained).fit(stamps[:30], labels[:30])
+    assert fitted.encoder_ is not None
+    assert not hasattr(classifier(tiny_encoder(), strategy="scratch"), "pretrain")
+
+
+def test_scratch_sees_nothing_but_the_labelled_rows(survey):
+    stamps, labels, properties = survey
+    model = classifier(tiny_encoder(), strategy="scratch").fit(stamps[:40], labels[:40])
+    again = classifier(tiny_encoder(properties="catalog"), strategy="scratch")
+    again.fit(stamps[:40], labels[:40], properties=properties[:40])
+    assert_array_equal(model.predict_proba(stamps), again.predict_proba(stamps))
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [lambda y: y == "star", lambda y: np.where(y == "star", 7, 3), lambda y: y.astype(object)],
+    ids=["bool", "int", "object"],
+)
+def test_classes_of_any_dtype(survey, fitted, encode):
+    stamps, labels, _ = survey
+    y = encode(labels)
+    model = classifier(FrozenEstimator(fitted), strategy="probe").fit(stamps, y)
+    predicted = model.predict(stamps)
+    assert predicted.dtype == y.dtype
+    assert set(predicted) <= set(y)
+
+
+def test_rare_classes_are_not_given_up(fitted):
+    stamps, labels, _ = make_stamps(120, seed=1)
+    rare = np.flatnonzero(labels == "star")[6:]
+    keep = np.setdiff1d(np.arange(120), rare)
+    balanced = classifier(FrozenEstimator(fitted), strategy="probe").fit(stamps[keep], labels[keep])
+    plain = clone(balanced).set_params(class_weight=None).fit(stamps[keep], labels[keep])
+    star = balanced.classes_.tolist().index("star")
+    unseen, mean = stamps[rare], lambda m: m.predict_proba(stamps[rare])[:, star].mean()
+    assert len(unseen) > 40
+    assert mean(balanced) > mean(plain)
+    weighted = clone(balanced).set_params(class_weight={"star": 9.0, "galaxy": 1.0})
+    assert mean(weighted.fit(stamps[keep], labels[keep])) > mean(plain)
+
+
+@pytest.mark.parametrize(("n_labels", "n_folds"), [(4, 3), (19, 3), (30, 16)])
+def test_auto_takes_the_probe_with_labels_too_few_to_judge_by(survey, fitted, n_labels, n_folds):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted), n_folds=n_folds)
+    model.fit(stamps[:n_labels], labels[:n_labels])
+    assert model.blend_ == 0
+    assert model.network_ is None
+    assert model.cv_losses_ == {}
+
+
+def test_auto_judges_from_ten_labels_of_each_class_on(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted)).fit(stamps[:20], labels[:20])
+    assert len(model.cv_losses_) == 4
+
+
+def test_auto_compares_by_cross_validation(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted)).fit(stamps, labels)
+    assert set(model.cv_losses_) == {0.0, 1 / 3, 2 / 3, 1.0}
+    assert model.cv_losses_[model.blend_] == min(model.cv_losses_.values())
+
+
+def test_groups_stay_together_in_the_cross_validation(survey, fitted, monkeypatch):
+    stamps, labels, _ = survey
+    groups = np.arange(60) // 4
+    model = classifier(FrozenEstimator(fitted))
+    seen, predict = [], SelfSupervisedClassifier._cross_predict
+
+    def watch(self, *args):
+        seen.extend(args[-1])
+        return predict(self, *args)
+
+    monkeypatch.setattr(SelfSupervisedClassifier, "_cross_predict", watch)
+    keep = np.r_[0:30, 32:60]
+    model.fit(stamps, np.where(np.isin(np.arange(60), keep), labels, ""), groups=groups)
+    groups = groups[keep]
+    assert len(seen) == 3
+    for learn, judge in seen:
+        assert not set(groups[learn]) & set(groups[judge])
+    assert sorted(np.concatenate([judge for _, judge in seen])) == list(range(58))
+    with pytest.raises(ValueError, match=r"groups has shape \(5,\), but X has 60 stamps"):
+        model.fit(stamps, labels, groups=np.arange(5))
+
+
+def test_classes_of_one_group_leave_the_probe(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted)).fit(stamps, labels, groups=labels)
+    assert model.blend_ == 0
+
+
+def test_the_blend_is_the_mean_of_probe_and_network(survey, fitted, monkeypatch):
+    stamps, labels, _ = survey
+    monkeypatch.setattr(SelfSupervisedClassifier, "_compare_blends", lambda *_: {1 / 3: 0.0})
+    blend = classifier(FrozenEstimator(fitted)).fit(stamps, labels)
+    probe, network = (
+        clone(blend).set_params(strategy=strategy).fit(stamps, labels).predict_proba(stamps)
+        for strategy in ("probe", "finetune")
+    )
+    assert_allclose(blend.predict_proba(stamps), (2 * probe + network) / 3)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.full(60, "star"), "y holds one class only"),
+        (np.full(60, -1), "y holds no label"),
+        (np.arange(59) % 2, "y has 59 labels, but X has 60 stamps"),
+        (np.linspace(0, 1, 60), "Unknown label type"),
+    ],
+)
+def test_bad_labels_are_named(survey, fitted, y, message):
+    with pytest.raises(ValueError, match=message):
+        classifier(FrozenEstimator(fitted)).fit(survey[0], y)
+
+
+@pytest.mark.parametrize(
+    "params", [{"strategy": "guess"}, {"steps": 0}, {"n_folds": 1}], ids=lambda p: next(iter(p))
+)
+def test_bad_parameters_are_named(survey, fitted, params):
+    name, value = next(iter(params.items()))
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        classifier(FrozenEstimator(fitted), **params).fit(*survey[:2])
+
+
+def test_the_same_seed_gives_the_same_probabilities(survey, fitted):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted), strategy="finetune").fit(stamps, labels)
+    again = clone(model).fit(stamps, labels)
+    assert_array_equal(model.predict_proba(stamps), again.predict_proba(stamps))

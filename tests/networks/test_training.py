@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skastro.networks.hardware import keep_memory, resolve_device
+from skastro.networks.losses import PropertyLoss
+from skastro.networks.training import Recipe, StampBatches, seeded, train
+
+
+def batches(n, batch_size, **options):
+    stamps = np.arange(n, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 2, 2), "f4")
+    return StampBatches(stamps, (np.arange(n),), np.arange(n), batch_size, **options)
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (9, 4), (3, 64), (1, 8), (5, 1), (65, 64)])
+def test_every_stamp_is_in_one_batch_and_none_is_alone(n, batch_size):
+    sizes = [len(stamps) for stamps, _ in batches(n, batch_size)]
+    assert sum(sizes) == max(n, 2)
+    assert min(sizes) >= 2
+    assert len(sizes) == len(batches(n, batch_size))
+
+
+def test_targets_travel_with_their_stamps():
+    for stamps, (rows,) in batches(50, 8, generator=np.random.default_rng(0)):
+        assert torch.equal(stamps[:, 0, 0, 0], rows.float())
+
+
+def test_order_is_new_in_each_epoch_and_kept_without_a_generator():
+    shuffled = batches(50, 8, generator=np.random.default_rng(0))
+    first, second = ([rows for _, (rows,) in shuffled] for _ in range(2))
+    assert not torch.equal(torch.cat(first), torch.cat(second))
+    kept = torch.cat([rows for _, (rows,) in batches(50, 8)])
+    assert torch.equal(kept, torch.arange(50))
+
+
+def linear_problem(n=64):
+    stamps = np.random.default_rng(0).normal(size=(n, 1, 2, 2)).astype(np.float32)
+    target = stamps.reshape(n, 4).sum(1, keepdims=True)
+    return stamps, (target, np.ones_like(target))
+
+
+def linear_network(seed=0):
+    with seeded(seed):
+        return nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
+
+
+def recipe(**options):
+    return Recipe(**{"max_epochs": 30, "batch_size": 16, "learning_rate": 0.1, **options})
+
+
+def test_training_lowers_the_loss():
+    stamps, targets = linear_problem()
+    history = train(linear_network(), stamps, targets, loss=PropertyLoss("mse"), recipe=recipe())
+    assert len(history) == 30
+    assert history[-1]["train_loss"] < 0.02 * history[0]["train_loss"]
+    assert [row["epoch"] for row in history] == list(range(1, 31))
+
+
+def test_no_epoch_changes_no_weight():
+    stamps, targets = linear_problem()
+    network = linear_network()
+    before = network[1].weight.clone()
+    assert train(network, stamps, targets, loss=PropertyLoss(), recipe=recipe(max_epochs=0)) == []
+    assert torch.equal(network[1].weight, before)
+
+
+def test_the_best_epoch_by_validation_loss_is_kept():
+    stamps, (target, weight) = linear_problem()
+    noise = np.random.default_rng(1).normal(size=target.shape).astype(np.float32)
+    rows = np.arange(40)
+    options = recipe(max_epochs=60, patience=3, augment=False, precision="float32")
+    network = linear_network()
+    history = train(
+        network, stamps, (noise, weight), loss=PropertyLoss("mse"), recipe=options,
+        validation_rows=rows,
+    )  # fmt: skip
+    with torch.no_grad():
+        kept = PropertyLoss("mse")(
+            network(torch.from_numpy(stamps[rows])),
+            torch.from_numpy(noise[rows]),
+            torch.ones(40, 1),
+        )
+    assert len(history) < 60
+    assert kept.item() == pytest.approx(min(row["valid_loss"] for row in history), rel=1e-4)
+
+
+def test_an_interrupted_training_is_not_taken_for_a_whole_one():
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    stamps, targets = linear_problem()
+    with pytest.raises(KeyboardInterrupt):
+        train(linear_network(), stamps, targets, loss=PropertyLoss(interrupt), recipe=recipe())
+
+
+def test_seeds_repeat_and_leave_the_global_generator_alone():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, second, other = linear_network(1), linear_network(1), linear_network(2)
+    assert torch.equal(first[1].weight, second[1].weight)
+    assert not torch.equal(first[1].weight, other[1].weight)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_device_that_is_named_is_taken():
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("auto") in ("cpu", "cuda", "mps")
+
+
+def test_memory_is_kept_without_harm():
+    keep_memory()
+    assert np.ones(10_000_000).sum() == 10_000_000

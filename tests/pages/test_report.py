@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
+from skastro.pages.report import confusion_table, score_table, summarise, text_table, write_report
+from skastro.pages.thumbnails import write_thumbnails
+
+CONFIG = {
+    "command": "skastro study <mine> --quick",
+    "seed": 0,
+    "plan": {"n_repeats": 2, "backbone": "net", "max_epochs": 3, "steps": None, "finetune": True},
+    "data": {
+        "source": "a <b>survey</b>",
+        "label": "class",
+        "groups": "",
+        "n_rows": 60,
+        "image_shape": [1, 8, 8],
+        "classes": {"galaxy": 30, "star": 30},
+        "properties": ["mag_g"],
+    },
+    "split": {"n_train": 42, "n_train_labelled": 40, "n_test": 18, "test_size": 0.3},
+    "threads": 1,
+    "seconds": 12.3,
+    "versions": {"python": "3.11", "skastro": "0"},
+}
+
+
+def make_curve(means, counts=(30, 100, 300), jitter=0.002):
+    rows = [
+        (name, count, 0, repeat, metric, mean + jitter * repeat)
+        for name, scores in means.items()
+        for count, mean in zip(counts, scores, strict=True)
+        for repeat in range(2)
+        for metric in ("balanced_accuracy", "f1_macro")
+    ]
+    columns = ["estimator", "n_labels", "split", "repeat", "metric", "score"]
+    return LabelEfficiencyCurve.from_scores(pd.DataFrame(rows, columns=columns))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    curve = make_curve({"self-supervised": (0.7, 0.8, 0.85), "scratch": (0.5, 0.75, 0.85)})
+    curve.to_csv(tmp_path / "scores.csv")
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "label_efficiency.png").write_bytes(b"picture")
+    pd.DataFrame(
+        {
+            "id": ["1", "2", "3", "4"],
+            "split": ["test", "test", "test", "train"],
+            "label": ["star", "star", "galaxy", ""],
+            "prediction": ["star", "galaxy", "galaxy", "star"],
+        }
+    ).to_csv(tmp_path / "predictions.csv", index=False)
+    pd.DataFrame(
+        {
+            "property": ["mag_g", "empty"],
+            "unit": ["mag", ""],
+            "n_test": [18, 0],
+            "r2": [-0.25, np.nan],
+            "scatter": [0.1, np.nan],
+        }
+    ).to_csv(tmp_path / "pretext.csv", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def full(folder, tmp_path_factory):
+    """Return the folder of a study that has everything: 40 objects, every fourth in the test."""
+    full = tmp_path_factory.mktemp("full")
+    for path in folder.iterdir():
+        (full / path.name).write_bytes(path.read_bytes())
+    row = np.arange(40)
+    label = np.where(row % 2, "star", "galaxy")
+    prediction = np.where(row % 8 == 0, "star", label)  # rows 0, 8, ... are mistakes
+    certain = 0.6 + 0.01 * row
+    predictions = pd.DataFrame(
+        {
+            "id": [f"object-{i}" for i in row],
+            "split": np.where(row % 4 == 0, "test", "train"),
+            "label": label,
+            "used": row % 4 != 0,
+            "prediction": prediction,
+            "p_galaxy": np.where(prediction == "galaxy", certain, 1 - certain),
+            "p_star": np.where(prediction == "star", certain, 1 - certain),
+        }
+    )
+    predictions.to_csv(full / "predictions.csv", index=False)
+    objects = pd.DataFrame(
+        {
+            "id": predictions["id"],
+            "x": row % 8,
+            "y": row // 8,
+            "cluster": np.where(row < 4, -1, np.where(row < 31, 0, 1)),
+            "cluster_probability": row / 40,
+            "outlier_score": 1 / (1 + row),
+            "mag_g": 15 + row / 7,
+        }
+    )
+    objects.to_csv(full / "objects.csv", index=False)
+    stamps = np.random.default_rng(0).normal(size=(40, 3, 16, 16))
+    stamps[:, :, 6:10, 6:10] += 30
+    write_thumbnails(full / "thumbnails.webp", stamps)
+    bins = {"bin": [1, 2], "confidence": [0.5, 0.9], "accuracy": [0.6, 0.88], "n": [10, 30]}
+    pd.DataFrame(bins).to_csv(full / "calibration.csv", index=False)
+    magnitudes = {"magnitude": ["15 to 18", "18 to 21"], "score": [0.91, np.nan], "n": [1234, 0]}
+    pd.DataFrame(magnitudes).to_csv(full / "by_magnitude.csv", index=False)
+    scores = {"representation": ["self-supervised", "ImageNet"], "k-NN": [0.8, 0.5]}
+    pd.DataFrame(scores).to_csv(full / "representations.csv", index=False)
+    figure = Figure(figsize=(8, 4.6))
+    figure.subplots().plot([30, 100], [0.5, 0.8])
+    figure.savefig(full / "label_efficiency.png", dpi=80)
+    config = {**CONFIG, "projection": {"method": "UMAP", "trustworthiness": 0.951}}
+    (full / "config.json").write_text(json.dumps(config))
+    return full
+
+
+def test_the_page_needs_no_network(folder):
+    page = write_report(folder).read_text()
+    links = re.findall(r"""(?:href|src)=["']([^"'#][^"']*)""", page)
+    assert "url(" not in page
+    assert any(link.startswith("data:image/png;base64,") for link in links)
+    assert not [link for link in links if re.match(r"(https?:)?//", link)]
+    assert {link for link in links if not link.startswith("data:")} <= {
+        path.name for path in folder.iterdir()
+    }
+
+
+def test_the_page_holds_numbers_command_and_a_described_figure(folder):
+    page = write_report(folder).read_text()
+    assert "With 100 labels, self-supervised classification" in page
+    assert "skastro study &lt;mine&gt; --quick" in page
+    assert "a &lt;b&gt;survey&lt;/b&gt;" in page
+    assert "<b>survey" not in page
+    assert re.search(r'alt="Balanced accuracy .* self-supervised, scratch', page)
+    assert "0.801 ± 0.013" in page
+    assert "\N{MINUS SIGN}0.250" in page
+    assert ">nan" not in page
+
+
+def test_a_quick_study_says_that_its_baseline_is_weak(folder):
+    quick = {**CONFIG, "plan": {**CONFIG["plan"], "steps": 40}}
+    assert "saving against it too high" not in write_report(folder).read_text()
+    (folder / "config.json").write_text(json.dumps(quick))
+    assert "saving against it too high" in write_report(folder).read_text()
+
+
+def test_links_inside_the_page_lead_somewhere(folder, full):
+    for each in (folder, full):
+        page = write_report(each).read_text()
+        targets = re.findall(r'href="#(\w+)"', page)
+        assert targets
+        assert all(f'id="{target}"' in page for target in targets)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "scores.csv", "label_efficiency.png", "pretext.csv", "predictions.csv"]
+)
+def test_an_unfinished_study_is_refused(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"has no {re.escape(name)}: pass the folder"):
+        write_report(folder)
+    assert not (folder / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "words"),
+    [
+        ((0.7, 0.8, 0.9), (0.5, 0.75, 0.8), "takes 55, 1.8 times fewer"),
+        ((0.5, 0.6, 0.7), (0.5, 0.65, 0.8), "times more"),
+        ((0.8, 0.82, 0.85), (0.5, 0.6, 0.7), "better already with 30, at least 3.3 times fewer"),
+        ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7), "does not reach that, even with 300"),
+        ((0.5, 0.6, 0.7), (0.5, 0.6, 0.7), "takes as many"),
+    ],
+)
+def test_the_summary_says_the_saving_in_words(ours, theirs, words):
+    curve = make_curve({"self-supervised": ours, "scratch": theirs}, jitter=0)
+    first, second = summarise(curve)
+    assert first.startswith("With 100 labels, self-supervised classification reaches a balanced")
+    assert words in second
+
+
+def test_the_summary_takes_the_count_nearest_to_100():
+    curve = make_curve({"self-supervised": (0.5, 0.6), "catalogue": (0.4, 0.5)}, counts=(20, 60))
+    assert "With 60 labels" in summarise(curve)[0]
+    assert "catalogue columns alone with 60 labels reach 0.5" in summarise(curve)[1]
+
+
+def test_better_at_the_fewest_labels_is_no_saving_that_was_measured():
+    curve = make_curve({"self-supervised": (0.9,), "scratch": (0.4,)}, counts=(30,))
+    assert summarise(curve)[1].endswith("self-supervised is better with as many.")
+
+
+def test_the_best_of_each_column_is_marked():
+    curve = make_curve({"a": (0.7, 0.7, 0.9), "b": (0.6, 0.8, 0.9)})
+    best = [[cell["best"] for cell in row["cells"]] for row in score_table(curve)]
+    assert best == [[True, False, True], [False, True, True]]
+
+
+def test_a_single_repeat_has_no_interval():
+    scores = make_curve({"a": (0.7, 0.8, 0.9)}).scores.query("repeat == 0")
+    table = score_table(LabelEfficiencyCurve.from_scores(scores), "f1_macro")
+    assert [cell["text"] for cell in table[0]["cells"]] == ["0.700", "0.800", "0.900"]
+
+
+def test_confusion_counts_test_rows_only():
+    table = confusion_table(
+        pd.DataFrame(
+            {
+                "split": ["test", "test", "test", "train"],
+                "label": ["a", "a", "b", "b"],
+                "prediction": ["a", "b", "b", "a"],
+            }
+        )
+    )
+    assert table["classes"] == ["a", "b"]
+    counts = [[cell["count"] for cell in row["cells"]] for row in table["rows"]]
+    assert counts == [[1, 1], [0, 1]]
+    assert table["rows"][0]["cells"][0]["share"] == 0.5
+
+
+SECTIONS = [
+    "projection",
+    "by_magnitude",
+    "calibration",
+    "representations",
+    "clusters",
+    "mistakes",
+    "strangest",
+]
+
+
+def test_a_section_needs_its_file(folder, full):
+    def sections(folder):
+        page = write_report(folder).read_text()
+        return [name for name in SECTIONS if f'id="{name}"' in page]
+
+    assert sections(folder) == []
+    assert sections(full) == SECTIONS
+    (full / "thumbnails.webp").unlink()
+    assert sections(full) == ["projection", "by_magnitude", "calibration", "representations"]
+    (full / "objects.csv").unlink()
+    (full / "calibration.csv").unlink()
+    assert sections(full) == ["by_magnitude", "representations"]
+
+
+def cards(page, section):
+    """Text and id of each card of a section."""
+    part = page[page.index(f'id="{section}"') :]
+    part = part[: part.index("</ul>")]
+    return re.findall(r"<b>(.*?)</b><small>(.*?)</small>", part)
+
+
+def test_the_most_confident_mistakes_come_first(full):
+    mistakes = cards(write_report(full).read_text(), "mistakes")
+    assert [name for _, name in mistakes] == [f"object-{i}" for i in (32, 24, 16, 8, 0)]
+    assert mistakes[0][0] == "galaxy taken for star, 92 %"
+
+
+def test_the_strangest_objects_come_first(full):
+    strangest = cards(write_report(full).read_text(), "strangest")
+    assert strangest[:2] == [("1.00, galaxy", "object-0"), ("0.50, star", "object-1")]
+    assert len(strangest) == 24
+
+
+def test_clusters_are_shown_by_their_most_certain_members(full):
+    page = write_report(full).read_text()
+    part = page[page.index('id="clusters"') : page.index('id="mistakes"')]
+    assert "4 objects are in none" in part
+    assert re.findall(r"<h3>(.*?)</h3>", part) == ["Cluster 0", "Cluster 1"]
+    assert "27 objects, 52 % galaxy" in part
+    stamps = re.findall(r"stamp of (object-\d+)", part)
+    assert stamps[:2] == ["object-30", "object-29"]
+    assert len(stamps) == 12 + 9
+    # 40 stamps lie in a sheet of 7 columns
+    assert 'aria-label="stamp of object-30" style="--c: 2; --r: 4"' in part
+
+
+def test_calibration_error_is_said(full):
+    page = write_report(full).read_text()
+    assert "Expected calibration error: 0.040." in page  # (10 * 0.1 + 30 * 0.02) / 40
+    bins = pd.read_csv(full / "calibration.csv")
+    pd.concat([bins.assign(n_labels=100), bins.assign(n_labels=1000)]).to_csv(
+        full / "calibration.csv", index=False
+    )
+    page = write_report(full).read_text()
+    assert "Expected calibration error: 0.040 (100 labels), 0.040 (1,000 labels)." in page
+
+
+def test_tables_are_text():
+    frame = pd.DataFrame(
+        {"which_one": ["a", "b"], "k": [-0.5, 0.75], "n": [1200, 7], "m": [18.25, np.nan]}
+    )
+    table = text_table(frame, best=True)
+    assert table["columns"] == ["which one", "k", "n", "m"]
+    cells = [[cell["text"] for cell in row] for row in table["rows"]]
+    minus, dash = "\N{MINUS SIGN}", "\N{EN DASH}"
+    assert cells == [["a", f"{minus}0.500", "1,200", "18.2"], ["b", "0.750", "7", dash]]
+    best = [[cell["best"] for cell in row] for row in table["rows"]]
+    assert best == [[False, False, True, True], [False, True, False, False]]
+
+
+def test_objects_of_other_rows_are_refused(full):
+    objects = pd.read_csv(full / "objects.csv")
+    objects.iloc[::-1].to_csv(full / "objects.csv", index=False)
+    with pytest.raises(ValueError, match=r"objects\.csv has other ids than predictions\.csv"):
+        write_report(full)
+
+
+def test_figures_have_a_narrow_picture_for_phones_if_there_is_one(full):
+    (full / "label_efficiency_phone.png").write_bytes(b"narrow curve")
+    (full / "by_magnitude.png").write_bytes(b"wide bins")
+    (full / "by_magnitude_phone.png").write_bytes(b"narrow bins")
+    (full / "calibration.png").write_bytes(b"bins")
+    page = write_report(full).read_text()
+    data = 'data:image/png;base64,([^"]+)"'
+    source = re.escape('<source media="(max-width: 40rem)" srcset="') + data + ">"
+    wide, narrow = zip(
+        *[
+            (base64.b64decode(wide), base64.b64decode(narrow))
+            for narrow, wide in re.findall(rf"<picture>(?:{source})?<img [^>]*src=\"{data}", page)
+        ],
+        strict=True,
+    )
+    assert wide == ((full / "label_efficiency.png").read_bytes(), b"wide bins", b"bins")
+    assert narrow == (b"narrow curve", b"narrow bins", b"")
+
+
+@pytest.mark.parametrize(("width", "pixels"), [(1280, 640), (390, 336)])
+def test_phones_scroll_neither_narrow_pictures_nor_two_classes(full, look, width, pixels):
+    Figure(figsize=(4.2, 4.8)).savefig(full / "label_efficiency_phone.png", dpi=80)
+    Figure(figsize=(5.6, 4.6)).savefig(full / "confusion.png", dpi=80)
+    page = look(write_report(full), width=width, touch=width == 390)
+    curve = page.locator("#curve + figure img")
+    assert curve.evaluate("image => image.naturalWidth") == pixels
+    for section in ("curve", "confusion"):
+        frame = page.locator(f"#{section} ~ figure .scroll").first
+        assert frame.evaluate("frame => frame.scrollWidth <= frame.clientWidth")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_loads_quietly_and_fits(full, look, width, scheme):
+    page = look(write_report(full), width=width, scheme=scheme, touch=width == 390)
+    page.wait_for_selector(".explorer[data-ready]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+    page.select_option(".explorer-by", "verdict")
+    assert " ".join(page.inner_text(".explorer-legend").split()) == "right 5 wrong 5 none 30"
+    page.click(".explorer-legend [data-code='1']")
+    assert page.locator(".explorer-sheet .stamp").count() == 5
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not page.faults
+
+
+def test_a_plain_page_loads_quietly(folder, look):
+    (folder / "label_efficiency.png").write_bytes(
+        bytes.fromhex(
+            "89504e470d0a1a0a0000000d4948445200000001000000010800000000"
+            "3a7e9b550000000a49444154789c6360000000020001e221bc330000000049454e44ae426082"
+        )
+    )
+    page = look(write_report(folder), width=390)
+    page.click(".theme")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert not page.faults

@@ -1,0 +1,115 @@
+"""Writers on a full disk: one sentence that names the file, and nothing under its name."""
+
+from __future__ import annotations
+
+import resource
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skastro import open_stamps, write_explorer
+from skastro.catalogs.writing import write_embeddings, write_table
+from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
+from skastro.pages.html import write_page
+from skastro.pages.thumbnails import write_thumbnails
+from skastro.study.run import baselines, run_study
+from tests.study.test_run import PLAN, folder, read  # noqa: F401 - a fixture
+
+ROWS = 3000
+
+
+@contextmanager
+def full_after(size):
+    """Let no file grow beyond a size, as a full disk would: the system's error is the same kind."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _noise(shape):
+    return np.random.default_rng(0).normal(size=shape).astype("f4")
+
+
+def save_encoder(path, fitted):
+    fitted.save(path)
+
+
+def save_stamps(path, _):
+    np.save(path.parent / "whole.npy", _noise((60, 3, 8, 8)))
+    with full_after(5000):
+        open_stamps(path.parent / "whole.npy").save(path, chunk=30, progress=False)
+
+
+def write_a_table(path, _):
+    frame = pd.DataFrame({"id": np.arange(ROWS).astype(str), "mag_g": _noise(ROWS)})
+    write_table(path, frame)
+
+
+def write_some_embeddings(path, _):
+    write_embeddings(path, _noise((ROWS, 4)), np.arange(ROWS))
+
+
+def write_scores(path, _):
+    runs = pd.DataFrame(
+        {"estimator": "a", "n_labels": 30, "split": 0, "repeat": np.arange(ROWS), "metric": "m"}
+    )
+    LabelEfficiencyCurve.from_scores(runs.assign(score=0.123456789)).to_csv(path)
+
+
+def write_a_projection(path, _):
+    write_explorer(path, np.zeros((3, 2)), table=pd.DataFrame({"id": ["a", "b", "c"]}))
+
+
+def write_a_sheet(path, _):
+    write_thumbnails(path, _noise((50, 3, 32, 32)))
+
+
+WRITERS = [
+    ("encoder.safetensors", save_encoder),
+    ("stamps.npy", save_stamps),
+    ("stamps.zarr", save_stamps),
+    *((f"table.{each}", write_a_table) for each in ("csv", "fits", "ecsv", "parquet", "vot")),
+    ("e.npz", write_some_embeddings),
+    ("e.npy", write_some_embeddings),
+    ("scores.csv", write_scores),
+    ("page.html", lambda path, _: write_page(path, "x" * 10**6)),
+    ("explore.html", write_a_projection),
+    ("thumbnails.webp", write_a_sheet),
+]
+
+
+@pytest.mark.parametrize(("name", "write"), WRITERS, ids=[name for name, _ in WRITERS])
+def test_a_full_disk_is_told_in_a_sentence_and_leaves_no_half_file(name, write, fitted, tmp_path):
+    path = tmp_path / name
+    limit = 10**5 if write is save_stamps else 5000  # which writes its input first
+    with full_after(limit), pytest.raises(OSError, match="cannot be written") as caught:
+        write(path, fitted)
+    text = str(caught.value)
+    assert text.startswith(f"{path} cannot be written (no space is left): make room")
+    assert "\n" not in text
+    # what Stamps.save goes on from may stay
+    left = {each.name for each in tmp_path.iterdir() if "partial" not in each.name}
+    assert left <= {"whole.npy"}
+    write_again = write if write is not save_stamps else None
+    if write_again:
+        write_again(path, fitted)  # there is room now
+        assert path.exists()
+
+
+def test_a_study_on_a_full_disk_names_the_file_and_leaves_no_results(
+    folder,  # noqa: F811 - the fixture
+    tmp_path,
+    monkeypatch,
+):
+    monkeypatch.setattr(baselines, "_IMAGENET_PACKAGE", "no_such_package")
+    out = tmp_path / "out"
+    data = read(folder)
+    with full_after(5000), pytest.raises(OSError, match="no space is left") as caught:
+        run_study(data, out, plan=PLAN)
+    assert str(caught.value).startswith(str(tmp_path))
+    assert not out.exists()

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from skastro import AsinhScaler, open_stamps, to_rgb
+from skastro.stamps.scaling import measure_sky
+
+# sky 0, noise 1: pixel, softening, asinh(pixel / softening)
+RESULTS = [
+    (0.0, 1.0, 0.0),
+    (1.0, 1.0, 0.881373587),
+    (-1.0, 1.0, -0.881373587),
+    (10.0, 1.0, 2.998222950),
+    (1000.0, 1.0, 7.600902710),
+    (1.0, 10.0, 0.099834079),
+    (1000.0, 10.0, 5.298342366),
+    (np.nan, 1.0, np.nan),
+]
+
+
+def unit_scaler(softening):
+    scaler = AsinhScaler(softening).fit(np.zeros((1, 1, 4, 4)))
+    scaler.sky_, scaler.noise_ = np.zeros(1), np.ones(1)
+    return scaler
+
+
+@pytest.mark.parametrize(("pixel", "softening", "stretched"), RESULTS)
+def test_stretch_and_its_inverse(pixel, softening, stretched):
+    scaler = unit_scaler(softening)
+    stamp = np.zeros((1, 1, 4, 4))
+    stamp[0, 0, 1, 2] = pixel
+    result = scaler.transform(stamp)
+    assert_allclose(result[0, 0, 1, 2], stretched, rtol=1e-8)
+    assert_allclose(scaler.inverse_transform(result), stamp, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "out", "rtol"),
+    [("uint8", "f4", 1e-4), ("f2", "f4", 1e-4), (">f4", "f4", 1e-4), ("f8", "f8", 1e-10)],
+)
+def test_round_trips_of_every_dtype(dtype, out, rtol):
+    stamps = np.random.default_rng(0).uniform(0, 250, size=(20, 3, 8, 8)).astype(dtype)
+    scaler = AsinhScaler().fit(stamps)
+    stretched = scaler.transform(stamps)
+    assert stretched.dtype == np.dtype(out)
+    assert_allclose(scaler.inverse_transform(stretched), stamps.astype("f8"), rtol=rtol, atol=1e-2)
+
+
+def test_sky_and_noise_are_those_of_each_band_and_not_of_sources():
+    rng = np.random.default_rng(0)
+    stamps = rng.normal([[[[5.0]], [[100.0]]]], [[[[1.0]], [[20.0]]]], size=(300, 2, 16, 16))
+    stamps[:, :, 6:10, 6:10] += 1e5
+    sky, noise = measure_sky(stamps)
+    assert_allclose(sky, [5, 100], atol=0.5)
+    assert_allclose(noise, [1, 20], rtol=0.02)
+
+
+def test_any_linear_unit_gives_the_same_stretch():
+    stamps = np.random.default_rng(0).normal(size=(50, 2, 8, 8))
+    first = AsinhScaler().fit_transform(stamps)
+    assert_allclose(AsinhScaler().fit_transform(stamps * 1e4 + 300), first, atol=1e-8)
+
+
+def test_missing_pixels_stay_missing_and_do_not_matter():
+    stamps = np.random.default_rng(0).normal(size=(50, 1, 8, 8))
+    holed = stamps.copy()
+    holed[3, 0, 2:5] = np.nan
+    scaler = AsinhScaler().fit(holed)
+    assert_allclose(scaler.noise_, AsinhScaler().fit(stamps).noise_, rtol=0.05)
+    assert np.isnan(scaler.transform(holed)[3, 0, 2:5]).all()
+
+
+def test_a_band_that_is_masked_throughout_is_left_as_it_is():
+    stamps = np.ones((4, 2, 8, 8))
+    stamps[:, 1] = np.nan
+    scaler = AsinhScaler().fit(stamps)
+    assert scaler.noise_.tolist() == [1.0, 1.0]
+
+
+def test_softening_must_be_positive():
+    with pytest.raises(ValueError, match="softening=0 must be positive"):
+        AsinhScaler(0).fit(np.zeros((2, 1, 4, 4)))
+
+
+def test_other_bands_and_sizes_are_refused_in_words():
+    scaler = AsinhScaler().fit(np.zeros((2, 5, 8, 8)))
+    with pytest.raises(ValueError, match="X has 3 bands, but AsinhScaler was fitted with 5"):
+        scaler.transform(np.zeros((2, 3, 8, 8)))
+    with pytest.raises(ValueError, match="9 x 9 pixels, but AsinhScaler was fitted with 8 x 8"):
+        scaler.transform(np.zeros((2, 5, 9, 9)))
+
+
+def test_rgb_shows_the_reddest_band_in_red():
+    stamps = np.random.default_rng(0).normal(size=(3, 5, 16, 16))
+    stamps[:, 3, 8, 8] += 200
+    rgb = to_rgb(stamps, bands=(3, 2, 1))
+    assert rgb.dtype == np.uint8
+    assert (rgb[:, 0, 8, 8] > 200).all()
+    assert (rgb[:, 1:, 8, 8] < 100).all()
+
+
+def test_rgb_of_pictures_is_the_picture():
+    picture = np.arange(48, dtype=np.uint8).reshape(1, 3, 4, 4)
+    np.testing.assert_array_equal(to_rgb(picture, bands=(0, 1, 2)), picture)
+    with pytest.raises(ValueError, match="must be three positions below 3"):
+        to_rgb(picture, bands=(0, 1, 3))
+
+
+def test_rgb_takes_bands_by_their_names(tmp_path):
+    pixels = np.random.default_rng(0).normal(size=(3, 4, 8, 8))
+    np.save(tmp_path / "s.npy", pixels)
+    stamps = open_stamps(tmp_path / "s.npy", bands="ugri")
+    by_name = to_rgb(stamps, bands=("i", "r", "g"))
+    np.testing.assert_array_equal(by_name, to_rgb(pixels, bands=(3, 2, 1)))
+    np.testing.assert_array_equal(by_name, to_rgb(stamps, bands="irg"))
+    with pytest.raises(ValueError, match="must be three of u, g, r, i, or three positions below 4"):
+        to_rgb(stamps, bands="zrg")
+    with pytest.raises(ValueError, match="must be three positions below 4"):
+        to_rgb(pixels, bands="irg")
+
+
+def test_a_pixel_empty_in_all_bands_is_black_without_a_warning():
+    stamps = np.random.default_rng(0).normal(size=(1, 3, 16, 16))
+    stamps[0, :, 5, 5] = np.nan
+    assert (to_rgb(stamps)[0, :, 5, 5] == 0).all()
