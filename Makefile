@@ -40,7 +40,7 @@ lint: install  ## style, types, common mistakes, and sizes of modules and functi
 
 bench: install  ## run the benchmarks of speed and memory; benchmarks/README.md has the others
 	@set -e; for name in $(BENCHMARKS); do \
-	$(BIN)/python benchmarks/$$name.py --out benchmarks/results/$$name.json; done
+	$(BIN)/python -m benchmarks.speed.$$name --out benchmarks/results/$$name.json; done
 
 docs: install  ## run the examples and build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html

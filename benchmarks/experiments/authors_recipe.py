@@ -1,6 +1,6 @@
 """The authors' recipe (arXiv:2004.11336) beside the defaults of skastro: accuracy and time.
 
-    python -m benchmarks.experiments.authors_recipe                           # two epochs, extrapolated
+    python -m benchmarks.experiments.authors_recipe             # two epochs, extrapolated
     python -m benchmarks.experiments.authors_recipe --epochs 25,50,100 --out authors_recipe.json
 
 VGG16 and global average pooling, a dense layer of 1024 (LeakyReLU), dropout of 0.5, outputs
@@ -33,11 +33,11 @@ from benchmarks._stamps import Task
 from benchmarks.experiments._arms import load_some, make_parser, standardised
 from benchmarks.experiments.real_stamps import fit_encoder, parse_counts, probe_scores, summarise
 from skastro import AsinhScaler, PropertyPretrainedEncoder
-from skastro.catalogs.writing import replacing
 from skastro.networks.backbones import InputScaling, make_backbone
-from skastro.networks.hardware import keep_memory
+from skastro.networks.device import keep_memory
 from skastro.networks.inference import run
 from skastro.networks.training import seeded
+from skastro.utils.files import replacing
 
 EPOCHS = 100
 BATCH_SIZE = 32

@@ -1,6 +1,7 @@
-"""Label efficiency on several draws of the test rows, with every row of a study.
+r"""Label efficiency on several draws of the test rows, with every row of a study.
 
-    python -m benchmarks.experiments.label_efficiency --auto --keep studies --out label_efficiency.json
+    python -m benchmarks.experiments.label_efficiency --auto --keep studies \
+        --out label_efficiency.json
     python -m benchmarks.experiments.label_efficiency sdss --seeds 2,3,4 --repeats 10 --no-networks
     python -m benchmarks.experiments.label_efficiency survey --objects 20000
 
@@ -29,12 +30,14 @@ import pandas as pd
 from benchmarks._results import write_results
 from benchmarks._stamps import find_folder
 from benchmarks.experiments.real_stamps import parse_counts
-from skastro.catalogs.writing import replacing
-from skastro.evaluation.label_efficiency import LabelEfficiencyCurve, label_saving
-from skastro.pages.report import METHOD, METRIC_NAMES, score_table
+from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
+from skastro.evaluation.label_saving import label_saving
+from skastro.pages.summary import METHOD, METRIC_NAMES, score_table
 from skastro.plots.label_efficiency import LabelEfficiencyDisplay
 from skastro.study.data import StudyData, load_data
-from skastro.study.run import FULL, Plan, run_study
+from skastro.study.plan import FULL, Plan
+from skastro.study.run import run_study
+from skastro.utils.files import replacing
 
 _EFIGI = ("redshift", "log_d25_01arcmin", "log_r25", "B_T_mag", "B_V_T")
 TASKS = {

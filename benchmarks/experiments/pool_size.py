@@ -1,9 +1,11 @@
-"""How the labels saved against a network from scratch grow with the stamps of the pretext.
+r"""How the labels saved against a network from scratch grow with the stamps of the pretext.
 
-    python -m benchmarks.experiments.pool_size survey --objects 22400 --sizes 300,1000,3000,10000,20000
+    python -m benchmarks.experiments.pool_size survey --objects 22400 \
+        --sizes 300,1000,3000,10000,20000
     python -m benchmarks.experiments.pool_size sdss --sizes 300,1000,2120
     python -m benchmarks.experiments.pool_size efigi --sizes 300,1000,2147
-    python -m benchmarks.experiments.pool_size survey --sizes 20000 --strategy finetune --counts 30,100
+    python -m benchmarks.experiments.pool_size survey --sizes 20000 --strategy finetune \
+        --counts 30,100
 
 Test rows, label subsets and the network from scratch are the same for all pools. Test rows (30 % of
 --labelled rows) are in no pool; each pool holds the smaller ones. Labelled stamps are drawn from

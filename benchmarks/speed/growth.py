@@ -80,7 +80,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "stamps.npy")
             write_sparse(path, (n, bands, side, side))
-            command = [sys.executable, __file__, "--run", str(path), str(side)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.speed.growth",
+                "--run",
+                str(path),
+                str(side),
+            ]
             result = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
         row = json.loads(result.stdout.splitlines()[-1])
         rows.append({"grows": what, "n": n, "shape": [bands, side, side], **row})

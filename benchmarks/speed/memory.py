@@ -78,7 +78,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "stamps.npy")
         write_sparse(path, (options.stamps, 5, 32, 32))
-        command = [sys.executable, __file__, "--file", str(path), "--embed", str(options.embed)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.speed.memory",
+            "--file",
+            str(path),
+            "--embed",
+            str(options.embed),
+        ]
         run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     result = json.loads(run.stdout.splitlines()[-1])
     result["idle_megabytes"] = int(idle.stdout) / 1024

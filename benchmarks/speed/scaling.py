@@ -92,7 +92,15 @@ def train_once(path: Path, n: int, processes: int, threads: int) -> float:
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone"]
         launcher += ["--nproc-per-node", str(processes)]
-    command = [*launcher, __file__, "--train", str(path), "--pretext", str(n)]
+    command = [
+        *launcher,
+        "-m",
+        "benchmarks.speed.scaling",
+        "--train",
+        str(path),
+        "--pretext",
+        str(n),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)  # noqa: S603
     return n / float(found.stdout.split()[-1])

@@ -3,7 +3,8 @@
     python -m benchmarks.speed.throughput [--stamps 1536] [--rounds 5] [--arms skastro,skorch,loop]
 
 `skorch`, `lightning` and `lightly` are written as a user would write them, on timm's network and
-torch's asinh; `skastro` and `loop` share what skastro does to networks (skastro/networks/convolutions.py).
+torch's asinh; `skastro` and `loop` share what skastro does to networks
+(skastro/networks/convolutions.py).
 
 Each arm runs in a process of its own, round by round in turn, on the same stamps (five bands,
 random pixels), network and optimiser, with batches of 64 and without augmentation; the ratio is
@@ -37,8 +38,7 @@ from benchmarks._results import write_results
 from skastro import PropertyPretrainedEncoder
 from skastro.networks.backbones import InputScaling, StampNetwork, make_backbone, make_network
 from skastro.networks.convolutions import fold_network
-from skastro.networks.device import uses_bfloat16
-from skastro.networks.hardware import keep_memory
+from skastro.networks.device import keep_memory, uses_bfloat16
 from skastro.stamps.scaling import AsinhScaler
 
 BATCH = 64
@@ -252,7 +252,15 @@ def run_here(arm: str, case: str, n: int) -> None:
 
 def run_apart(arm: str, case: str, n: int) -> list[float]:
     """Run one arm in a process of its own."""
-    command = [sys.executable, __file__, "--run", f"{arm}|{case}", "--stamps", str(n)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.speed.throughput",
+        "--run",
+        f"{arm}|{case}",
+        "--stamps",
+        str(n),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     return json.loads(result.stdout.splitlines()[-1])
 

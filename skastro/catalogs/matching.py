@@ -13,8 +13,8 @@ from astropy.coordinates import Latitude, Longitude, SkyCoord
 from numpy.typing import ArrayLike, NDArray
 from pandas.api.types import is_float_dtype, is_numeric_dtype
 
-from skastro.catalogs.reading import find_column
-from skastro.stamps.formats import stem
+from skastro.catalogs.columns import find_column
+from skastro.utils.files import stem
 
 _HOURS = 24
 _LONG_ID = re.compile(r"[1-9][0-9]{15,19}")
@@ -366,3 +366,35 @@ def _check_not_hours(ours: SkyCoord, theirs: SkyCoord, radius: float) -> None:
                 raise ValueError(
                     f"ra of {name} is in hours: multiply it by 15, or give its column the unit."
                 )
+
+
+def find_rows(wanted: ArrayLike, ids: ArrayLike, *, name: str) -> NDArray[np.int64]:
+    """Return the row of each wanted id, compared as text; -1 where there is none.
+
+    Parameters
+    ----------
+    wanted : array-like of shape (m,)
+    ids : array-like of shape (n,)
+        Each only once.
+    name : str
+        Where the ids stand, for the error's sentence.
+
+    Raises
+    ------
+    ValueError
+        An id is there twice.
+
+    Examples
+    --------
+    >>> find_rows([7, 8, 9], ["9", "7"], name="labels.csv").tolist()
+    [1, -1, 0]
+    """
+    index = pd.Index(_as_text(ids))
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise ValueError(f"{name} has the id {twice!r} more than once: keep one row an object.")
+    return index.get_indexer(_as_text(wanted)).astype(np.int64)
+
+
+def _as_text(ids: ArrayLike) -> NDArray[Any]:
+    return np.asarray(ids).astype(str).astype(object)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from collections import Counter
@@ -21,21 +20,17 @@ from astropy.table.meta import get_header_from_yaml
 from astropy.utils.exceptions import AstropyWarning
 from pandas.api.types import is_bool_dtype, is_float_dtype, is_integer_dtype, is_numeric_dtype
 
-from skastro.utils.fits import UnfitError, open_fits, reading
+from skastro.catalogs.columns import USUAL_COLUMN_NAMES, find_placeholders
+from skastro.utils.files import UnfitError, reading
+from skastro.utils.fits import open_fits
 from skastro.utils.packages import import_optional
-from skastro.utils.validation import find_sentinels
+from skastro.utils.validation import find_sentinels, name_near
 
 _ENDINGS = (".csv", ".parquet", ".fits", ".fit", ".fits.gz", ".ecsv", ".vot", ".votable", ".xml")
-_COLUMNS = {  # usual names of what locates an object, in lower case, the best first
-    "id": ("id", "objid", "source_id", "object_id", "objectid", "sourceid"),
-    "file": ("file", "filename", "path"),
-    "ra": ("ra", "raj2000", "ra_icrs", "alpha_j2000", "ramean", "_raj2000"),
-    "dec": ("dec", "dej2000", "decj2000", "de_icrs", "delta_j2000", "decmean", "_dej2000"),
-    "x": ("x", "x_image", "xcentroid"),
-    "y": ("y", "y_image", "ycentroid"),
+_PLACES = {name for kind in ("ra", "dec", "x", "y") for name in USUAL_COLUMN_NAMES[kind]} | {
+    "l",
+    "glon",
 }
-_PLACES = {name for kind in ("ra", "dec", "x", "y") for name in _COLUMNS[kind]} | {"l", "glon"}
-_PLACEHOLDER_ROWS = 10
 VOPARQUET_VERSION = "IVOA.VOTable-Parquet.version"
 VOPARQUET_CONTENT = "IVOA.VOTable-Parquet.content"
 _FLOAT_DIGITS = 2**53  # whole numbers beyond it are rounded by float64
@@ -271,22 +266,6 @@ def _select(
     return [n for n in names if n in ids or any(fnmatchcase(n, pattern) for pattern in wanted)]
 
 
-def name_near(wanted: str, names: Sequence[str]) -> str:
-    """Name columns like the wanted one, as the end of a sentence.
-
-    Examples
-    --------
-    >>> name_near("meg_*", ["id", "mag_g", "class"])
-    ': did you mean mag_g?'
-    """
-    plain = wanted.replace("*", "").replace("?", "").lower()
-    folded = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(plain, folded, n=3, cutoff=0.5)
-    if near:
-        return f": did you mean {' or '.join(folded[each] for each in near)}?"
-    return f": choose from {', '.join(names)}."
-
-
 def _plain(values: pd.Series) -> pd.Series:
     """Turn pandas' nullable values, which numpy sees as objects, into plain ones."""
     dtype = values.dtype
@@ -342,46 +321,3 @@ def _without_sentinels(
         text = f"{what} in {source} are read as missing: {', '.join(told)}."
         warnings.warn(text, UserWarning, stacklevel=3)
     return frame
-
-
-def find_placeholders(values: pd.Series) -> dict[float, int]:
-    """Find fractional values that come back far too often in a column of measurements.
-
-    Returns
-    -------
-    counts : dict of float to int
-        Values that are there at least 10 times, and 5 times as often as 95 % of the others, in a
-        column most of whose other values are unique; the most frequent first.
-
-    Examples
-    --------
-    >>> find_placeholders(pd.Series([27.434] * 12 + [20.5, 21.5, 19.25] + list(range(30))))
-    {27.434: 12}
-    """
-    counts = values.value_counts()
-    often = counts >= max(_PLACEHOLDER_ROWS, 5 * counts.quantile(0.95))
-    others = counts[~often]
-    if len(others) <= others.sum() / 2:  # rounded so coarsely that values do repeat
-        return {}
-    return {value: int(n) for value, n in counts[often].items() if value % 1}
-
-
-def find_column(catalog: pd.DataFrame, kind: str) -> str | None:
-    """Find the column of ids, files or positions by its usual names.
-
-    Parameters
-    ----------
-    catalog : DataFrame
-    kind : {"id", "file", "ra", "dec", "x", "y"}
-
-    Returns
-    -------
-    column : str or None
-
-    Examples
-    --------
-    >>> find_column(pd.DataFrame({"RAJ2000": [1.0]}), "ra")
-    'RAJ2000'
-    """
-    names = {str(name).lower(): name for name in catalog.columns}
-    return next((names[name] for name in _COLUMNS[kind] if name in names), None)

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skastro.catalogs.reading import name_near
-from skastro.catalogs.writing import Embeddings, join_rows
+from skastro.catalogs.columns import select_columns
 from skastro.cli.steps import Objects, find_embeddings, load_encoder, load_objects, match_catalog
 from skastro.embeddings.clustering import EmbeddingClusterer
+from skastro.embeddings.files import Embeddings, join_rows
 from skastro.embeddings.projection import project_embedding
 from skastro.pages.explorer import write_explorer
-from skastro.study.data import select_columns
 from skastro.utils.progress import Progress, Watched
+from skastro.utils.validation import name_near
 
 _PREDICTIONS = "predictions.csv"  # of a study
 _NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}

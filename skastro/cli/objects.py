@@ -1,8 +1,7 @@
-"""The commands beside `study`: pretrain, embed, classify, cluster, explore, suggest, export."""
+"""The commands `skastro classify`, `cluster`, `explore` and `suggest`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +10,10 @@ import typer
 from skastro.cli import options as o
 from skastro.cli.terminal import (
     Terminal,
+    loading_libraries,
     print_line,
     show_classes,
-    show_quality,
+    show_file,
     show_table,
     talking,
 )
@@ -21,129 +21,8 @@ from skastro.cli.terminal import (
 if TYPE_CHECKING:
     import pandas as pd
 
+
 _LABEL = "class"
-
-
-def pretrain(
-    folder: o.Folder = None,
-    out: Annotated[Path, typer.Option(help="File for the encoder.")] = Path("encoder.safetensors"),
-    catalog: o.Catalog = None,
-    images: o.Images = None,
-    id: o.Id = None,  # noqa: A002
-    ra: o.Ra = None,
-    dec: o.Dec = None,
-    size: o.CutTo = None,
-    label: o.Label = None,
-    properties: o.Properties = None,
-    errors: o.Errors = None,
-    backbone: o.Backbone = None,
-    epochs: o.Epochs = None,
-    hold_out: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of the rows to judge the encoder by.")
-    ] = 0.1,
-    checkpoint_dir: o.CheckpointDir = None,
-    seed: o.Seed = 0,
-    jobs: o.Jobs = None,
-    device: o.Device = "auto",
-    overwrite: o.Overwrite = False,
-    quiet: o.Quiet = False,
-    json: o.Json = False,
-    debug: o.Debug = False,  # noqa: ARG001
-) -> None:
-    """Train an encoder on the properties of a catalogue, and save it.
-
-    Without --properties it learns what can be measured from the pixels.
-    """
-    with talking(quiet=quiet, lines=json) as terminal:
-        target = o.target(out, (".safetensors",), overwrite=overwrite)
-        steps = _libraries(terminal, jobs)
-        objects = steps.load_objects(
-            folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
-        )
-        terminal.say(objects.note)
-        _, quality = steps.pretrain(
-            objects,
-            properties=o.names(properties) or (),
-            errors=o.names(errors) or (),
-            label=label,
-            say=terminal.say,
-            hold_out=hold_out,
-            seed=seed,
-            out=target,
-            progress=terminal.progress,
-            backbone=backbone,
-            max_epochs=epochs,
-            device=device,
-            checkpoint_dir=checkpoint_dir,
-        )
-        terminal.result(out=target, properties=quality.to_dict("records"))
-    if terminal.prints:
-        show_quality(quality)
-        _show_file("Encoder", target)
-
-
-def embed(
-    encoder: Annotated[Path, typer.Argument(help="Saved encoder, of `skastro pretrain`.")],
-    folder: o.Folder = None,
-    out: Annotated[
-        Path, typer.Option(help="Table (.parquet, .fits, .csv, .ecsv, .vot), .npz or .npy.")
-    ] = Path("embeddings.parquet"),
-    predicted: Annotated[
-        Path | None, typer.Option(help="Table for the properties predicted, in their units.")
-    ] = None,
-    catalog: o.Catalog = None,
-    images: o.Images = None,
-    id: o.Id = None,  # noqa: A002
-    ra: o.Ra = None,
-    dec: o.Dec = None,
-    size: o.CutTo = None,
-    workers: o.Workers = None,
-    jobs: o.Jobs = None,
-    device: o.Device = "auto",
-    overwrite: o.Overwrite = False,
-    quiet: o.Quiet = False,
-    json: o.Json = False,
-    debug: o.Debug = False,  # noqa: ARG001
-) -> None:
-    """Write the embeddings of stamps, each row with its id.
-
-    After an interruption the same command goes on where it stopped.
-    """
-    with talking(quiet=quiet, lines=json) as terminal:
-        from skastro.catalogs.writing import (
-            EMBEDDING_FILES,
-            TABLES,
-            check_width,
-            write_embeddings,
-            write_table,
-        )
-
-        target = o.target(out, EMBEDDING_FILES, overwrite=overwrite)
-        beside = o.target(predicted, TABLES, overwrite=overwrite)
-        steps = _libraries(terminal, jobs)
-        fitted = steps.load_encoder(encoder, device=device)
-        check_width(target, 1 + len(fitted.embedding_mean_))
-        objects = steps.load_objects(
-            folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
-        )
-        terminal.say(objects.note)
-        partial = target.with_name(f"{target.name}.partial")
-        values = steps.embed_into(
-            partial,
-            fitted,
-            objects.images,
-            made_of=steps.fingerprint(encoder, objects),
-            progress=terminal.progress,
-            workers=workers,
-        )
-        if beside:
-            properties = fitted.predict_embedded(values)
-            properties.insert(0, "id", objects.ids)
-            write_table(beside, properties)
-        write_embeddings(target, values, objects.ids)
-        partial.unlink()
-        terminal.say(f"{len(values):,} embeddings of {values.shape[1]} numbers: {target}")
-        terminal.result(out=target, rows=len(values), columns=values.shape[1])
 
 
 def classify(
@@ -193,7 +72,7 @@ def classify(
         o.check_choice("strategy", strategy, ("auto", "probe", "finetune", "scratch"))
         idle: dict[str, object] = {"properties": properties, "errors": errors, "epochs": epochs}
         o.check_pretraining(encoder, idle | {"backbone": backbone, "save-encoder": save_encoder})
-        steps = _libraries(terminal, jobs)
+        steps = loading_libraries(terminal, jobs)
         fitted = encoder and steps.load_encoder(encoder, device=device)
         objects = steps.load_objects(
             folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
@@ -244,7 +123,7 @@ def classify(
         )
     if terminal.prints:
         show_classes(predictions, score, abstain)
-        _show_file("Predictions", target)
+        show_file("Predictions", target)
 
 
 def cluster(
@@ -279,7 +158,7 @@ def cluster(
 
         target = o.target(out, TABLES, overwrite=overwrite)
         beside = o.target(summary, TABLES, overwrite=overwrite)
-        steps = _libraries(terminal, jobs)
+        steps = loading_libraries(terminal, jobs)
         found, table = _embeddings(terminal, steps, source, encoder, device, catalog, id)
         from skastro.cli.map_steps import cluster_objects  # noqa: PLC0415
 
@@ -300,7 +179,7 @@ def cluster(
     if terminal.prints:
         show_table(described)
         print_line(f"{n_noise:,} of {len(clusters):,} objects are noise, in no cluster.")
-        _show_file("Clusters", target)
+        show_file("Clusters", target)
 
 
 def explore(
@@ -337,8 +216,8 @@ def explore(
     with talking(quiet=quiet, lines=json) as terminal:
         target = o.target(out, (".html",), overwrite=overwrite)
         o.check_choice("method", method, ("tsne", "umap", "pca"))
-        _libraries(terminal, jobs)
-        from skastro import views  # noqa: PLC0415
+        loading_libraries(terminal, jobs)
+        from skastro.cli import map_steps as views  # noqa: PLC0415
 
         view = views.gather_view(
             source,
@@ -403,7 +282,7 @@ def suggest(
 
         target = o.target(out, TABLES, overwrite=overwrite)
         o.check_choice("strategy", strategy, ("auto", "typical", "uncertain"))
-        steps = _libraries(terminal, jobs)
+        steps = loading_libraries(terminal, jobs)
         found, table = _embeddings(terminal, steps, source, encoder, device, catalog, id)
         suggestions = steps.suggest(
             found,
@@ -426,82 +305,6 @@ def suggest(
         terminal.result(out=target, ids=suggestions["id"].astype(str).tolist())
 
 
-def export(
-    encoder: Annotated[Path, typer.Argument(help="Saved encoder, of `skastro pretrain`.")],
-    out: Annotated[Path, typer.Argument(help="File to write: .onnx.")] = Path("encoder.onnx"),
-    bands: Annotated[
-        str | None, typer.Option(help="Names of the bands, kept in the file: 'u,g,r'.")
-    ] = None,
-    overwrite: o.Overwrite = False,
-    quiet: o.Quiet = False,
-    json: o.Json = False,
-    debug: o.Debug = False,  # noqa: ARG001
-) -> None:
-    """Write an encoder as ONNX, for programs that run no Python.
-
-    Raw pixels in, embeddings and properties out; tried with onnxruntime before it is kept.
-    """
-    with talking(quiet=quiet, lines=json) as terminal:
-        target = o.target(out, (".onnx",), overwrite=overwrite)
-        steps = _libraries(terminal, None)
-        from skastro.estimators.onnx import export_onnx  # noqa: PLC0415
-
-        fitted = steps.load_encoder(encoder)
-        terminal.progress("converting", 0, None)
-        export_onnx(fitted, target, bands=o.names(bands))
-        terminal.say(f"Encoder: {target}")
-        terminal.result(out=target, bytes=target.stat().st_size)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to an app, with examples at the end of their help."""
-    for command, examples in _EXAMPLES.items():
-        app.command(epilog=o.examples(*examples))(command)
-
-
-_EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
-    pretrain: (
-        "skastro pretrain survey --properties 'mag_*' --errors 'err_*'",
-        "skastro pretrain --catalog c.fits --images stamps/ --out encoder.safetensors",
-    ),
-    embed: (
-        "skastro embed encoder.safetensors survey --out embeddings.parquet",
-        "skastro embed encoder.safetensors --images new_stamps.npy --out embeddings.fits",
-    ),
-    classify: (
-        "skastro classify survey --labels labels.csv --label class",
-        "skastro classify survey --encoder encoder.safetensors --abstain 0.8 --out p.fits",
-        "skastro classify survey --labels labels.csv --properties 'mag_*' --inputs 'mag_*'",
-    ),
-    cluster: (
-        "skastro cluster embeddings.parquet",
-        "skastro cluster embeddings.parquet --catalog catalog.csv --label class",
-    ),
-    explore: (
-        "skastro explore embeddings.parquet --catalog catalog.csv --images stamps.npy",
-        "skastro explore study --catalog survey/catalog.csv --method umap",
-    ),
-    suggest: (
-        "skastro suggest embeddings.parquet -n 30",
-        "skastro suggest embeddings.parquet --labels labels.csv --labels suggested.csv --out b.csv",
-    ),
-    export: (
-        "skastro export encoder.safetensors encoder.onnx",
-        "skastro export encoder.safetensors encoder.onnx --bands u,g,r,i,z",
-    ),
-}
-
-
-def _libraries(terminal: Terminal, jobs: int | None) -> Any:
-    """Import the libraries, which takes seconds, and return the steps of the work."""
-    terminal.progress("loading the libraries", 0, None)
-    from skastro.cli import steps as workflows  # noqa: PLC0415 - --help needs no torch
-
-    workflows.use_cores(jobs)
-    terminal.progress("reading the data", 0, None)
-    return workflows
-
-
 def _embeddings(
     terminal: Terminal,
     steps: Any,
@@ -520,7 +323,3 @@ def _embeddings(
     found, table, note = steps.match_catalog(found, catalog, id=id)
     terminal.say(note)
     return found, table
-
-
-def _show_file(what: str, path: Path) -> None:
-    print_line(f"{what}: {path}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,25 +10,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import balanced_accuracy_score, r2_score
+from sklearn.metrics import balanced_accuracy_score
 
-from skastro.catalogs.reading import find_column, name_near, read_catalog
-from skastro.catalogs.writing import Embeddings, join_rows, read_embeddings, read_labels
+from skastro.catalogs.columns import find_column, select_columns, take_properties
+from skastro.catalogs.labels import read_labels, settle_labels
+from skastro.catalogs.reading import read_catalog
 from skastro.embeddings.active_learning import suggest_labels
+from skastro.embeddings.files import Embeddings, join_rows, read_embeddings
 from skastro.estimators.classifier import SelfSupervisedClassifier
 from skastro.estimators.encoder import PropertyPretrainedEncoder
+from skastro.evaluation.property_scores import grade_properties
+from skastro.networks.device import check_device
 from skastro.networks.training import choose_epochs
-from skastro.stamps.photometry import measure_properties
-from skastro.stamps.stack import open_stamps
-from skastro.study.data import read_data, select_columns, settle_labels, take_properties
-from skastro.utils.files import write_atomically, writing
+from skastro.stamps.opening import open_stamps
+from skastro.surveys.folders import read_data
 from skastro.utils.progress import Progress, Watched
-from skastro.utils.validation import check_properties
+from skastro.utils.validation import check_properties, name_near
 
-_CHUNK = 1024  # stamps that are embedded between two looks at the disk
 _STUDY_EMBEDDINGS = "embeddings.npz"
 _FEWEST = 2  # labels of a class
 
@@ -88,24 +86,6 @@ def name_rows(catalog: pd.DataFrame, id: str | None = None) -> NDArray[Any]:  # 
     """Return the ids of a catalogue, or row numbers where it has none."""
     column = id or find_column(catalog, "id")
     return np.arange(len(catalog)) if column is None else catalog[column].to_numpy()
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that torch does not know or does not find."""
-    if device == "auto":
-        return
-    try:
-        torch.zeros(1, device=device)
-    except Exception as error:  # torch raises many kinds, of many lines
-        raise ValueError(
-            f"device={device!r} is not there: choose cpu, or cuda or mps where there is one."
-        ) from error
-
-
-def use_cores(jobs: int | None) -> None:
-    """Let torch compute on so many cores."""
-    if jobs is not None:
-        torch.set_num_threads(jobs)
 
 
 def load_encoder(path: Path, *, device: str = "auto") -> PropertyPretrainedEncoder:
@@ -178,117 +158,6 @@ def pretrain(
     known = None if table is None else table.iloc[test]
     stamps = Watched(objects.images, progress, "judging the properties", rows=test, passes=2)
     return encoder, grade_properties(encoder, stamps, known)
-
-
-def grade_properties(
-    encoder: PropertyPretrainedEncoder, images: Any, known: pd.DataFrame | None
-) -> pd.DataFrame:
-    """Compare predicted properties with those of the catalogue or measured from the pixels."""
-    columns = ["property", "unit", "n", "r2", "scatter"]
-    if not len(images):
-        return pd.DataFrame(columns=columns)
-    truth = measure_properties(images)
-    if known is not None:
-        truth = truth.add_prefix("measured_")
-        truth = pd.concat([known.reset_index(drop=True), truth], axis=1)
-    predicted = encoder.predict(images)
-    rows = []
-    for name in encoder.property_names_:
-        true, guess = truth[name].to_numpy(), predicted[name].to_numpy()
-        there = np.isfinite(true)
-        wrong = (guess - true)[there]
-        scatter = 1.4826 * np.median(np.abs(wrong - np.median(wrong))) if len(wrong) else np.nan
-        r2 = r2_score(true[there], guess[there]) if len(wrong) > 1 else np.nan
-        rows.append((name, encoder.property_units_.get(name, ""), len(wrong), r2, scatter))
-    return pd.DataFrame(rows, columns=columns)
-
-
-def embed_into(
-    partial: Path,
-    encoder: PropertyPretrainedEncoder,
-    images: Any,
-    *,
-    made_of: str,
-    progress: Progress,
-    workers: int | None = None,
-) -> NDArray[np.float32]:
-    """Embed stamps chunk by chunk into a file that the same call continues after an interruption.
-
-    Parameters
-    ----------
-    partial : Path
-        Holds a line of JSON and the rows that are done, float32.
-    encoder : PropertyPretrainedEncoder
-    images : array-like of shape (n, bands, height, width)
-    made_of : str
-        What the rows depend on; a file of something else is begun anew.
-    progress : callable
-    workers : int, default=None
-        Processes to embed what is not there yet; None: this one.
-
-    Returns
-    -------
-    embeddings : float32 array of shape (n, d)
-
-    Raises
-    ------
-    KeyboardInterrupt
-        It says how far it got.
-    """
-    n, width = len(images), len(encoder.embedding_mean_)
-    head = json.dumps({"of": made_of, "n": n, "columns": width}).encode() + b"\n"
-    done = _rows_done(partial, head, width)
-    progress("embedding", done, n)
-    if workers is not None and done < n:
-        _embed_by_workers(partial, head, encoder, images, workers, progress)
-        done = n
-    try:
-        with writing(partial):
-            if not done:
-                partial.write_bytes(head)
-            with partial.open("r+b") as file:
-                file.truncate(len(head) + done * width * 4)
-                file.seek(0, 2)
-                while done < n:
-                    rows = np.asarray(encoder.transform(images[done : done + _CHUNK]))
-                    file.write(rows.astype("<f4").tobytes())
-                    file.flush()
-                    done += len(rows)
-                    progress("embedding", done, n)
-    except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(
-            f"{done:,} of {n:,} stamps are embedded; the same command goes on from there."
-        ) from stop
-    rows = np.fromfile(partial, dtype="<f4", offset=len(head))
-    return rows.reshape(n, width).astype(np.float32, copy=False)
-
-
-def _embed_by_workers(
-    partial: Path,
-    head: bytes,
-    encoder: PropertyPretrainedEncoder,
-    images: Any,
-    workers: int,
-    progress: Progress,
-) -> None:
-    """Embed into a Zarr store beside the file, which then takes all rows from there."""
-    from skastro.embeddings.distributed import embed_survey  # noqa: PLC0415 - few need it
-
-    store = partial.with_name(f"{partial.name}.zarr")
-    found = embed_survey(
-        encoder, images, store, n_workers=workers, overwrite=True, progress=progress
-    )
-    with writing(partial):
-        write_atomically(partial, head + found.read().values.astype("<f4").tobytes())
-    shutil.rmtree(store)
-
-
-def _rows_done(partial: Path, head: bytes, width: int) -> int:
-    if not partial.is_file():
-        return 0
-    with partial.open("rb") as file:
-        same = file.read(len(head)) == head
-    return (partial.stat().st_size - len(head)) // (4 * width) if same else 0
 
 
 def fingerprint(encoder_path: Path, objects: Objects) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from numbers import Integral
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 _INTERRUPTED = 130  # as shells have it, and typer
 _WRONG = 2  # wrong use, or data that cannot be used
@@ -255,3 +257,19 @@ def show_classes(predictions: pd.DataFrame, score: float | None, abstain: float)
             f"Balanced accuracy of the probe, each label predicted from all others: {score:.3f}."
         )
     print_line(f"{blank.sum():,} of {len(predictions):,} have no probability of {abstain:g}.")
+
+
+def loading_libraries(terminal: Terminal, jobs: int | None) -> Any:
+    """Import the libraries, which takes seconds, and return the steps of the work."""
+    terminal.progress("loading the libraries", 0, None)
+    from skastro.cli import steps  # noqa: PLC0415 - --help needs no torch
+    from skastro.networks.device import use_cores  # noqa: PLC0415
+
+    use_cores(jobs)
+    terminal.progress("reading the data", 0, None)
+    return steps
+
+
+def show_file(what: str, path: Path) -> None:
+    """Print where a file was written."""
+    print_line(f"{what}: {path}")

@@ -25,17 +25,16 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from sklearn.utils.validation import check_is_fitted
 
-from skastro.catalogs.writing import Embeddings
+from skastro.embeddings.files import Embeddings
 from skastro.embeddings.stores import STORES, Store
 from skastro.estimators.encoder import PropertyPretrainedEncoder
-from skastro.networks.checkpoints import digest_arrays, sample_pixels
-from skastro.networks.device import uses_bfloat16
-from skastro.networks.hardware import resolve_device
-from skastro.stamps.stack import Stamps, open_stamps
-from skastro.utils.files import writing
+from skastro.networks.device import resolve_device, uses_bfloat16
+from skastro.stamps.arrays import check_images, read_stamps, sample_pixels
+from skastro.stamps.opening import open_stamps
+from skastro.stamps.stack import Stamps
+from skastro.utils.files import digest_arrays, writing
 from skastro.utils.packages import import_optional
 from skastro.utils.progress import Progress
-from skastro.utils.validation import check_images, read_stamps
 
 _CHUNK = 4096  # stamps
 _IN_FLIGHT = 2  # chunks for each thread of the cluster: one computes, one waits

@@ -30,14 +30,9 @@ from skastro.networks.backbones import StampNetwork, make_network
 from skastro.networks.inference import run
 from skastro.networks.losses import ClassLoss
 from skastro.networks.training import Recipe, seeded, train
+from skastro.stamps.arrays import check_images
 from skastro.stamps.photometry import measure_properties
-from skastro.utils.validation import (
-    Documented,
-    check_images,
-    check_labels,
-    check_properties,
-    draw_seed,
-)
+from skastro.utils.validation import Documented, check_labels, check_properties, draw_seed
 
 _STRATEGIES = ("auto", "probe", "finetune", "scratch")
 _PROBED = ("auto", "probe")

@@ -15,29 +15,28 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from skastro.estimators.saving import UNNAMED, check_document, restore_network
-from skastro.estimators.targets import PropertyTargets
-from skastro.networks.backbones import (
-    Backbone,
-    InputScaling,
-    StampNetwork,
-    load_weights,
-    make_network,
+from skastro.estimators.targets import (
+    MEASURED_PREFIX,
+    PropertyTargets,
+    find_redundant_columns,
+    find_units,
+    measure_targets,
 )
+from skastro.networks.backbones import Backbone, InputScaling, StampNetwork, make_network
 from skastro.networks.checkpoints import Checkpoint, open_checkpoint
-from skastro.networks.hardware import resolve_device
+from skastro.networks.device import resolve_device
 from skastro.networks.inference import prepare_for_inference, run
 from skastro.networks.losses import PropertyLoss
 from skastro.networks.parallel import agree, gather_rows, share_of
 from skastro.networks.training import Recipe, choose_epochs, seeded, train
-from skastro.networks.weights import read_encoder, read_tensors, write_encoder
-from skastro.stamps.photometry import measure_by, measure_properties
+from skastro.networks.weights import load_weights, read_encoder, read_tensors, write_encoder
+from skastro.stamps.arrays import check_images, count_missing_pixels
+from skastro.stamps.photometry import measure_by
 from skastro.stamps.scaling import AsinhScaler
 from skastro.utils.validation import (
     Documented,
-    check_images,
     check_properties,
     check_property_errors,
-    count_missing_pixels,
     draw_seed,
     is_continuous,
 )
@@ -47,10 +46,6 @@ _STANDARDISED_ON = 10_000  # stamps: enough for a mean and a spread of each colu
 _PATIENCE = 8
 # parameters that no weight depends on, or (the seed) compared apart
 _OF_NO_WEIGHT = ("average_views", "verbose", "checkpoint_dir", "random_state")
-_PREFIX = "measured_"  # of columns beside those of a catalogue
-_OF_THE_FRAME = ["sky", "peak_offset"]  # not of the source: as targets they cost 0.01
-_NEARLY_ALL = 0.9  # of the rows
-_ALIKE = 0.8  # rank correlation of two columns that say the same
 
 
 class PropertyPretrainedEncoder(
@@ -466,8 +461,8 @@ class PropertyPretrainedEncoder(
         table, errors = self._targets_of(images, y, properties, property_errors, source)
         if source != "catalog+measured":
             return table, errors
-        kept = ~table.columns.isin(_told_already(table))
-        units = _units(table)
+        kept = ~table.columns.isin(find_redundant_columns(table))
+        units = find_units(table)
         table = table.loc[:, kept]
         table.attrs["units"] = {name: unit for name, unit in units.items() if name in table}
         return table, None if errors is None else errors[:, kept]
@@ -480,7 +475,7 @@ class PropertyPretrainedEncoder(
             if callable(self.properties):
                 table = measure_by(self.properties, images)
                 return check_properties(table, len(images)), None
-            return _measured(images)
+            return measure_targets(images)
         if source == "y" and properties is None:
             return check_properties(y, len(images), name="y"), None
         if properties is None:
@@ -494,12 +489,12 @@ class PropertyPretrainedEncoder(
             errors = check_property_errors(property_errors, table)
         if source != "catalog+measured":
             return table, errors
-        measured, measured_errors = _measured(images, prefix=_PREFIX)
+        measured, measured_errors = measure_targets(images, prefix=MEASURED_PREFIX)
         if errors is None:
             errors = np.full(table.shape, np.nan)
         errors = np.hstack([errors, measured_errors])
         both = pd.concat([table, measured], axis=1)
-        both.attrs["units"] = {**_units(table), **_units(measured)}
+        both.attrs["units"] = {**find_units(table), **find_units(measured)}
         return both, errors
 
     def _make_network(self, images: Any) -> StampNetwork:
@@ -629,30 +624,3 @@ class PropertyPretrainedEncoder(
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _measured(images: Any, *, prefix: str = "") -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    """Return what the pixels tell of the source, without empty columns, and its errors."""
-    table, errors = measure_properties(images, return_errors=True)
-    units = _units(table)
-    table = table.drop(columns=_OF_THE_FRAME, errors="ignore").dropna(axis=1, how="all")
-    errors = errors[table.columns].to_numpy()
-    table = table.add_prefix(prefix)
-    table.attrs["units"] = {prefix + name: unit for name, unit in units.items()}
-    return table, errors
-
-
-def _told_already(table: pd.DataFrame) -> list[str]:
-    """Return the measured columns that a column of the catalogue, known for nearly all, repeats.
-
-    Brightness told three times weighs three times as much as shape.
-    """
-    measured = [name for name in table if name.startswith(_PREFIX)]
-    catalog = table.columns.difference(measured, sort=False)
-    full = [name for name in catalog if table[name].notna().mean() >= _NEARLY_ALL]
-    alike = table[full + measured].rank().corr().loc[measured, full].abs() >= _ALIKE
-    return list(alike.index[alike.any(axis=1)])
-
-
-def _units(table: pd.DataFrame) -> dict[str, str]:
-    return table.attrs.get("units", {})

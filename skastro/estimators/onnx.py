@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skastro.catalogs.writing import check_ending, replacing
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.networks.augmentation import dihedral_views
+from skastro.utils.files import check_ending, replacing
 from skastro.utils.packages import import_optional
 
 _INPUT = "stamps"

@@ -23,7 +23,7 @@ from skastro.networks.backbones import (
     make_body,
     possible_sizes,
 )
-from skastro.utils.fits import first_line
+from skastro.utils.files import first_line
 
 _MOST_VALUES = 2**28  # pixels of a stamp, in all bands
 _FIELDS: dict[str, set[type]] = {

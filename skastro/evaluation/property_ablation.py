@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 
-from skastro.catalogs.reading import name_near
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.linear_probe import LinearProbe
 from skastro.evaluation.label_efficiency import (
@@ -26,6 +25,7 @@ from skastro.utils.validation import (
     check_properties,
     check_property_errors,
     draw_seed,
+    name_near,
     take_rows,
 )
 

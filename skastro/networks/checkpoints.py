@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -17,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skastro.networks.weights import read_encoder, write_encoder
-from skastro.utils.files import remove_leftovers, writing
-from skastro.utils.validation import draw_seed, read_stamps
+from skastro.stamps.arrays import sample_pixels
+from skastro.utils.files import digest_arrays, remove_leftovers, writing
+from skastro.utils.validation import draw_seed
 
 CHECKPOINT = "training.safetensors"
 _KIND = "skastro checkpoint"
 _LIBRARIES = ("skastro", "torch", "timm", "skorch", "numpy")
-_SAMPLED = 64  # stamps by which other pixels are told
 _TENSOR = "__tensor__"
 _BEGIN_ANEW = "delete the file to begin anew, or name another checkpoint_dir."
 
@@ -182,38 +181,6 @@ def describe(value: Any) -> Any:
         weights = [part.detach().cpu().numpy() for part in value.state_dict().values()]
         return f"{name} {digest_arrays(*weights)}"
     return name
-
-
-def sample_pixels(images: Any) -> str:
-    """Return a hash of up to 64 stamps from all over a stack, however large it is.
-
-    Parameters
-    ----------
-    images : array-like of shape (n, bands, height, width)
-
-    Returns
-    -------
-    digest : str
-
-    Examples
-    --------
-    >>> stamps = np.zeros((1000, 1, 4, 4))
-    >>> before = sample_pixels(stamps)
-    >>> stamps[-1] = 1.0
-    >>> sample_pixels(stamps) == before
-    False
-    """
-    rows = np.unique(np.linspace(0, len(images) - 1, min(_SAMPLED, len(images))).astype(np.int64))
-    return digest_arrays(read_stamps(images, rows))
-
-
-def digest_arrays(*arrays: NDArray[Any]) -> str:
-    """Return a hash of arrays of numbers or text: of shapes, dtypes and values."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from skastro.networks.augmentation import dihedral_views
 from skastro.networks.convolutions import fold_network
-from skastro.networks.device import uses_bfloat16
-from skastro.networks.hardware import keep_memory, resolve_device, to_device
-from skastro.utils.validation import read_ahead
+from skastro.networks.device import keep_memory, resolve_device, to_device, uses_bfloat16
+from skastro.stamps.arrays import read_ahead
 
 # copies made ready to run, each with the marks of the weights it was made from
 _READY: weakref.WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = weakref.WeakKeyDictionary()

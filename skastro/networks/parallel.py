@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from skastro.networks.checkpoints import digest_arrays
+from skastro.utils.files import digest_arrays
 
 T = TypeVar("T")
 

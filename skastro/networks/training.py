@@ -23,11 +23,10 @@ from skastro.networks.checkpoints import (
     restore_optimizer,
     set_generators,
 )
-from skastro.networks.device import uses_bfloat16
-from skastro.networks.hardware import keep_memory, resolve_device, to_device
+from skastro.networks.device import keep_memory, resolve_device, to_device, uses_bfloat16
 from skastro.networks.inference import prepare_for_inference
 from skastro.networks.parallel import Job, agree, gather, rank, share_of, sum_gradients, together
-from skastro.utils.validation import read_ahead
+from skastro.stamps.arrays import read_ahead
 
 # a pretext that is trained on and on overfits: on SDSS and EFIGI stamps, pools of 300 to 2,100 gave
 # the best representations after 200 to 400 batches (docs/backbones.md)

@@ -9,17 +9,101 @@ import hashlib
 import json
 import pickle
 import warnings
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
-from skastro.utils.files import write_atomically, writing
-from skastro.utils.fits import reading
+from skastro.networks.backbones import PooledBackbone, adapt_bands
+from skastro.utils.files import reading, write_atomically, writing
 from skastro.utils.packages import library_versions
+
+
+def load_weights(backbone: PooledBackbone, tensors: Mapping[str, Tensor], path: Any) -> None:
+    """Load weights of the same architecture, adapting its first layer to the bands.
+
+    Parameters
+    ----------
+    backbone : PooledBackbone
+        Filled in place.
+    tensors : mapping of str to Tensor
+        Of a saved encoder, a timm model, or a larger model that holds one, such as a Lightning
+        module (``encoder.conv1.weight``). Where it holds several of them, a student and its
+        teacher, the one with the shortest prefix is taken. Heads are left out.
+    path : str or path-like
+        For the error's sentence.
+
+    Raises
+    ------
+    ValueError
+        The file holds another architecture, or numbers that are not finite.
+    """
+    body = backbone.body
+    ours = body.state_dict()
+    prefix = _find_prefix(tensors, ours)
+    theirs = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+    theirs = {k: t for k, t in theirs.items() if k in ours or not _in_a_head(k, body, ours)}
+    first = next((name for name, tensor in ours.items() if tensor.ndim == 4), None)
+    if first in theirs and theirs[first].ndim == 4:  # only the first layer sees bands
+        theirs[first] = adapt_bands(theirs[first], ours[first].shape[1])
+    problem = _misfit(theirs, ours)
+    if problem:
+        raise ValueError(
+            f"weights={str(path)!r} holds another architecture ({problem}): "
+            "use the backbone it was trained with."
+        )
+    for name, tensor in theirs.items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"weights={str(path)!r} holds {name}, which is not finite: "
+                "take those of a training that converged."
+            )
+    body.load_state_dict(theirs, strict=False)
+
+
+def _find_prefix(theirs: Iterable[str], ours: Container[str]) -> str:
+    """Return what stands before the names of a backbone in a larger model, as in most cases.
+
+    Zoobot writes "encoder.", Lightning modules what they please, torch's wrappers "module." or
+    "_orig_mod.", and saved encoders "backbone.body.".
+    """
+    found: Counter[str] = Counter()
+    for name in theirs:
+        parts = name.split(".")
+        for i in range(len(parts)):
+            if ".".join(parts[i:]) in ours:
+                found["".join(f"{part}." for part in parts[:i])] += 1
+    return max(found, key=lambda prefix: (found[prefix], -len(prefix)), default="")
+
+
+def _in_a_head(name: str, body: nn.Module, ours: Iterable[str]) -> bool:
+    """Whether a tensor belongs to a head: a part that the backbone does without."""
+    heads = (getattr(body, "pretrained_cfg", None) or {}).get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else heads
+    parts = {each.partition(".")[0] for each in ours}
+    return name.partition(".")[0] not in parts or name.startswith(tuple(f"{h}." for h in heads))
+
+
+def _misfit(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:
+    """Say what keeps weights from being loaded; "" if nothing does."""
+    # counters of batch normalisation, which old files lack
+    lacking = [k for k in ours if k not in theirs and not k.endswith("num_batches_tracked")]
+    unknown = [k for k in theirs if k not in ours]
+    wrong = [k for k, t in theirs.items() if k in ours and t.shape != ours[k].shape]
+    for words, names in (("it lacks", lacking), ("it has besides", unknown)):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            return f"{words} {names[0]}{more}"
+    if wrong:
+        shapes = f"{tuple(theirs[wrong[0]].shape)}, not {tuple(ours[wrong[0]].shape)}"
+        return f"its {wrong[0]} is {shapes}"
+    return ""
+
 
 FORMAT_VERSION = 1
 _KEY = "skastro"

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skastro.stamps.scaling import to_rgb
+from skastro.stamps.arrays import as_stack
+from skastro.stamps.rgb import display_bands, to_rgb
 from skastro.utils.files import write_atomically, writing
-from skastro.utils.validation import as_stack
 
 MAX_BYTES = 8_500_000  # in base64 they leave room for BokehJS and the table below 15 MB
 _MAX_SIDE = 16_383  # pixels, of a WebP picture
@@ -118,32 +118,6 @@ def encode_thumbnails(
         )
     tile, quality = _choose_setting(stack, bands, max_bytes)
     return _encode(_lay_out(stack, bands, tile), quality)
-
-
-def display_bands(images: Any) -> tuple[int, int, int]:
-    """Choose the bands to show as red, green and blue.
-
-    Parameters
-    ----------
-    images : array-like of shape (n, bands, height, width)
-
-    Returns
-    -------
-    bands : tuple of three int
-
-    Examples
-    --------
-    >>> display_bands(np.zeros((1, 5, 8, 8)))  # i, r, g of ugriz
-    (3, 2, 1)
-    >>> display_bands(np.zeros((1, 3, 8, 8), dtype=np.uint8))  # a photograph
-    (0, 1, 2)
-    """
-    n_bands = images.shape[1]
-    if n_bands < 3:
-        return (n_bands - 1, n_bands - 1, 0)
-    if np.dtype(images.dtype) == np.uint8:
-        return (0, 1, 2)
-    return (2, 1, 0) if n_bands < 5 else (3, 2, 1)
 
 
 def sheet_columns(n: int) -> int:

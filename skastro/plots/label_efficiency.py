@@ -10,14 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from skastro.evaluation.label_efficiency import (
-    LabelEfficiencyCurve,
-    label_efficiency_curve,
-    label_saving,
-)
-from skastro.plots.style import INK, OKABE_ITO, dress_axes, line_styles, make_axes
-
-__all__ = ["OKABE_ITO", "LabelEfficiencyDisplay"]
+from skastro.evaluation.label_efficiency import LabelEfficiencyCurve, label_efficiency_curve
+from skastro.evaluation.label_saving import label_saving
+from skastro.plots.style import INK, dress_axes, line_styles, make_axes
 
 _METRIC_NAMES = {
     "f1_macro": "macro-F1",
@@ -27,7 +22,6 @@ _METRIC_NAMES = {
     "roc_auc_ovr": "ROC AUC (one against rest)",
     "roc_auc_ovo": "ROC AUC (one against one)",
 }
-
 
 _OUTSIDE = 1e6  # the cost of a text that leaves the axes: more than that of any lines covered
 _SHORT = 1.2  # an arrow over a smaller factor is all head, and lies under the markers

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from skastro.evaluation.calibration import equal_widths
+from skastro.evaluation.property_scores import residual_bins, robust_sigma
 from skastro.plots.style import (
     INK,
     MINUS,
@@ -22,61 +22,9 @@ from skastro.plots.style import (
 )
 from skastro.utils.validation import check_properties, check_property_errors
 
-_MAD_TO_SIGMA = 1.4826  # of a normal distribution
-_FEWEST_IN_A_BIN = 5
 _POINTS = 1500  # objects up to which each is a point
 _PALEST = 0.3  # objects of the palest colour of the hexagons
 _SHOWN = 0.997  # share of the objects that the axes must hold
-
-
-def residual_bins(
-    true: ArrayLike,
-    predicted: ArrayLike,
-    *,
-    errors: ArrayLike | None = None,
-    magnitude: ArrayLike | None = None,
-    n_bins: int = 10,
-) -> pd.DataFrame:
-    """Measure bias and scatter of predictions in bins of magnitude.
-
-    Parameters
-    ----------
-    true, predicted : array-like of shape (n,)
-        In one unit; rows where either is NaN are left out.
-    errors : array-like of shape (n,), default=None
-        1-sigma errors of ``true``; NaN where unknown.
-    magnitude : array-like of shape (n,), default=None
-        What to bin by; None takes ``true``.
-    n_bins : int, default=10
-        Bins of equal width over the central 98 % of the objects, the outer two taking in the
-        rest; those of fewer than 5 objects are left out.
-
-    Returns
-    -------
-    bins : DataFrame
-        Columns ``magnitude`` (median), ``n``, ``bias`` (median of predicted - true),
-        ``bias_error`` (1 sigma), ``scatter`` (1.4826 times the median absolute deviation) and
-        ``error`` (median of ``errors``, NaN without).
-
-    Examples
-    --------
-    >>> true = np.linspace(18, 22, 40)
-    >>> residual_bins(true, true + 0.1, n_bins=2)[["magnitude", "n", "bias", "scatter"]].round(2)
-       magnitude   n  bias  scatter
-    0      18.97  20   0.1      0.0
-    1      21.03  20   0.1      0.0
-    """
-    table = pd.DataFrame(
-        {"true": np.asarray(true, float), "predicted": np.asarray(predicted, float)}
-    )
-    table["error"] = np.nan if errors is None else np.asarray(errors, float)
-    table["magnitude"] = table["true"] if magnitude is None else np.asarray(magnitude, float)
-    table = table.dropna(subset=["true", "predicted", "magnitude"])
-    edges = equal_widths(table["magnitude"].to_numpy(), n_bins)
-    number = np.searchsorted(edges[1:-1], table["magnitude"], side="right")
-    parts = [table[number == each] for each in np.unique(number)]
-    full = [part for part in parts if len(part) >= _FEWEST_IN_A_BIN] or [table]
-    return pd.DataFrame([_measure_bin(part) for part in full])
 
 
 class PropertyDisplay:
@@ -262,7 +210,7 @@ class PropertyDisplay:
     @property
     def scatter(self) -> float:
         """Robust standard deviation of predicted - catalogue."""
-        return _robust_sigma(self.predicted - self.true)
+        return robust_sigma(self.predicted - self.true)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw into axes.
@@ -317,24 +265,6 @@ class PropertyDisplay:
         if self.n_missing:
             lines.append(f"{self.n_missing:,} not measured")
         return "\n".join(lines)
-
-
-def _measure_bin(part: pd.DataFrame) -> dict[str, float]:
-    residual = (part["predicted"] - part["true"]).to_numpy()
-    scatter = _robust_sigma(residual)
-    return {
-        "magnitude": part["magnitude"].median(),
-        "n": len(part),
-        "bias": np.median(residual),
-        # the variance of a median is pi / 2 times that of a mean
-        "bias_error": np.sqrt(np.pi / 2) * scatter / np.sqrt(len(part)),
-        "scatter": scatter,
-        "error": part["error"].median() if part["error"].notna().any() else np.nan,
-    }
-
-
-def _robust_sigma(residual: NDArray[Any]) -> float:
-    return float(_MAD_TO_SIGMA * np.median(np.abs(residual - np.median(residual))))
 
 
 def _limits(values: NDArray[Any]) -> tuple[float, float]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skastro.pages.thumbnails import display_bands
-from skastro.stamps.scaling import to_rgb
+from skastro.stamps.arrays import as_stack
+from skastro.stamps.rgb import display_bands, to_rgb
 from skastro.utils.packages import import_optional
-from skastro.utils.validation import as_stack
 
+FOOTNOTE_SHARE = 0.2  # of the axes' height, for the numbers of objects
 # Okabe & Ito (2008), https://jfly.uni-koeln.de/color/, without its yellow (too pale on white)
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # numbers of colours and markers without a common divisor: 56 pairs before one comes again
@@ -145,3 +145,30 @@ def spread(rows: NDArray[np.intp], number: int) -> NDArray[np.intp]:
     """
     places = np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(np.intp)
     return rows[np.unique(places)]
+
+
+def place_legend_above(ax: Any, entries: int, **params: Any) -> None:
+    """Place a legend above the axes, in rows of at most four entries."""
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=min(entries, 4), frameon=False,
+        handlelength=2.6, labelcolor=INK, fontsize=9, title_fontsize=9, alignment="left",
+        columnspacing=1.4, **params,
+    )  # fmt: skip
+
+
+def show_stamps(
+    images: Any,
+    groups: Mapping[Any, NDArray[np.intp]],
+    number: int,
+    bands: Sequence[int | str] | None,
+    n: int,
+    *,
+    spread_out: bool,
+) -> dict[Any, list[NDArray[np.uint8]]]:
+    """Compose pictures of the first rows of each group, or of some at even distances."""
+    stack = check_stack(images, n)
+    chosen = {
+        key: spread(rows, number) if spread_out else rows[:number] for key, rows in groups.items()
+    }
+    pictures = compose_stamps(stack, np.concatenate([*chosen.values(), []]).astype(np.intp), bands)
+    return {key: [pictures[row] for row in rows.tolist()] for key, rows in chosen.items()}

@@ -18,12 +18,8 @@ from skastro.simulation.profiles import PIXEL_SCALE
 from skastro.simulation.sky import BRIGHTEST, CLASSES, ZERO_POINT
 from skastro.simulation.spectra import BANDS
 from skastro.simulation.telescope import FAINTEST, SIMULATION_VERSION, plan_survey, simulate_chunk
-from skastro.surveys.folders import load_folder
-from skastro.surveys.sdss import fetch_sdss
 from skastro.utils.files import cache_folder
 from skastro.utils.packages import import_optional
-
-__all__ = ["fetch_sdss", "load_folder", "make_survey"]
 
 _CHUNK = 25  # objects of one task, whatever n_jobs
 _FAINTEST_OF_ALL = 25.0  # mag in i: nothing fainter is seen in one visit

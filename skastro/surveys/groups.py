@@ -12,8 +12,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from skastro.catalogs.matching import sky_positions
+from skastro.stamps.arrays import as_stack
 from skastro.utils.packages import import_optional
-from skastro.utils.validation import as_stack
 
 _AT_ONCE = 1024  # stamps
 

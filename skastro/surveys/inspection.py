@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.tree import DecisionTreeClassifier
 
-from skastro.catalogs.reading import find_column, find_placeholders
+from skastro.catalogs.columns import find_column, find_placeholders
 from skastro.surveys.groups import find_duplicates
 from skastro.utils.validation import find_sentinels
 

@@ -18,8 +18,6 @@ from sklearn.utils import Bunch
 from skastro.surveys.downloads import Cutouts, Store, key_of
 from skastro.surveys.services import Services, Unanswered
 
-__all__ = ["fetch_sdss"]
-
 SDSS_CLASSES = ("STAR", "GALAXY", "QSO")
 SDSS_BANDS = "ugriz"
 SDSS_PIXEL_SCALE = 0.396  # arcsec, of the SDSS camera

@@ -12,71 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from skastro.utils.files import UnfitError
+
 _FITS_BLOCK = 2880  # bytes
 _FITS_CARD = 80
 _MOST_FITS_COUNTS = 999  # axes and columns that the standard allows
 _FITS_COUNT = re.compile(rb"(NAXIS\d*|BITPIX|PCOUNT|GCOUNT|TFIELDS) *= *(-?\d+)", re.IGNORECASE)
-_LONGEST_REASON = 200  # characters
-
-
-class UnfitError(ValueError):
-    """A file that can be read, but does not hold what is wanted; its sentence is complete."""
-
-
-@contextmanager
-def reading(path: Path, problem: str, remedy: str, *, gone: str) -> Iterator[None]:
-    """Turn whatever a reader raises inside into a sentence about the file.
-
-    Formats are read by libraries that stand on other libraries, and the errors of all of them
-    come through: of zlib, of the tokenizer, of HDF5, of those that allocate memory.
-
-    Parameters
-    ----------
-    path : Path
-    problem : str
-        What is wrong, as in "is no .npy file".
-    remedy : str
-        What to do, as in "copy it again".
-    gone : str
-        The same two for a file that is not there.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    ValueError
-        Anything else; an `UnfitError` and a missing package (ImportError) stay as they are.
-
-    Examples
-    --------
-    >>> with reading(Path("a.npy"), "is no .npy file", "copy it again", gone="is gone"):
-    ...     raise EOFError("No data left in file")
-    Traceback (most recent call last):
-    ValueError: a.npy is no .npy file (No data left in file): copy it again.
-    """
-    try:
-        yield
-    except (UnfitError, ImportError):
-        raise
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} {gone}.") from error
-    except MemoryError as error:
-        raise ValueError(f"{path} asks for more memory than there is: {remedy}.") from error
-    except Exception as error:
-        raise ValueError(f"{path} {problem} ({first_line(error)}): {remedy}.") from error
-
-
-def first_line(error: BaseException) -> str:
-    r"""Return the first line of what an error says, or else its kind, for use in a sentence.
-
-    Examples
-    --------
-    >>> first_line(OSError("Truncated.\nSee the manual.")), first_line(EOFError())
-    ('Truncated', 'EOFError')
-    """
-    lines = str(error).strip().splitlines() or [""]
-    text = "".join(each if each.isprintable() else "?" for each in lines[0])
-    return text[:_LONGEST_REASON].rstrip(". ") or type(error).__name__
 
 
 @contextmanager

@@ -8,6 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Say = Callable[[str], None]
+
+
+def say_nothing(_text: str) -> None:
+    """Drop a message."""
+
+
 Progress = Callable[[str, int, int | None], None]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skastro import CatalogMatch, join_catalog, open_stamps, read_catalog, sky_positions
-from skastro.catalogs.reading import find_column
+from skastro.catalogs.columns import find_column
 from skastro.utils.validation import SENTINELS, find_sentinels
 from tests.conftest import find_data
 

@@ -11,13 +11,10 @@ from astropy.table import Table
 from astropy.utils.exceptions import AstropyWarning
 
 from skastro import read_catalog
-from skastro.catalogs.writing import (
-    find_rows,
-    read_embeddings,
-    read_labels,
-    write_embeddings,
-    write_table,
-)
+from skastro.catalogs.labels import read_labels
+from skastro.catalogs.matching import find_rows
+from skastro.catalogs.writing import write_table
+from skastro.embeddings.files import read_embeddings, write_embeddings
 
 FORMATS = [".csv", ".fits", ".ecsv", ".parquet", ".vot", ".xml"]
 

@@ -15,7 +15,8 @@ from sklearn.utils import Bunch
 from skastro import __version__
 from skastro.cli.app import app as cli
 from skastro.cli.terminal import end, talking
-from skastro.study.run import QUICK, Plan, baselines
+from skastro.study.plan import QUICK, Plan
+from skastro.study.run import baselines
 from skastro.study.run import run as study_module
 from skastro.surveys.sdss import sdss as surveys
 

@@ -18,7 +18,7 @@ from skastro import (
     views,
     workflows,
 )
-from skastro.catalogs.writing import read_embeddings
+from skastro.embeddings.files import read_embeddings
 
 TINY = ["--backbone", "stamp_resnet10", "--epochs", "1"]
 

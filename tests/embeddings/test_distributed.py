@@ -19,8 +19,8 @@ from skastro import (
     label_efficiency_curve,
     open_stamps,
 )
-from skastro.catalogs.writing import read_embeddings
 from skastro.cli.app import main
+from skastro.embeddings.files import read_embeddings
 from tests.conftest import make_stamps, tiny_encoder
 
 dask = pytest.importorskip("dask.distributed")

@@ -11,11 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
 
-from skastro.evaluation.label_efficiency import (
-    LabelEfficiencyCurve,
-    label_efficiency_curve,
-    label_saving,
-)
+from skastro.evaluation.label_efficiency import LabelEfficiencyCurve, label_efficiency_curve
+from skastro.evaluation.label_saving import label_saving
 
 COUNTS = [10, 30, 100]
 LOG: list[dict] = []  # clone copies parameters deeply, so the log has to stand outside

@@ -8,12 +8,11 @@ from skastro.networks.backbones import (
     STAMP_BACKBONES,
     InputScaling,
     adapt_bands,
-    load_weights,
     make_backbone,
     make_network,
 )
 from skastro.networks.losses import PropertyLoss
-from skastro.networks.weights import read_tensors
+from skastro.networks.weights import load_weights, read_tensors
 
 PAPER = ["vgg16", "resnext50", "densenet121", "efficientnet_b0", "inception_resnet_v2"]
 

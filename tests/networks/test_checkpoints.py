@@ -10,8 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from skastro import PropertyPretrainedEncoder, SelfSupervisedClassifier, training
-from skastro.networks.checkpoints import CHECKPOINT, digest_arrays, sample_pixels
+from skastro.networks.checkpoints import CHECKPOINT
 from skastro.networks.training import seeded
+from skastro.stamps.arrays import sample_pixels
+from skastro.utils.files import digest_arrays
 from tests.conftest import tiny_encoder
 
 

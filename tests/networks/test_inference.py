@@ -7,7 +7,7 @@ from torch import nn
 
 from skastro.networks.backbones import StampNetwork
 from skastro.networks.inference import run
-from skastro.utils.validation import read_ahead
+from skastro.stamps.arrays import read_ahead
 from tests.networks.with_statistics import network
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from skastro.networks.hardware import keep_memory, resolve_device
+from skastro.networks.device import keep_memory, resolve_device
 from skastro.networks.losses import PropertyLoss
 from skastro.networks.training import Recipe, StampBatches, seeded, train
 

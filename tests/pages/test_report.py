@@ -10,7 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
-from skastro.pages.report import confusion_table, score_table, summarise, text_table, write_report
+from skastro.pages.report import write_report
+from skastro.pages.summary import confusion_table, score_table, summarise, text_table
 from skastro.pages.thumbnails import write_thumbnails
 
 CONFIG = {

@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skastro.pages.thumbnails import (
-    display_bands,
-    encode_thumbnails,
-    sheet_columns,
-    write_thumbnails,
-)
+from skastro.pages.thumbnails import encode_thumbnails, sheet_columns, write_thumbnails
+from skastro.stamps.rgb import display_bands
 
 COLORS = [(250, 20, 20), (20, 250, 20), (20, 20, 250), (240, 240, 20), (20, 240, 240)]
 

@@ -31,7 +31,7 @@ from skastro import (
 from skastro.embeddings.projection import project_embedding
 from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
 from skastro.evaluation.property_ablation import PropertyAblation
-from skastro.plots.property import residual_bins
+from skastro.evaluation.property_scores import residual_bins
 from tests.conftest import find_data, make_stamps
 
 RNG = np.random.default_rng(0)

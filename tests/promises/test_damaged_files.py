@@ -3,7 +3,7 @@
 import pytest
 
 from skastro.stamps.formats import _refuse_pickles
-from skastro.utils.fits import UnfitError
+from skastro.utils.files import UnfitError
 from tests.promises import fuzzing
 
 KINDS = ["catalogs", "stamps", "encoders"]

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from skastro import open_stamps, write_explorer
-from skastro.catalogs.writing import write_embeddings, write_table
+from skastro.catalogs.writing import write_table
+from skastro.embeddings.files import write_embeddings
 from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
 from skastro.pages.html import write_page
 from skastro.pages.thumbnails import write_thumbnails

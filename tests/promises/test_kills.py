@@ -16,9 +16,11 @@ import pytest
 import torch
 
 from skastro import PropertyPretrainedEncoder, embed_survey, open_stamps
-from skastro.networks.checkpoints import CHECKPOINT, digest_arrays
+from skastro.networks.checkpoints import CHECKPOINT
 from skastro.study.data import StudyData
-from skastro.study.run import Plan, baselines, run_study
+from skastro.study.plan import Plan
+from skastro.study.run import baselines, run_study
+from skastro.utils.files import digest_arrays
 from tests.conftest import make_stamps, tiny_encoder
 from tests.networks.test_checkpoints import dropping
 

@@ -10,7 +10,8 @@ import pytest
 from astropy.io import fits
 
 from skastro import cut_stamps, open_stamps, write_explorer
-from skastro.catalogs.writing import write_embeddings, write_table
+from skastro.catalogs.writing import write_table
+from skastro.embeddings.files import write_embeddings
 from skastro.pages.report import write_report
 from skastro.surveys.downloads import Store
 from tests.pages.test_report import CONFIG, folder, full  # noqa: F401 - fixtures

@@ -597,7 +597,7 @@ def test_the_encoder_never_reads_everything_at_once(task, monkeypatch):
         return read(source, rows)
 
     monkeypatch.setattr(type(stamps._source), "read", watch)
-    monkeypatch.setattr("skastro.utils.validation._SCAN_ROWS", 16)
+    monkeypatch.setattr("skastro.stamps.arrays._SCAN_ROWS", 16)
     monkeypatch.setattr("skastro.stamps.scaling._MAX_FITTED_STAMPS", 16)
     monkeypatch.setattr("skastro.stamps.photometry._MAX_CHUNK", 16)
     encoder = small_encoder(batch_size=8).fit(stamps)

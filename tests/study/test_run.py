@@ -18,8 +18,12 @@ from skastro import (
     label_efficiency_curve,
 )
 from skastro.study.run import run as study_module
-from skastro.study.run import Plan, check_out, run_study
-from skastro.study.data import StudyData, load_data, match_errors, select_columns, settle_labels
+from skastro.study.plan import Plan
+from skastro.study.folder import check_out
+from skastro.study.run import run_study
+from skastro.study.data import StudyData, load_data
+from skastro.catalogs.columns import match_errors, select_columns
+from skastro.catalogs.labels import settle_labels
 from skastro.study.results import STUDY_FILES
 from skastro.study.folder import Unfinished, describe_job
 

@@ -5,15 +5,13 @@ import torch
 from astropy.table import Table
 from sklearn.base import BaseEstimator
 
+from skastro.stamps.arrays import check_images, count_missing_pixels, read_stamps
 from skastro.utils.validation import (
-    check_images,
     check_labels,
     check_properties,
     check_property_errors,
-    count_missing_pixels,
     draw_seed,
     is_continuous,
-    read_stamps,
 )
 
 
