@@ -27,12 +27,12 @@ study: install  ## a small study of a simulated survey, in minutes
 
 test: install  ## all tests, with coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
-	--no-loadscope-reorder --durations 20 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	--no-loadscope-reorder --durations 20 --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
-torture: install  ## kills at random moments, fuzzing and the like, in full; takes long
+torture: install  ## the long tests: processes killed at random moments, fuzzing and the like
 	$(BIN)/python -m pytest -m torture --no-header
 
-lint: install  ## style, types, common mistakes, and sizes of modules and functions
+lint: install  ## style, types, common mistakes, and sizes of files and functions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -51,11 +51,11 @@ dist: install  ## build wheel and sdist, and run the tests on the wheel, away fr
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
 	@set -e; away=$$(mktemp -d); trap 'rm -rf "$$away"' EXIT; cp -r tests pyproject.toml "$$away"; \
-	wheel=$$(ls $(CURDIR)/dist/*.whl); cd "$$away"; rm -rf tests/__pycache__; \
+	wheel=$$(ls $(CURDIR)/dist/*.whl); cd "$$away"; find tests -name __pycache__ -prune -exec rm -rf {} +; \
 	$(PYTHON) -m venv venv; venv/bin/python -m pip install --quiet "$$wheel[$(EXTRAS),onnx]"; \
 	venv/bin/python -m pytest $(TESTS)
 
-lowest: constraints/lowest.txt  ## run the tests with the lowest releases of what the core needs
+lowest: constraints/lowest.txt  ## run the tests with the lowest supported releases of the core dependencies
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet -c $< -e '.[$(EXTRAS)]'
 	$(LOWEST)/bin/python -m pytest $(TESTS)

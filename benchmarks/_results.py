@@ -1,4 +1,4 @@
-"""What a benchmark has found: a table to read, and its numbers."""
+"""Write the result of a benchmark: a Markdown table, and its numbers as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def write_results(out: Path | None, result: Any, markdown: str) -> None:
-    """Print a table, and write it beside the JSON."""
+    """Print a table; write it and the numbers, if there is a file to write to."""
     print(markdown, flush=True)
     if out is None:
         return

@@ -1,4 +1,4 @@
-"""Real stamps for benchmarks, from SKASTRO_DATA or ../shared/data, and how they are split."""
+"""Real stamps for benchmarks, from SKASTRO_DATA or ../shared/data, and their splits."""
 
 from __future__ import annotations
 

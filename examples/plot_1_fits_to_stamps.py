@@ -2,13 +2,13 @@
 From FITS mosaics to stamps
 ===========================
 
-A survey comes as large images, one for each band and pointing, and as a catalogue. Here both are
-written to disk by a simulation, opened as if somebody else had made them, and cut into stamps.
+A survey consists of large images, one for each band and pointing, and a catalogue. Here both are
+simulated and written to disk, then opened like files from a real survey, and cut into stamps.
 """
 
 # %%
-# Bright objects on stamps of 64 pixels, so that galaxies show their shape. The simulation ends as
-# FITS files with a world coordinate system, beside a catalogue of positions.
+# Bright objects on stamps of 64 pixels, so that the shapes of galaxies are visible. The simulation
+# is written as FITS files with a world coordinate system, and a catalogue of positions.
 import tempfile
 from pathlib import Path
 
@@ -26,15 +26,15 @@ tiles = {band: sorted(folder.glob(f"mosaic_{band}_*.fits")) for band in "ugrizy"
 print(f"{len(tiles['r'])} pointings in {len(tiles)} bands, for example {tiles['r'][0].name}")
 
 # %%
-# From here on there are only files. ``read_catalog`` keeps units, makes masked values and sentinels
-# such as -999 NaN, and never turns a long id into a float.
+# From here on, only the files are used. ``read_catalog`` keeps units, replaces masked values and
+# sentinels such as -999 by NaN, and never converts a long id to a float.
 catalog = read_catalog(folder / "catalog.fits")
 units = catalog.attrs["units"]
 print(f"{len(catalog)} objects; {units['ra']} for ra, {units['mag_r']} for mag_r")
 
 # %%
 # ``cut_stamps`` finds the tile of each object by its position. It is lazy: pixels are read when
-# rows are asked for, and only their sections of the files.
+# rows are needed, and only their sections of the files.
 stamps = cut_stamps(tiles, catalog, size=64)
 print(stamps)
 catalog = catalog.iloc[stamps.catalog_rows]  # without objects that lie outside all tiles
@@ -44,8 +44,8 @@ np.testing.assert_array_equal(pixels, survey.images)
 print("the stamps are the simulated pixels, bit for bit")
 
 # %%
-# One pointing, and the brightest objects of each class. Colours are composed of i, r and g in the
-# manner of Lupton et al. (2004): an asinh stretch that keeps the hue of bright sources.
+# One pointing, and the brightest objects of each class. Colour pictures are made of i, r and g
+# after Lupton et al. (2004), with an asinh stretch that keeps the hue of bright sources.
 classes, n_columns, gap = ("galaxy", "star", "quasar"), 9, 3
 rgb = to_rgb(stamps, bands="irg", stretch=10).transpose(0, 2, 3, 1)
 

@@ -2,13 +2,13 @@
 Pretrain on properties, and predict them
 ========================================
 
-The pretext task: a network reads magnitudes and sizes off the stamps, as the catalogue gives them.
-No label is needed. How well it does so tells what the representation can know.
+The pretext task: a network learns to predict the magnitudes and sizes of the catalogue from the
+stamps. No label is needed. The quality of the predictions shows how much the representation can
+contain.
 """
 
 # %%
-# Half of the objects are kept apart: of those it was pretrained on, a network may know the
-# magnitudes by heart.
+# Half of the objects are held out: a network may overfit the magnitudes of its training stamps.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -24,23 +24,26 @@ train, test = train_test_split(
 )
 
 # %%
-# Gaps in the catalogue (NaN) are no obstacle: what is not measured does not count in the loss.
+# The catalogue may have gaps (NaN): missing values do not enter the loss.
 print(f"not measured: {properties.iloc[train].isna().mean().mean():.1%} of the values")
-encoder = PropertyPretrainedEncoder("stamp_resnet10", max_epochs=30, random_state=0)
+encoder = PropertyPretrainedEncoder(
+    "stamp_resnet10", targets="catalog", max_epochs=30, random_state=0
+)
 encoder.fit(survey.images[train], properties=properties.iloc[train])
 print(f"loss {encoder.history_[0]['train_loss']:.3f} -> {encoder.history_[-1]['train_loss']:.3f}")
 
 # %%
-# Predictions come in the units of the catalogue. The score is R², the mean over properties.
+# Predictions are in the units of the catalogue. The score is R², the mean over properties.
 predicted = encoder.predict(survey.images[test])
 print(predicted.head(3).round(2).to_string(index=False))
 score = encoder.score(survey.images[test], properties=properties.iloc[test])
 print(f"R2 on unseen objects: {score:.3f}")
 
 # %%
-# Bias and scatter by magnitude: the left figure bins the i magnitude by itself, the right one the
-# size by the i magnitude. Learned from 300 stamps, the network is no rival to photometry: its
-# scatter is several times the catalogue's own error. It need not be: the pretext is a means.
+# Bias and scatter by magnitude: the left figure shows the i magnitude in bins of itself, the right
+# figure the size in bins of the i magnitude. After training on 300 stamps, the network is less
+# accurate than photometry: its scatter is several times the catalogue's own error. This does not
+# matter, because the pretext task is only a means to learn features.
 figure, axes = plt.subplots(1, 2, figsize=(10.5, 6), layout="constrained")
 magnitude = PropertyDisplay.from_predictions(
     properties["mag_i"].iloc[test],
@@ -66,8 +69,8 @@ print(f"size: bias {size.bias:+.3f}, scatter {size.scatter:.3f} arcsec")
 plt.show()
 
 # %%
-# The embedding is the layer before the predictions. Classes that the network has never heard of
-# can be read off it by a linear classifier.
+# The embedding is the layer before the predictions. A linear classifier can find classes in it that
+# the network has never seen.
 embeddings = encoder.transform(survey.images)
 probe = LogisticRegression(class_weight="balanced", C=0.1, max_iter=2000)
 probe.fit(embeddings[train], survey.target[train])

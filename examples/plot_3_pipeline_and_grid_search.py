@@ -2,8 +2,8 @@
 A pipeline, and a search over it
 ================================
 
-The encoder is a transformer like any other. It stands in a pipeline, scikit-learn routes the
-catalogue's properties to it through cross-validation, and a grid search tunes both its parts.
+The encoder is an ordinary transformer. It works in a pipeline, scikit-learn routes the catalogue's
+properties to it in cross-validation, and a grid search tunes both parts of the pipeline.
 """
 
 # %%
@@ -26,8 +26,8 @@ errors = survey.catalog.filter(like="err_")
 train, test = train_test_split(np.arange(600), test_size=0.3, stratify=labels, random_state=0)
 
 # %%
-# Pretraining costs more than the classifier behind it: with ``memory`` it is done once for each
-# fold and setting of the encoder, however many classifiers are tried on it.
+# Pretraining costs more than the classifier after it. With ``memory`` it is done once for each fold
+# and setting of the encoder, and shared by all classifiers.
 cache = tempfile.TemporaryDirectory()
 encoder = PropertyPretrainedEncoder("stamp_resnet10", average_views=False, random_state=0)
 model = Pipeline(
@@ -40,8 +40,8 @@ model = Pipeline(
 grid = {"enc__max_epochs": [0, 4, 16], "clf__C": [0.001, 0.01, 0.1, 1.0]}
 
 # %%
-# The encoder asks for its properties by itself: with routing on they go to ``fit`` of the search,
-# and each fold gets its rows of them.
+# The encoder requests its properties itself: with metadata routing, pass them to ``fit`` of the
+# search, and each fold gets its own rows.
 search = GridSearchCV(model, grid, cv=2, scoring="balanced_accuracy", error_score="raise")
 with sklearn.config_context(enable_metadata_routing=True):
     search.fit(
@@ -57,8 +57,8 @@ print(f"cross-validated: {search.best_score_:.3f}")
 print(f"on unseen stamps: {balanced_accuracy_score(labels[test], predicted):.3f}")
 
 # %%
-# An encoder of 0 epochs is the untrained network, as a reference; 4 epochs are some sixteen batches
-# here, and not enough. On the right, what the best pipeline confuses, by stamps of each kind.
+# 0 epochs give the untrained network, as a reference; 4 epochs are about sixteen batches here,
+# which is not enough. On the right, the confusions of the best pipeline, with stamps of each kind.
 epochs, strengths = grid["enc__max_epochs"], grid["clf__C"]
 where = dict(
     zip(map(str, search.cv_results_["params"]), search.cv_results_["mean_test_score"], strict=True)

@@ -2,9 +2,9 @@
 How many labels does pretraining save?
 ======================================
 
-Scores against the number of labels, on objects that nothing has seen: a classifier on a pretrained
-network, the same network trained on the labels alone, and the catalogue's magnitudes without any
-image.
+Scores against the number of labels, on objects that no training has seen: a classifier on a
+pretrained network, the same network trained on the labels alone, and the catalogue's magnitudes
+without any image.
 """
 
 # %%
@@ -33,8 +33,8 @@ magnitudes = survey.catalog.filter(like="mag_")
 
 # %%
 # A network of three convolutions, so that all its trainings together take less than a minute. It is
-# the same for both ways, and neither is cut short: a baseline that was trained with less care would
-# prove nothing. The encoder is given unfitted, and pretrained once, without the test rows.
+# the same for both methods, and both get a full training: a baseline trained with less care would
+# prove nothing. Pass the encoder unfitted: it is pretrained once, without the test rows.
 def three_layers(n_bands: int) -> nn.Module:
     """Return a network of three convolutions."""
     widths = (n_bands, 24, 48, 96)
@@ -48,9 +48,7 @@ def three_layers(n_bands: int) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-encoder = PropertyPretrainedEncoder(
-    three_layers, properties="catalog+measured", max_epochs=20, random_state=0
-)
+encoder = PropertyPretrainedEncoder(three_layers, max_epochs=20, random_state=0)
 on_columns = make_pipeline(
     SimpleImputer(add_indicator=True),
     StandardScaler(),
@@ -74,16 +72,16 @@ curve = label_efficiency_curve(
 # %%
 # Means with 95 % intervals over the draws of the labels. All methods learn from the same labels.
 # The gain depends on the network, too: with ``stamp_resnet10``, in two draws that took minutes, the
-# one from scratch reached 0.81, 0.85 and 0.88 on this survey, and the pretrained one 0.82, 0.85 and
-# 0.89.
+# network from scratch reached 0.81, 0.85 and 0.88 on this survey, and the pretrained network 0.82,
+# 0.85 and 0.89.
 print(curve.summary().round(3).to_string(index=False))
 for baseline in ("scratch", "catalogue"):
     saving = label_saving(curve, "self-supervised", baseline).round(2)
     print(f"\nlabels saved over {baseline!r}\n{saving.to_string(index=False)}")
 
 # %%
-# The arrow tells how many times fewer labels reach the same score; from four draws that is known
-# roughly only. Which objects to label at all is another question, and ``skastro.suggest_labels``
-# answers it: typical ones first, then doubtful.
+# The arrow shows by which factor the number of labels can be reduced for the same score; with four
+# draws this is a rough value. A related question is which objects to label:
+# ``skastro.suggest_labels`` suggests typical objects first, then doubtful ones.
 LabelEfficiencyDisplay.from_curve(curve, saving=("self-supervised", "scratch"))
 plt.show()

@@ -2,9 +2,9 @@
 ImageNet weights, or properties?
 ================================
 
-A network that was trained on a million photographs describes stamps, too, though it has never seen
-the sky. A small one that was trained on the magnitudes of a few hundred objects stands beside it.
-Needs ``pip install 'skastro[imagenet,projection]'``; nothing is downloaded when it runs.
+A network trained on a million photographs also gives useful features of stamps, although it has
+never seen the sky. It is compared with a small network trained on the magnitudes of a few hundred
+objects. Needs ``pip install 'skastro[imagenet,projection]'``; nothing is downloaded when it runs.
 """
 
 # %%
@@ -30,10 +30,10 @@ train, test = train_test_split(
 )
 
 # %%
-# Photographs have three bands of 8 bits: the stamps are composed into colour images first. With 0
-# epochs the weights stay those of ImageNet. Stamps of 32 pixels are enlarged, bicubically. To save
-# time neither averages over the eight orientations of a stamp. It is no fair race: photographs are
-# large and show three bands of our six.
+# Photographs have three bands of 8 bits, so colour pictures are made of the stamps first. With 0
+# epochs, the weights stay those of ImageNet. Stamps of 32 pixels are enlarged bicubically. To save
+# time, neither network averages over the eight orientations of a stamp. The comparison is not quite
+# fair: photographs are large, and the pictures show three bands of our six.
 inputs = {
     "ImageNet": (
         PropertyPretrainedEncoder(
@@ -64,8 +64,8 @@ for name, (encoder, images) in inputs.items():
     )
 
 # %%
-# Raw pixels are what both have to beat. All are scored on objects that no network was trained on;
-# the classes are used by the scores only.
+# Both must be better than raw pixels. All are scored on objects that no network was trained on; the
+# classes are used only for the scores.
 pixels = survey.images[test].reshape(len(test), -1)
 embeddings["pixels"] = np.arcsinh((pixels - pixels.mean(0)) / pixels.std(0))
 table = compare_representations(

@@ -2,8 +2,8 @@
 Bring your own backbone
 =======================
 
-The network is a parameter: a name of this package or of timm, a callable from the number of bands
-to a module, or a module as it is. Whatever gives a vector, a feature map or tokens will do.
+The network is a parameter: a name of skastro or timm, a function from the number of bands to a
+module, or a module. Its output may be a vector, a feature map or tokens.
 """
 
 # %%
@@ -26,9 +26,9 @@ train, test = train_test_split(
 
 
 # %%
-# A callable is asked for a module when the number of bands is known. It gets pixels that are
-# already scaled, with NaN replaced by the sky; its feature map is pooled, and the head that
-# regresses the properties is put behind it.
+# The function is called when the number of bands is known. Its module receives scaled pixels, with
+# NaN replaced by the sky. Its feature map is pooled, and a head that predicts the properties is
+# added.
 def three_layers(n_bands: int) -> nn.Module:
     """Return a network of three convolutions."""
     widths = (n_bands, 24, 48, 96)
@@ -43,7 +43,7 @@ def three_layers(n_bands: int) -> nn.Module:
 
 
 # %%
-# A module is copied, with the weights it has. Of timm's names any that can process such stamps.
+# A module is copied with its weights. Any timm model that can process such stamps can be named.
 backbones = {
     "a module": nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(6 * 64, 128), nn.ReLU()),
     "a callable": three_layers,
@@ -72,8 +72,8 @@ table = pd.DataFrame(rows).T
 print(table.round({"seconds": 1, "R2": 3, "accuracy": 3}).to_string())
 
 # %%
-# The same unseen objects as each network sees them, in their first two principal components and
-# coloured by magnitude: what all of them learn first is how bright an object is.
+# The embeddings of the same unseen objects by each network, in their first two principal components
+# and coloured by magnitude: all networks first learn how bright an object is.
 figure = plt.figure(figsize=(10, 8), layout="constrained")
 displays = ProjectionDisplay.from_embeddings(
     embeddings,

@@ -3,13 +3,13 @@ A million stamps
 ================
 
 Stamps need not fit into memory. They stay in a file, an encoder is fitted on a sample, and
-embeddings are written piece by piece into another file. Only a slice is embedded here, at a rate
-that tells what a million would take.
+embeddings are written piece by piece into another file. Only a part is embedded here, and its rate
+shows how long a million stamps would take.
 """
 
 # %%
-# A file of a million stamps in three bands, 12 GB. It is sparse: where nothing has been written it
-# takes no room on most disks. The first 1,500 rows are simulated objects, the others are empty.
+# A file of a million stamps in three bands, 12 GB. It is sparse: on most disks, parts that were
+# never written take no space. The first 1,500 rows are simulated objects, the others are empty.
 import tempfile
 import time
 from pathlib import Path
@@ -30,12 +30,12 @@ file.flush()
 del file
 
 # %%
-# Opening reads no pixels. Rows are read when they are asked for.
+# Opening reads no pixels. Rows are read when they are needed.
 stamps = open_stamps(path, bands="gri")
 print(f"{stamps}, {path.stat().st_size / 1e9:.1f} GB")
 
 # %%
-# A sample is enough to learn from: the pretraining sees each stamp a few times only.
+# A sample is enough for the training: the pretraining uses each stamp only a few times.
 sample = np.sort(np.random.default_rng(0).choice(n_filled, 500, replace=False))
 properties = survey.catalog.filter(like="mag_").iloc[sample]
 encoder = PropertyPretrainedEncoder(
@@ -44,8 +44,8 @@ encoder = PropertyPretrainedEncoder(
 encoder.fit(stamps[sample], properties=properties)
 
 # %%
-# The embeddings go into a file as well, in half precision. Whatever the number of stamps, memory
-# holds one chunk. On all cores, or on many machines, :func:`skastro.embed_survey` does the same.
+# The embeddings go into a file as well, in half precision. Memory holds only one chunk, for any
+# number of stamps. On all cores, or on many machines, :func:`skastro.embed_survey` does the same.
 chunk = 500
 out = np.lib.format.open_memmap(
     Path(scratch.name, "embeddings.npy"), "w+", np.float16, (n_stamps, 256)
@@ -62,22 +62,22 @@ minutes = n_stamps / rate / 60
 print(f"a million would take {minutes:.0f} min, or {8 * minutes:.0f} with eight views of each")
 
 # %%
-# Embeddings find what looks alike: the nearest objects in the slice, for two of each class, at
-# about magnitude 19.
+# Embeddings find similar objects: the nearest objects in the part, for two of each class, at about
+# magnitude 19.
 magnitude = survey.catalog["mag_i"].to_numpy()
 queries = []
 for name in survey.target_names:
     members = np.flatnonzero(survey.target == name)
     queries += members[np.argsort(np.abs(magnitude[members] - 19))][:2].tolist()
 embeddings = out[:n_filled].astype(np.float32)
-found = NearestNeighbors(n_neighbors=9).fit(embeddings).kneighbors(return_distance=False)
-share = (survey.target[found] == survey.target[:, None]).mean()
+neighbors = NearestNeighbors(n_neighbors=9).fit(embeddings).kneighbors(return_distance=False)
+share = (survey.target[neighbors] == survey.target[:, None]).mean()
 chance = np.square(np.unique(survey.target, return_counts=True)[1] / n_filled).sum()
 print(f"{share:.0%} of the nearest nine have the same class; of nine at random {chance:.0%}")
 
 # %%
-# Time grows with the number of stamps, and memory does not. What is dashed is computed, not
-# measured, and a slow disk would add to it.
+# Time grows with the number of stamps, memory does not. The dashed lines are extrapolated, not
+# measured, and a slow disk would add to them.
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(12, 5), width_ratios=(0.6, 1), layout="constrained"
 )
@@ -98,7 +98,7 @@ left.annotate("measured", (done[-1], seconds[-1] / 60), xytext=(8, -12), textcoo
 left.set(xscale="log", yscale="log", xlabel="stamps", ylabel="minutes on this machine")
 left.spines[["top", "right"]].set_visible(False)
 
-shown = np.column_stack([queries, found[queries]])
+shown = np.column_stack([queries, neighbors[queries]])
 rgb = to_rgb(stamps[shown.ravel()], bands="irg").transpose(0, 2, 3, 1)
 rgb = np.pad(rgb, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
 lines = [np.hstack(line) for line in np.split(rgb, len(queries))]

@@ -4,41 +4,27 @@ __version__: str
 
 from .catalogs.matching import (
     CatalogMatch as CatalogMatch,
-)
-from .catalogs.matching import (
     join_catalog as join_catalog,
-)
-from .catalogs.matching import (
     sky_positions as sky_positions,
 )
 from .catalogs.reading import read_catalog as read_catalog
 from .embeddings.active_learning import suggest_labels as suggest_labels
 from .embeddings.clustering import EmbeddingClusterer as EmbeddingClusterer
-from .embeddings.distributed import (
+from .embeddings.embed_survey import (
     EmbeddedSurvey as EmbeddedSurvey,
-)
-from .embeddings.distributed import (
     embed_survey as embed_survey,
 )
 from .embeddings.files import (
     Embeddings as Embeddings,
-)
-from .embeddings.files import (
     read_embeddings as read_embeddings,
-)
-from .embeddings.files import (
     write_embeddings as write_embeddings,
 )
 from .embeddings.projection import (
     Projection as Projection,
-)
-from .embeddings.projection import (
     project_embedding as project_embedding,
 )
 from .embeddings.scores import (
     compare_representations as compare_representations,
-)
-from .embeddings.scores import (
     score_embedding as score_embedding,
 )
 from .estimators.classifier import SelfSupervisedClassifier as SelfSupervisedClassifier
@@ -48,30 +34,18 @@ from .estimators.linear_probe import LinearProbe as LinearProbe
 from .estimators.onnx import export_onnx as export_onnx
 from .evaluation.calibration import (
     abstain as abstain,
-)
-from .evaluation.calibration import (
     accuracy_by_magnitude as accuracy_by_magnitude,
-)
-from .evaluation.calibration import (
     expected_calibration_error as expected_calibration_error,
-)
-from .evaluation.calibration import (
     reliability_curve as reliability_curve,
-)
-from .evaluation.calibration import (
     risk_coverage as risk_coverage,
 )
 from .evaluation.label_efficiency import (
     LabelEfficiencyCurve as LabelEfficiencyCurve,
-)
-from .evaluation.label_efficiency import (
     label_efficiency_curve as label_efficiency_curve,
 )
 from .evaluation.label_saving import label_saving as label_saving
 from .evaluation.property_ablation import (
     PropertyAblation as PropertyAblation,
-)
-from .evaluation.property_ablation import (
     property_ablation as property_ablation,
 )
 from .networks.parallel import process_group as process_group
@@ -98,23 +72,16 @@ from .study.run import run_study as run_study
 from .surveys.cutouts import cut_stamps as cut_stamps
 from .surveys.folders import (
     load_folder as load_folder,
-)
-from .surveys.folders import (
     load_survey as load_survey,
 )
 from .surveys.groups import (
     find_duplicates as find_duplicates,
-)
-from .surveys.groups import (
     healpix_groups as healpix_groups,
-)
-from .surveys.groups import (
     merge_groups as merge_groups,
 )
 from .surveys.inspection import (
     Inspection as Inspection,
-)
-from .surveys.inspection import (
     inspect_survey as inspect_survey,
 )
 from .surveys.sdss import fetch_sdss as fetch_sdss
+from .surveys.survey import Survey as Survey

@@ -1,4 +1,4 @@
-"""Small stamps that hold something to learn, and the way to real ones."""
+"""Small stamps, small encoders, real data and a browser for all tests."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from skastro import PropertyPretrainedEncoder
+from skastro.embeddings import clustering, projection
+from skastro.estimators import linear_probe
 
 SIDE = 8
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    """Tiny networks: threads cost more than they bring, and sums keep one order."""
+    """Run torch in one thread: faster for tiny networks, and sums have one order."""
     torch.set_num_threads(1)
 
 
 def make_stamps(n=60, bands=3, side=SIDE, seed=0):
-    """Point and extended sources of known magnitude on noise; labels and properties."""
+    """Return stamps of point-like and extended sources, their labels and their properties."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     extended = np.arange(n) % 2 == 1
@@ -48,15 +51,47 @@ def survey():
 
 @pytest.fixture(scope="session")
 def fitted(survey):
-    """Return an encoder fitted on the survey."""
+    """Return an encoder fitted on the survey's properties."""
     stamps, _, properties = survey
-    return tiny_encoder().fit(stamps, properties=properties)
+    return tiny_encoder(targets="catalog").fit(stamps, properties=properties)
 
 
 def tiny_encoder(**params):
     """Return an encoder that trains in a fraction of a second."""
     defaults = {"backbone": "stamp_resnet10", "max_epochs": 2, "batch_size": 16, "random_state": 0}
     return PropertyPretrainedEncoder(**{**defaults, **params})
+
+
+class OneConvolution:
+    """A backbone of one layer, which trains in milliseconds."""
+
+    def __call__(self, bands):
+        return torch.nn.Sequential(torch.nn.Conv2d(bands, 16, 3, padding=1), torch.nn.ReLU())
+
+    def __repr__(self):
+        return "OneConvolution()"
+
+
+@pytest.fixture(scope="module")
+def quick_umap():
+    """Take principal components instead of UMAP, which first compiles for ten seconds."""
+
+    def run_pca(X, *, n_components, **_):
+        return PCA(n_components, svd_solver="full").fit_transform(X).astype(np.float32)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (clustering, projection):
+            patch.setattr(module, "run_umap", run_pca)
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_probe():
+    """Let `LinearProbe` compare two strengths of regularisation, once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear_probe, "_CANDIDATES", (0.01, 1.0))
+        patch.setattr(linear_probe, "_MAX_REPEATS", 1)
+        yield
 
 
 def find_data(name):
@@ -71,7 +106,7 @@ def find_data(name):
 
 @pytest.fixture
 def locked(tmp_path):
-    """Return a folder that nobody may write to, not even root."""
+    """Return a folder into which nobody may write, not even root."""
     folder = tmp_path / "locked"
     if os.geteuid() == 0:
         folder = Path("/sys/kernel")
@@ -98,7 +133,7 @@ def browser():
 
 @pytest.fixture
 def look(browser):
-    """Return a function that opens a page and notes what goes wrong with it."""
+    """Return a function that opens a page and records its errors and requests."""
     contexts = []
 
     def open_page(path, *, width=1280, height=900, scheme="light", touch=False):

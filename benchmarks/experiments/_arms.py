@@ -1,4 +1,4 @@
-"""What the benchmarks of other representations share: options, features to probe, results."""
+"""Options, features and results that the benchmarks of other representations share."""
 
 from __future__ import annotations
 

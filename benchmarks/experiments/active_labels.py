@@ -1,11 +1,11 @@
-"""Balanced accuracy at few labels that `suggest_labels` has chosen, against random choice.
+"""Balanced accuracy with few labels chosen by `suggest_labels`, against random choice.
 
     python -m benchmarks.experiments.active_labels sdss efigi --out active_labels.json
     python -m benchmarks.experiments.active_labels sdss --embeddings sdss=embeddings.npy
 
-Labels are asked for in rounds of 20 (of 10 up to 30), each choice made with the labels of the
-rounds before, as one would at the screen. A `LinearProbe` learns from them; its test rows (30 %)
-are seen by nothing. Intervals are over repeats of the choice on the same test rows.
+Labels are requested in rounds of 20 (of 10 up to 30), and each choice uses the labels of the
+earlier rounds, as in practice. A `LinearProbe` learns from them; its test rows (30 %) are not used
+in any training. Intervals are over repeats of the choice on the same test rows.
 """
 
 from __future__ import annotations

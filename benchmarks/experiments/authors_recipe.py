@@ -1,4 +1,4 @@
-"""The authors' recipe (arXiv:2004.11336) beside the defaults of skastro: accuracy and time.
+"""The authors' recipe (arXiv:2004.11336) and the defaults of skastro: accuracy and time.
 
     python -m benchmarks.experiments.authors_recipe             # two epochs, extrapolated
     python -m benchmarks.experiments.authors_recipe --epochs 25,50,100 --out authors_recipe.json
@@ -32,7 +32,7 @@ from benchmarks._results import write_results
 from benchmarks._stamps import Task
 from benchmarks.experiments._arms import load_some, make_parser, standardised
 from benchmarks.experiments.real_stamps import fit_encoder, parse_counts, probe_scores, summarise
-from skastro import AsinhScaler, PropertyPretrainedEncoder
+from skastro import AsinhScaler
 from skastro.networks.backbones import InputScaling, make_backbone
 from skastro.networks.device import keep_memory
 from skastro.networks.inference import run
@@ -255,17 +255,6 @@ def probe_authors(
     return rows
 
 
-def fit_ours(task: Task, targets: str, params: dict[str, Any]) -> PropertyPretrainedEncoder:
-    """Pretrain the default encoder on the catalogue, or on what is measured too."""
-    if targets == "catalog+measured":
-        return fit_encoder(task, untrained=False, **params)
-    return PropertyPretrainedEncoder(random_state=0, **params).fit(
-        task.images[task.train],
-        properties=task.properties.iloc[task.train],
-        property_errors=None if task.errors is None else task.errors.iloc[task.train],
-    )
-
-
 def score_ours(
     task: Task, options: argparse.Namespace
 ) -> tuple[dict[str, dict], dict[str, dict[str, float]]]:
@@ -277,7 +266,7 @@ def score_ours(
         ("catalog+measured", "skastro, catalogue + measured"),
     ):
         start = time.perf_counter()
-        encoder = fit_ours(task, targets, params)
+        encoder = fit_encoder(task, untrained=False, targets=targets, **params)
         fitted = time.perf_counter()
         embeddings = encoder.transform(task.images)
         cost[name] = {

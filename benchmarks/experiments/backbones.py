@@ -3,7 +3,8 @@
     python -m benchmarks.experiments.backbones sdss --out backbones.json
     python -m benchmarks.experiments.backbones efigi --backbones stamp_resnet18,resnet18 --epochs 5
 
-The same pretext, schedule, stamps and label subsets for all; test rows (30 %) are seen by nothing.
+All backbones get the same targets, schedule, stamps and label subsets; test rows (30 %) are not
+used in any training.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What all labels of a set of stamps are good for: the ceiling of its figures.
+"""The best possible scores on a set of stamps: training with all labels.
 
     python -m benchmarks.experiments.ceiling sdss [--repeats 5]
     python -m benchmarks.experiments.ceiling efigi
 
 An encoder learns from all stamps (and no label); classifiers of four kinds then learn from the
 labels of four fifths of the rows and predict the others, in repeated, stratified cross-validation.
-That is kinder than a study, whose test stamps the pretext has not seen: what is missed here is
-missed by the images, or by labels that are wrong. Prints Markdown: balanced accuracies, which
+This is easier than a study, whose test stamps the pretraining has not seen: remaining errors come
+from the images, or from wrong labels. Prints Markdown: balanced accuracies, which
 classes the kernel probe confuses, and how often all classifiers err together.
 """
 
@@ -36,7 +36,7 @@ BEST = "kernel probe"
 
 def represent(task: Task) -> tuple[NDArray, NDArray]:
     """Return embeddings of all stamps, and their predicted and measured properties."""
-    encoder = PropertyPretrainedEncoder(properties="catalog+measured", random_state=0)
+    encoder = PropertyPretrainedEncoder(random_state=0)
     encoder.fit(task.images, properties=task.properties, property_errors=task.errors)
     embeddings = encoder.transform(task.images)
     predicted = encoder.predict_embedded(embeddings)

@@ -1,10 +1,10 @@
-"""Each default of the pretext and of the probe against what else could be chosen, on five seeds.
+"""Each default of the pretext task and of the probe against its alternatives, on five seeds.
 
     python -m benchmarks.experiments.choices sdss --out choices_sdss.json
     python -m benchmarks.experiments.choices efigi --rows "no augmentation" --splits 0,1,2
 
-A row differs from the default in one choice. A seed is another draw of the test rows, another
-pretraining and other label subsets, the same for all rows; differences are paired, and their 95 %
+Each row differs from the default in one choice. Each seed has its own draw of the test rows, its
+own pretraining and label subsets, the same for all rows; differences are paired, and their 95 %
 intervals are over the means of the seeds, which are independent but for the stamps they share.
 """
 
@@ -30,8 +30,8 @@ DEFAULT = "default"
 ENCODERS: dict[str, dict[str, Any]] = {  # each is pretrained anew
     DEFAULT: {},
     "loss: mean absolute error": {"loss": "mae"},
-    "targets: the catalogue alone": {"properties": "catalog"},
-    "targets: measured alone": {"properties": "measured"},
+    "targets: the catalogue alone": {"targets": "catalog"},
+    "targets: measured alone": {"targets": "measured"},
     "no augmentation": {"augment": False},
     "backbone: stamp_resnet10": {"backbone": "stamp_resnet10"},
     "untrained": {"max_epochs": 0},

@@ -1,4 +1,4 @@
-"""Contrastive pretraining (SimCLR, VICReg), alone and beside the properties, with `lightly`.
+"""Contrastive pretraining (SimCLR, VICReg), alone and together with properties, with `lightly`.
 
     python -m benchmarks.experiments.contrastive sdss --epochs 100 --out contrastive_sdss.json
     python -m benchmarks.experiments.contrastive efigi --arms simclr,vicreg,property

@@ -1,14 +1,14 @@
-"""ImageNet features as strong as they can be made: sizes, bands, stages, frozen and fine-tuned.
+"""ImageNet features in many variants: sizes, bands, stages, frozen and fine-tuned.
 
     python -m benchmarks.experiments.imagenet sdss --out imagenet_sdss.json
     python -m benchmarks.experiments.imagenet efigi --sides 128,224 --finetune-counts 300,1000
 
 EfficientNet-Lite0 with the weights of its pip package (`skastro[imagenet]`), on stamps enlarged
 bicubically. Inputs: colour composites (Lupton et al. 2004) as the weights expect them; of more than
-three bands also two composites, whose features stand side by side, and all bands by a first layer
+three bands also two composites, whose features are joined, and all bands by a first layer
 inflated to them, scaled by asinh to the mean and spread of photographs. Features: the last feature
 map pooled, or several stages pooled and joined. All are the mean of 8 views, standardised on the
-training rows, and get the same probe. Nothing here is chosen by the test rows: every combination
+training rows, and get the same probe. Nothing here is chosen on the test rows: every combination
 is in the table. The best of a column is therefore a little optimistic.
 """
 
@@ -132,7 +132,7 @@ def finetune_scores(task: Task, options: argparse.Namespace) -> dict[str, dict]:
     name, (pixels, _) = next(iter(make_inputs(task).items()))
     task = task._replace(images=pixels)
     encoder = PropertyPretrainedEncoder(
-        BACKBONE, weights="imagenet", properties="measured", max_epochs=0, random_state=0
+        BACKBONE, weights="imagenet", targets="measured", max_epochs=0, random_state=0
     ).fit(pixels[task.train])
     scores = network_scores(
         task, encoder, "finetune", options.finetune_counts, options.network_repeats

@@ -30,13 +30,12 @@ import pandas as pd
 from benchmarks._results import write_results
 from benchmarks._stamps import find_folder
 from benchmarks.experiments.real_stamps import parse_counts
-from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
+from skastro.evaluation.label_efficiency import METHOD, LabelEfficiencyCurve, metric_name
 from skastro.evaluation.label_saving import label_saving
-from skastro.pages.summary import METHOD, METRIC_NAMES, score_table
+from skastro.pages.summary import score_table
 from skastro.plots.label_efficiency import LabelEfficiencyDisplay
 from skastro.study.data import StudyData, load_data
-from skastro.study.plan import FULL, Plan
-from skastro.study.run import run_study
+from skastro.study.run import FULL, Plan, run_study
 from skastro.utils.files import replacing
 
 _EFIGI = ("redshift", "log_d25_01arcmin", "log_r25", "B_T_mag", "B_V_T")
@@ -106,7 +105,7 @@ def study(data: StudyData, name: str, seed: int, options: argparse.Namespace) ->
 def tabulate(curve: LabelEfficiencyCurve, metric: str, *, best: bool = True) -> str:
     """Return a Markdown table: mean ± half-width of the 95 % interval."""
     lines = [
-        "| " + METRIC_NAMES[metric] + " | " + " | ".join(map(str, curve.label_counts)) + " |",
+        "| " + metric_name(metric) + " | " + " | ".join(map(str, curve.label_counts)) + " |",
         "| --- " * (len(curve.label_counts) + 1) + "|",
     ]
     for row in score_table(curve, metric):

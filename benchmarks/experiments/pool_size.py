@@ -72,8 +72,7 @@ def draw_subsets(
 
 def pretrain(data: StudyData, pool: NDArray, seed: int) -> PropertyPretrainedEncoder:
     """Pretrain on a pool with what its catalogue and its pixels tell."""
-    source = "measured" if data.properties is None else "catalog+measured"
-    return PropertyPretrainedEncoder(properties=source, random_state=seed).fit(
+    return PropertyPretrainedEncoder(random_state=seed).fit(
         data.images[pool],
         properties=None if data.properties is None else data.properties.iloc[pool],
         property_errors=None if data.errors is None else data.errors[pool],

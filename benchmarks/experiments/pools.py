@@ -1,4 +1,4 @@
-"""What more stamps, human labels or ImageNet's weights add to the pretext on EFIGI.
+"""The gain of more stamps, human labels or ImageNet's weights in the pretraining on EFIGI.
 
     python -m benchmarks.experiments.pools --splits 1,2 --out pools.json
     python -m benchmarks.experiments.pools --rows "EFIGI alone;pool first" --repeats 20
@@ -7,7 +7,7 @@ All rows share test rows, label subsets and probes. The pool, `sdss_pool`, is 9,
 colour stamps of stars and galaxies: their middle 44 pixels,
 doubled to EFIGI's 88, which the stamp backbones halve. Targets are what is measured in the pixels,
 and for EFIGI its catalogue. The visual attributes are human labels: how far targets can go. The
-ImageNet rows need `skastro[imagenet]`; each is set beside the first, too.
+ImageNet rows need `skastro[imagenet]`; each is also combined with the first.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def fit_with_pool(task: Task, options: argparse.Namespace) -> PropertyPretrained
     known = task.properties.iloc[task.train]
     unknown = pd.DataFrame(np.nan, index=range(len(pool)), columns=known.columns)
     return PropertyPretrainedEncoder(
-        properties="catalog+measured", max_epochs=options.pool_epochs, random_state=0
+        targets="catalog+measured", max_epochs=options.pool_epochs, random_state=0
     ).fit(
         np.concatenate([task.images[task.train], pool]),
         properties=pd.concat([known, unknown], ignore_index=True),
@@ -68,7 +68,7 @@ def fit_pool_first(task: Task, options: argparse.Namespace) -> PropertyPretraine
     with tempfile.TemporaryDirectory() as folder:
         first = Path(folder) / "pool.safetensors"
         PropertyPretrainedEncoder(
-            properties="measured", max_epochs=options.pool_epochs, random_state=0
+            targets="measured", max_epochs=options.pool_epochs, random_state=0
         ).fit(read_pool(options.stamps)).save(first)
         return fit_encoder(task, untrained=False, weights=first, max_epochs=options.epochs)
 

@@ -1,4 +1,4 @@
-"""Which properties as targets buy what, on real stamps (`skastro.property_ablation`).
+"""The gain of each set of properties as targets, on real stamps (`skastro.property_ablation`).
 
     python -m benchmarks.experiments.property_sets sdss --n-splits 3 --out property_sets_sdss.json
     python -m benchmarks.experiments.property_sets efigi --n-splits 3 --out property_sets_efigi.json

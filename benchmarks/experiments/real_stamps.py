@@ -1,9 +1,9 @@
-"""Balanced accuracy at few labels on real stamps: pretrained and frozen, and from scratch.
+"""Balanced accuracy with few labels on real stamps: pretrained and frozen, and from scratch.
 
     python -m benchmarks.experiments.real_stamps sdss --splits 0,1,2,3,4 --out sdss.json
     python -m benchmarks.experiments.real_stamps efigi --scratch-counts 100,1000 --network-repeats 3
 
-Test rows (30 %) are seen by nothing; the pretext sees the training rows without their labels.
+Test rows (30 %) are not used in any training; the pretraining sees training rows without labels.
 Repeats on the same test rows are not independent: intervals are over the means of the splits.
 """
 
@@ -27,9 +27,7 @@ from skastro import LinearProbe, PropertyPretrainedEncoder, SelfSupervisedClassi
 
 def fit_encoder(task: Task, *, untrained: bool, **params: object) -> PropertyPretrainedEncoder:
     """Pretrain on the training rows, with the catalogue's and the measured properties."""
-    source = "measured" if untrained else "catalog+measured"
-    params = {"properties": source, "random_state": 0, **params}
-    encoder = PropertyPretrainedEncoder(**params)
+    encoder = PropertyPretrainedEncoder(**{"random_state": 0, **params})
     errors = None if task.errors is None else task.errors.iloc[task.train]
     if untrained:
         return encoder.set_params(max_epochs=0).fit(task.images[task.train])

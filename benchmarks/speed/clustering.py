@@ -1,9 +1,9 @@
-"""Clusters and projections of many embeddings: seconds, and what was found.
+"""Time and quality of clusters and projections of many embeddings.
 
     python -m benchmarks.speed.clustering [--rows 20000] [--columns 512] [--projection tsne]
 
 A simulated mixture: twelve elongated groups of unequal size in a few dimensions, turned into all
-columns, with noise. What imports and compiles for the first time is warmed up on few rows.
+columns, with noise. Imports and compilation are done before, on few rows.
 """
 
 from __future__ import annotations

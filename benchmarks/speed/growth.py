@@ -1,10 +1,10 @@
-"""What embedding and training cost as stamps get more, larger, and of more bands.
+"""Cost of embedding and training for more stamps, larger stamps and more bands.
 
     python -m benchmarks.speed.growth [--most 1000000] [--parts n,side,bands]
 
-Each case runs in a process of its own, on a sparse file of float16 stamps that is read as it is
-needed, with the default backbone and one view a stamp. Memory is the peak of the process above that
-of one that has done the same to few stamps.
+Each case runs in a separate process, on a sparse file of float16 stamps that is read when needed,
+with the default backbone and one view for each stamp. Memory is the difference of the peak memory
+to that of a process that has done the same with few stamps.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def run_here(path: Path, side: int) -> None:
     from skastro import PropertyPretrainedEncoder, open_stamps  # noqa: PLC0415
 
     stamps = open_stamps(path)
-    encoder = PropertyPretrainedEncoder(average_views=False, max_epochs=1, random_state=0)
+    encoder = PropertyPretrainedEncoder(
+        targets="catalog", average_views=False, max_epochs=1, random_state=0
+    )
     targets = np.random.default_rng(0).normal(size=(len(stamps), 8))
     some = stamps[: 2048 if side <= 64 else 512]
     encoder.fit(some, properties=targets[: len(some)])

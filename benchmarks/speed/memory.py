@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.memory --stamps 1000000 --embed 100000
 
-The stack is a sparse ``.npy`` file: it takes no room on the disk, but is read like any other.
+The stack is a sparse ``.npy`` file: it takes no space on the disk, but is read like any other file.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A pipeline that is given nothing but images and labels, against an untrained encoder in it.
+"""A pipeline that gets only images and labels, against the same pipeline with an untrained encoder.
 
     python -m benchmarks.speed.pipeline --labels 300 --repeats 5
 
-The encoder regresses what it measures from the pixels of the same labelled stamps; test rows
-(30 %) are seen by nothing.
+The encoder learns properties measured from the pixels of the labelled stamps; test rows (30 %) are
+not used in any training.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def make_encoder(**params: Any) -> Any:
     """Return the default network, so that rates are those of the default."""
     from skastro import PropertyPretrainedEncoder  # noqa: PLC0415 - each process imports its own
 
-    return PropertyPretrainedEncoder(random_state=0, batch_size=BATCH, **params)
+    return PropertyPretrainedEncoder(targets="catalog", random_state=0, batch_size=BATCH, **params)
 
 
 def write_stamps(path: Path, n: int) -> None:

@@ -1,4 +1,4 @@
-"""Start-up time: `import skastro` and `skastro --help`, each in a process of its own.
+"""Start-up time: `import skastro` and `skastro --help`, each in a separate process.
 
 python -m benchmarks.speed.startup [--rounds 10]
 """

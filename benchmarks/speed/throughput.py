@@ -1,4 +1,4 @@
-"""Training and embedding against skorch as it comes, and against the best loop we can write.
+"""Training and embedding against plain skorch, and against the best loop we can write.
 
     python -m benchmarks.speed.throughput [--stamps 1536] [--rounds 5] [--arms skastro,skorch,loop]
 
@@ -6,11 +6,11 @@
 torch's asinh; `skastro` and `loop` share what skastro does to networks
 (skastro/networks/convolutions.py).
 
-Each arm runs in a process of its own, round by round in turn, on the same stamps (five bands,
+Each arm runs in a separate process, round by round in turn, on the same stamps (five bands,
 random pixels), network and optimiser, with batches of 64 and without augmentation; the ratio is
 taken round by round. `memmap` is skastro on stamps in a file. `lightning` is a LightningModule and
-a DataLoader, `lightly` SimCLR on RGB images, as in its tutorial: another pretext, of two views a
-stamp; the two want `pip install 'skastro[bench]'`.
+a DataLoader, `lightly` SimCLR on RGB images, as in its tutorial: a different pretext task, with two
+views of each stamp; both need `pip install 'skastro[bench]'`.
 """
 
 from __future__ import annotations
@@ -96,7 +96,12 @@ def clock(call: Callable[[], object]) -> float:
 def by_skastro(backbone: str, stamps: NDArray, targets: NDArray) -> Seconds:
     """Fit the estimator; the epoch's own clock leaves the set-up out, as in all arms."""
     encoder = PropertyPretrainedEncoder(
-        backbone, max_epochs=2, augment=False, average_views=False, random_state=0
+        backbone,
+        targets="catalog",
+        max_epochs=2,
+        augment=False,
+        average_views=False,
+        random_state=0,
     ).fit(stamps, properties=targets)
     encoder.transform(stamps[:BATCH])
     return encoder.history_[-1]["dur"], clock(lambda: encoder.transform(stamps))

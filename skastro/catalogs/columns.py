@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from skastro.utils.progress import Say, say_nothing
 from skastro.utils.validation import check_properties, check_property_errors, name_near
 
-USUAL_COLUMN_NAMES = {  # usual names of what locates an object, in lower case, the best first
+USUAL_COLUMN_NAMES = {  # in lower case, the preferred name first
     "id": ("id", "objid", "source_id", "object_id", "objectid", "sourceid"),
     "file": ("file", "filename", "path"),
     "ra": ("ra", "raj2000", "ra_icrs", "alpha_j2000", "ramean", "_raj2000"),
@@ -21,17 +20,14 @@ USUAL_COLUMN_NAMES = {  # usual names of what locates an object, in lower case, 
     "x": ("x", "x_image", "xcentroid"),
     "y": ("y", "y_image", "ycentroid"),
 }
-_PLACEHOLDER_ROWS = 10
+_MIN_PLACEHOLDER_ROWS = 10
 
 
 def find_placeholders(values: pd.Series) -> dict[float, int]:
-    """Find fractional values that come back far too often in a column of measurements.
+    """Count fractional values that are far too frequent in a column of measurements.
 
-    Returns
-    -------
-    counts : dict of float to int
-        Values that are there at least 10 times, and 5 times as often as 95 % of the others, in a
-        column most of whose other values are unique; the most frequent first.
+    They occur at least 10 times, and 5 times as often as 95 % of all values. The most frequent
+    value comes first. In a column whose other values mostly repeat too, there are none.
 
     Examples
     --------
@@ -39,24 +35,17 @@ def find_placeholders(values: pd.Series) -> dict[float, int]:
     {27.434: 12}
     """
     counts = values.value_counts()
-    often = counts >= max(_PLACEHOLDER_ROWS, 5 * counts.quantile(0.95))
-    others = counts[~often]
-    if len(others) <= others.sum() / 2:  # rounded so coarsely that values do repeat
+    is_frequent = counts >= max(_MIN_PLACEHOLDER_ROWS, 5 * counts.quantile(0.95))
+    others = counts[~is_frequent]
+    if len(others) <= others.sum() / 2:  # the column is rounded coarsely, so values do repeat
         return {}
-    return {value: int(n) for value, n in counts[often].items() if value % 1}
+    return {value: int(n) for value, n in counts[is_frequent].items() if value % 1}
 
 
 def find_column(catalog: pd.DataFrame, kind: str) -> str | None:
-    """Find the column of ids, files or positions by its usual names.
+    """Find the column of ids, files or positions by its usual names; None if there is none.
 
-    Parameters
-    ----------
-    catalog : DataFrame
-    kind : {"id", "file", "ra", "dec", "x", "y"}
-
-    Returns
-    -------
-    column : str or None
+    ``kind`` is "id", "file", "ra", "dec", "x" or "y".
 
     Examples
     --------
@@ -75,29 +64,26 @@ def take_properties(
     label: str | None = None,
     say: Say | None = None,
 ) -> tuple[pd.DataFrame | None, NDArray[np.float64] | None, dict[str, str]]:
-    """Take the columns of properties and of their errors out of a catalogue.
+    """Take the columns of properties and of their errors out of a catalogue of n rows.
 
     Parameters
     ----------
     catalog : DataFrame of n rows
-    properties, errors, label
-        As in `load_data`.
+    properties, errors : sequence of str
+        Names of columns, or patterns such as ``"mag_*"``; see `select_columns`.
+    label : str, default=None
+        The column of classes, which must not be among the others.
     say : callable, default=None
-        Told of errors that belong to no property.
+        Called with a sentence about errors that belong to no property.
 
     Returns
     -------
     table : DataFrame of shape (n, p) or None
-        None where no property is asked for.
+        The properties; None if there are no patterns for them.
     spread : float64 array of shape (n, p) or None
-        Their errors; NaN = unknown.
+        Their errors, NaN where unknown; None if no property has one.
     owners : dict of str to str
-        Property to the column of its error.
-
-    Raises
-    ------
-    ValueError
-        A pattern matches nothing or the label, or there are errors without properties.
+        For each property that has an error, the column of the error.
 
     Examples
     --------
@@ -115,79 +101,76 @@ def take_properties(
             f"No property belongs to the errors {', '.join(idle)}: they are not used."
         )
     table = check_properties(catalog[chosen], len(catalog)) if chosen else None
-    return table, _take_errors(catalog, table, owners) if owners else None, owners
+    if table is None or not owners:
+        return table, None, owners
+    columns = {name: catalog[owners[name]] if name in owners else np.nan for name in table}
+    spread = check_property_errors(pd.DataFrame(columns, index=catalog.index), table)
+    return table, spread, owners
 
 
 def select_columns(
-    columns: Sequence[str], patterns: Sequence[str], *, label: str | None, name: str = "properties"
+    columns: Sequence[str],
+    patterns: Sequence[str],
+    *,
+    label: str | None = None,
+    name: str = "properties",
+    table: str = "the catalogue",
 ) -> list[str]:
-    """Return the columns that patterns such as ``"mag_*"`` name, in the order of the patterns.
+    """Return the columns that match patterns such as ``"mag_*"``, in the order of the patterns.
 
-    Raises
-    ------
-    ValueError
-        A pattern matches nothing, or the label column.
+    A pattern that matches no column, or the label column, is a ValueError, in which ``name`` and
+    ``table`` name the argument and the table.
 
     Examples
     --------
-    >>> select_columns(["id", "mag_g", "mag_r", "u_g"], ["u_g", "mag_*"], label=None)
+    >>> select_columns(["id", "mag_g", "mag_r", "u_g"], ["u_g", "mag_*"])
     ['u_g', 'mag_g', 'mag_r']
     """
     chosen: dict[str, None] = {}
     for pattern in patterns:
-        found = [column for column in columns if fnmatchcase(column, pattern)]
-        if not found:
+        matches = [column for column in columns if fnmatchcase(column, pattern)]
+        if not matches:
             near = name_near(pattern, columns)
-            raise ValueError(f"{name}={pattern!r} matches no column{near}")
-        if label in found:
+            raise ValueError(f"{name}={pattern!r} matches no column of {table}{near}")
+        if label in matches:
             raise ValueError(
                 f"{name}={pattern!r} takes in the label column {label!r}: name the columns so "
                 "that it stays out, or the classes would be learned from themselves."
             )
-        chosen |= dict.fromkeys(found)
+        chosen |= dict.fromkeys(matches)
     return list(chosen)
 
 
 def match_errors(properties: Sequence[str], errors: Sequence[str]) -> dict[str, str]:
     """Find the error column of each property by its name.
 
-    An error whose name holds a property's name (``err_mag_g``, ``redshift_err``) is that
-    property's. Others are matched by their ending, all to properties of one kind, which is the
-    one with most matches: ``err_g`` is the error of ``mag_g``, not of the colour ``u_g``.
-
-    Returns
-    -------
-    owners : dict of str to str
-        Property to error column; properties without one are left out.
+    An error belongs to the property whose name its own name contains (``err_mag_g``,
+    ``redshift_err``). The others are matched by their ending, all to properties with the same
+    beginning, the one with most matches: ``err_g`` belongs to ``mag_g``, not to the colour
+    ``u_g``. Properties without an error column are left out of the result.
 
     Examples
     --------
     >>> match_errors(["u_g", "mag_g", "mag_r"], ["err_g", "err_r"])
     {'mag_g': 'err_g', 'mag_r': 'err_r'}
     """
-    found, by_ending = {}, {}
+    # errors that contain the name of a property
+    owners, by_ending = {}, {}
     for column in errors:
-        _, _, ending = column.partition("_")
-        beginning, _, _ = column.rpartition("_")
+        beginning, ending = column.rpartition("_")[0], column.partition("_")[2]
         same = [name for name in (ending, beginning) if name in properties and name != column]
         if same:
-            found[same[0]] = column
+            owners[same[0]] = column
         elif ending:
             by_ending[ending] = column
-    kinds: dict[str, dict[str, str]] = {}
+
+    # the others, by their ending and the beginning with most matches
+    by_beginning: dict[str, dict[str, str]] = {}
     for name in properties:
         for ending, column in by_ending.items():
-            if name.endswith(f"_{ending}") and name not in found:
-                kinds.setdefault(name.removesuffix(f"_{ending}"), {})[name] = column
-    best = max(kinds.values(), key=len, default={})
-    return {name: (found | best)[name] for name in properties if name in found | best}
-
-
-def _take_errors(
-    catalog: pd.DataFrame, table: pd.DataFrame, owners: dict[str, str]
-) -> NDArray[Any]:
-    unknown = np.full(len(catalog), np.nan)
-    columns = {
-        name: catalog[owners[name]].to_numpy() if name in owners else unknown for name in table
-    }
-    return check_property_errors(pd.DataFrame(columns), table)
+            if name.endswith(f"_{ending}") and name not in owners:
+                beginning = name.removesuffix(f"_{ending}")
+                by_beginning.setdefault(beginning, {})[name] = column
+    best: dict[str, str] = max(by_beginning.values(), key=len, default={})
+    owners |= best
+    return {name: owners[name] for name in properties if name in owners}

@@ -16,7 +16,8 @@ from skastro.utils.progress import Say, say_nothing
 from skastro.utils.validation import name_near
 
 MIN_CLASS_ROWS = 20
-_MAX_NAMED_CLASSES = 4  # classes that a message names, before it counts the others
+_MAX_EXAMPLE_CLASSES = 4  # classes that a message names
+_MAX_EXAMPLE_IDS = 3  # ids that a message names
 
 
 def settle_labels(
@@ -34,14 +35,16 @@ def settle_labels(
     ----------
     column : array-like of shape (n,)
         Text, integers or booleans; missing values and -1 mean no label.
-    unlabelled, classes
-        As in `load_data`.
+    unlabelled : sequence of str, default=("unknown",)
+        Values that mean no label.
+    classes : sequence of str, default=None
+        The classes to keep; rows of other classes become unlabelled. None keeps all classes.
     name : str, default="label"
         The column's name, for messages.
     fewest : int, default=20
-        Rows that a class needs; 0 asks for no class at all.
+        Rows that a class needs; with 0, no class is required.
     say : callable, default=None
-        Told of the classes that are left out.
+        Called with a sentence about classes that are left out.
 
     Returns
     -------
@@ -60,18 +63,15 @@ def settle_labels(
     ['star', 'galaxy', '', '']
     """
     say = say or say_nothing
-    labels = _as_text(pd.Series(np.asarray(column)), name)
-    _blank(labels, labels.isin([*unlabelled]), "taken as unlabelled", say)
+    labels = _read_classes(pd.Series(np.asarray(column)), name)
+    _unlabel(labels, labels.isin([*unlabelled]), "", say)
     if classes is not None:
-        if absent := [each for each in classes if each not in set(labels)]:
-            there = ", ".join(sorted(set(labels) - {""}))
-            raise ValueError(f"classes names {absent[0]!r}, which {name!r} lacks: it has {there}.")
-        _blank(
-            labels,
-            ~labels.isin(["", *classes]),
-            "not among the classes asked for, and taken as unlabelled",
-            say,
-        )
+        present = sorted(set(labels) - {""})
+        if absent := [value for value in classes if value not in set(labels)]:
+            raise ValueError(
+                f"classes names {absent[0]!r}, which {name!r} lacks: it has {', '.join(present)}."
+            )
+        _unlabel(labels, ~labels.isin(["", *classes]), "not among the classes asked for", say)
     sizes = labels[labels != ""].value_counts()
     rare = sizes.index[sizes < fewest]
     if fewest and len(sizes) - len(rare) < 2:
@@ -79,107 +79,84 @@ def settle_labels(
             f"label={name!r} has fewer than two classes of at least {fewest} rows: "
             "choose another column, or label more rows."
         )
-    why = f"too rare to learn (under {fewest} rows), and taken as unlabelled"
-    _blank(labels, labels.isin(rare), why, say)
+    _unlabel(labels, labels.isin(rare), f"too rare to learn (under {fewest} rows)", say)
     return labels.to_numpy(dtype=object)
 
 
-def _as_text(series: pd.Series, name: str) -> pd.Series:
+def _read_classes(values: pd.Series, name: str) -> pd.Series:
     """Return classes as text, "" where there is none."""
-    known = series[series.notna()]
-    if pd.api.types.is_float_dtype(known):
-        if not np.equal(np.mod(known, 1), 0).all():
+    given = values[values.notna()]
+    if pd.api.types.is_float_dtype(given):
+        if not np.equal(np.mod(given, 1), 0).all():
             raise ValueError(
                 f"label={name!r} holds measurements, not classes: choose another column."
             )
-        known = known.astype(np.int64)
-    text = known.astype(str).str.strip()
-    if pd.api.types.is_integer_dtype(known):
-        text = text.where(known != -1, "")
-    return text.reindex(series.index, fill_value="").astype(object)
+        given = given.astype(np.int64)
+    text = given.astype(str).str.strip()
+    if pd.api.types.is_integer_dtype(given):
+        text = text.where(given != -1, "")
+    return text.reindex(values.index, fill_value="").astype(object)
 
 
-def _blank(labels: pd.Series, rows: pd.Series, why: str, say: Say) -> None:
+def _unlabel(labels: pd.Series, rows: pd.Series, reason: str, say: Say) -> None:
+    """Remove the labels of some rows, in place, and say which classes they had."""
     sizes = labels[rows].value_counts()
-    if len(sizes):
-        named = [
-            f"{value!r} ({_rows(number)})"
-            for value, number in sizes.head(_MAX_NAMED_CLASSES).items()
-        ]
-        if len(sizes) > _MAX_NAMED_CLASSES:
-            others = sizes[_MAX_NAMED_CLASSES:]
-            named.append(f"{len(others)} others ({_rows(others.sum())})")
-        say(f"{', '.join(named)} {'is' if len(sizes) == 1 else 'are'} {why}.")
     labels[rows] = ""
-
-
-def _rows(number: int) -> str:
-    return f"{number:,} row{'s' * (number != 1)}"
-
-
-_MAX_EXAMPLE_IDS = 3  # ids that a message names
+    if not len(sizes):
+        return
+    counts = {repr(value): int(size) for value, size in sizes.head(_MAX_EXAMPLE_CLASSES).items()}
+    if len(sizes) > _MAX_EXAMPLE_CLASSES:
+        others = sizes[_MAX_EXAMPLE_CLASSES:]
+        counts[f"{len(others)} others"] = int(others.sum())
+    names = ", ".join(f"{name} ({n:,} row{'s' * (n != 1)})" for name, n in counts.items())
+    reason = f"{reason}, and taken as unlabelled" if reason else "taken as unlabelled"
+    say(f"{names} {'is' if len(sizes) == 1 else 'are'} {reason}.")
 
 
 def read_labels(
     paths: Sequence[str | os.PathLike[str]], label: str, ids: ArrayLike
 ) -> tuple[NDArray[Any], list[str]]:
-    r"""Read labels that stand beside ids, and put them in the order of other rows.
+    r"""Read labels from tables with ids, and return them in the order of other rows.
 
-    Parameters
-    ----------
-    paths : sequence of str or path-like
-        Tables with the columns ``id`` and ``label``; labels may be missing.
-    label : str
-    ids : array-like of shape (n,)
-        Of the rows to label.
-
-    Returns
-    -------
-    labels : object array of shape (n,)
-        As they stand in the tables, None where there is none.
-    notes : list of str
-        A sentence on each thing worth knowing.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        A table cannot be read, lacks a column, has an id twice or none of the ids, or two
-        tables disagree.
+    The tables have a column ``id`` and a column ``label``, whose values may be missing. Labels
+    are returned as in the tables, None where there is none, with sentences about labels of
+    other objects. A table without these columns, with an id twice or with none of the ids, and
+    two tables that disagree are a ValueError.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "labels.csv").write_text("id,class\n7,star\n8,galaxy\n")
+    ...     with open(f"{folder}/labels.csv", "w") as file:
+    ...         _ = file.write("id,class\n7,star\n8,galaxy\n")
     ...     read_labels([f"{folder}/labels.csv"], "class", [8, 9, 7])[0].tolist()
     ['galaxy', None, 'star']
     """
     labels = np.full(len(np.asarray(ids)), None, dtype=object)
     notes = []
     for path in paths:
-        given, n_labels, n_lost = _labels_of(path, label, ids)
-        for row in np.flatnonzero([value is not None for value in given]):
-            if labels[row] not in (None, given[row]):
+        table = _read_labelled_rows(path, label)
+        rows = find_rows(ids, table["id"], name=str(path))
+        if len(table) and (rows < 0).all():
+            examples = ", ".join(map(str, table["id"].head(_MAX_EXAMPLE_IDS)))
+            raise ValueError(f"{path} has no id of the data (but {examples}): check its column id.")
+        values = table[label].tolist()
+        for row in np.flatnonzero(rows >= 0):
+            value = values[rows[row]]
+            if labels[row] not in (None, value):
                 raise ValueError(
-                    f"{path} labels {np.asarray(ids)[row]} as {given[row]!r}, another table as "
+                    f"{path} labels {np.asarray(ids)[row]} as {value!r}, another table as "
                     f"{labels[row]!r}: keep one of them."
                 )
-            labels[row] = given[row]
-        if n_lost:
-            notes.append(f"{n_lost:,} of the {n_labels:,} labels in {path} are of other objects.")
+            labels[row] = value
+        if n_lost := len(table) - int((rows >= 0).sum()):
+            notes.append(f"{n_lost:,} of the {len(table):,} labels in {path} are of other objects.")
     return labels, notes
 
 
-def _labels_of(path: Any, label: str, ids: ArrayLike) -> tuple[NDArray[Any], int, int]:
-    """Return labels row by row, their number in the table, and how many found no row."""
+def _read_labelled_rows(path: str | os.PathLike[str], label: str) -> pd.DataFrame:
     table = read_catalog(path)
     for name in ("id", label):
         if name not in table.columns:
             raise ValueError(f"{path} has no column {name!r}{name_near(name, table.columns)}")
-    table = table[table[label].notna() & (table[label].astype(str).str.strip() != "")]
-    rows = find_rows(ids, table["id"], name=str(path))
-    if len(table) and (rows < 0).all():
-        shown = ", ".join(map(str, table["id"].head(_MAX_EXAMPLE_IDS)))
-        raise ValueError(f"{path} has no id of the data (but {shown}): check its column id.")
-    values = np.array([*table[label], None], dtype=object)
-    return values[rows], len(table), len(table) - int((rows >= 0).sum())
+    return table[table[label].notna() & (table[label].astype(str).str.strip() != "")]

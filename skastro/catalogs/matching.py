@@ -1,4 +1,4 @@
-"""Which row of a catalogue belongs to which stamp: by id, by file name, by position on the sky."""
+"""Match stamps to rows of a catalogue by id, by file name or by position on the sky."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pandas.api.types import is_float_dtype, is_numeric_dtype
 from skastro.catalogs.columns import find_column
 from skastro.utils.files import stem
 
-_HOURS = 24
+_HOURS_OF_A_CIRCLE = 24
 _LONG_ID = re.compile(r"[1-9][0-9]{15,19}")
-_ROUNDINGS = (  # by float64, and by spreadsheets to 15 digits
-    lambda name: str(int(float(name))),
-    lambda name: name[:15].ljust(len(name), "0"),
+_ROUNDINGS = (
+    lambda long_id: str(int(float(long_id))),  # float64
+    lambda long_id: long_id[:15].ljust(len(long_id), "0"),  # spreadsheets keep 15 digits
 )
 
 
@@ -30,10 +30,10 @@ def sky_positions(ra: ArrayLike, dec: ArrayLike) -> SkyCoord:
     Parameters
     ----------
     ra, dec : array-like, Quantity or Series of shape (n,)
-        Numbers, or text of plain numbers, are degrees, unless a Quantity, an astropy Column or
-        ``attrs["units"]`` of the Series' table gives numbers another unit; sexagesimal text is
-        hours and degrees (``"12:34:56.7"``, ``"12h34m56.7s"``). Masked, NaN and "" are no
-        position. Right ascension may run from -180 to 180 or from 0 to 360.
+        Numbers and text of plain numbers are degrees, unless numbers have another unit, in a
+        Quantity, an astropy Column or ``attrs["units"]`` of a Series. Sexagesimal text is in hours
+        for ``ra`` and in degrees for ``dec`` (``"12:34:56.7"``, ``"12h34m56.7s"``). Masked values,
+        NaN and "" mean no position. Right ascension may run from -180 to 180 or from 0 to 360.
 
     Returns
     -------
@@ -42,17 +42,18 @@ def sky_positions(ra: ArrayLike, dec: ArrayLike) -> SkyCoord:
     Raises
     ------
     ValueError
-        A position is out of range or no number; the message names its row. A unit is no angle's.
+        A position is out of range or not an angle (the message names its row), or the unit is
+        not the unit of an angle.
 
     Examples
     --------
     >>> sky_positions(["00:42:44.3"], ["+41:16:09"]).ra.deg.round(3)
     array([10.685])
     """
-    east, north = _degrees(ra, "ra", hours=True), _degrees(dec, "dec", hours=False)
-    if east.shape != north.shape:
-        raise ValueError(f"ra has {len(east)} values and dec has {len(north)}: pass pairs.")
-    for name, values, low, high in (("ra", east, -180, 360), ("dec", north, -90, 90)):
+    ra_deg, dec_deg = _to_degrees(ra, "ra", hours=True), _to_degrees(dec, "dec", hours=False)
+    if ra_deg.shape != dec_deg.shape:
+        raise ValueError(f"ra has {len(ra_deg)} values and dec has {len(dec_deg)}: pass pairs.")
+    for name, values, low, high in (("ra", ra_deg, -180, 360), ("dec", dec_deg, -90, 90)):
         bad = (values < low) | (values > high)
         if bad.any():
             row = int(bad.argmax())
@@ -60,14 +61,14 @@ def sky_positions(ra: ArrayLike, dec: ArrayLike) -> SkyCoord:
                 f"{name} is {values[row]:g} in row {row}, outside {low} to {high} degrees: "
                 "correct it, or set it to NaN."
             )
-    nowhere = np.isnan(east) | np.isnan(north)
-    east, north = (np.where(nowhere, np.nan, values) for values in (east, north))
-    return SkyCoord(Longitude(east, u.deg), Latitude(north, u.deg))
+    missing = np.isnan(ra_deg) | np.isnan(dec_deg)
+    ra_deg, dec_deg = (np.where(missing, np.nan, values) for values in (ra_deg, dec_deg))
+    return SkyCoord(Longitude(ra_deg, u.deg), Latitude(dec_deg, u.deg))
 
 
-def _degrees(values: Any, name: str, *, hours: bool) -> NDArray[np.float64]:
+def _to_degrees(values: Any, name: str, *, hours: bool) -> NDArray[np.float64]:
     factor = _degrees_per_unit(values, name)
-    if hasattr(values, "filled"):  # masked
+    if hasattr(values, "filled"):  # a masked array or column
         kind = np.asarray(values).dtype.kind
         values = values.filled("") if kind in "US" else values.astype(np.float64).filled(np.nan)
     column = pd.Series(np.asarray(values).ravel())
@@ -75,60 +76,59 @@ def _degrees(values: Any, name: str, *, hours: bool) -> NDArray[np.float64]:
         return column.to_numpy(np.float64) * factor
     text = column.astype("str").str.strip().where(column.notna(), "")
     numbers = pd.to_numeric(text, errors="coerce")
-    sexagesimal = numbers.isna() & (text != "") & (text.str.lower() != "nan")
     degrees = numbers.to_numpy(np.float64).copy()
-    for row in np.flatnonzero(sexagesimal):
-        degrees[row] = _sexagesimal(text[row], name, int(row), hours=hours)
+    for row in np.flatnonzero(numbers.isna() & ~text.str.lower().isin(["", "nan"])):
+        degrees[row] = _parse_sexagesimal(text[row], name, int(row), hours=hours)
     return degrees
 
 
 def _degrees_per_unit(values: Any, name: str) -> float:
-    told = getattr(values, "unit", None)
+    unit = getattr(values, "unit", None)
     if isinstance(values, pd.Series):
-        told = values.attrs.get("units", {}).get(values.name)
-    text = "" if told is None else str(told).strip().lower()
+        unit = values.attrs.get("units", {}).get(values.name)
+    text = "" if unit is None else str(unit).strip().lower()
     if not text or "deg" in text or not is_numeric_dtype(np.asarray(values)):
         return 1.0
-    hours = text in ("h", "hr", "hour", "hours")  # of time, says astropy
-    unit = u.hourangle if hours else u.Unit(text, parse_strict="silent")
+    is_hour = text in ("h", "hr", "hour", "hours")  # astropy reads them as hours of time
+    unit = u.hourangle if is_hour else u.Unit(text, parse_strict="silent")
     if not unit.is_equivalent(u.deg):
-        raise ValueError(f"{name} has the unit {text!r}, which is no angle's: give degrees.")
+        raise ValueError(f"{name} has the unit {text!r}, not one of angles: give degrees.")
     return unit.to(u.deg)
 
 
-def _sexagesimal(text: str, name: str, row: int, *, hours: bool) -> float:
+def _parse_sexagesimal(text: str, name: str, row: int, *, hours: bool) -> float:
     unit = u.hourangle if hours and "d" not in text else u.deg
     try:
         if not hours and "h" in text.lower():
-            raise ValueError("a declination is not in hours")  # noqa: TRY301 - as astropy would
+            raise ValueError("a declination is not in hours")  # noqa: TRY301 - handled below
         return (Longitude if hours else Latitude)(text, unit).deg
     except Exception as error:  # astropy's parsers raise many kinds
         raise ValueError(
-            f"{name} is {text!r} in row {row}, which is no angle: write degrees as a number, or "
+            f"{name} is {text!r} in row {row}, not an angle: write degrees as a number, or "
             f"{'hours' if hours else 'degrees'} such as 12:34:56.7."
         ) from error
 
 
 @dataclass(frozen=True)
 class CatalogMatch:
-    """Which row of a catalogue belongs to which stamp.
+    """Pairs of stamps and rows of a catalogue that belong together.
 
     Parameters
     ----------
     stamp_rows, catalog_rows : int64 arrays of shape (m,)
-        Pairs, in the order of the stamps.
+        Row of the stamp and row of the catalogue of each pair, in the order of the stamps.
     n_stamps, n_rows : int
-        How many there were on either side.
+        Number of all stamps, and of all rows of the catalogue.
     on : str
-        "id", "file" or "sky".
+        How they were matched: "id", "file" or "sky".
     n_ambiguous : int
-        Stamps left unmatched because more than one row, or stamp, claims the match.
+        Stamps left unmatched because several rows match them, or their row matches several stamps.
     separation : float64 array of shape (m,) or None
-        Arcsec, of a match on the sky.
+        Distance of each pair on the sky in arcsec; None if not matched by position.
     n_duplicates : int
-        Stamps and rows left out because another before them has their id or file name.
+        Stamps and rows left out because an earlier one has the same id or file name.
     n_blank_stamps, n_blank_rows : int
-        Those without an id, file name or position to match by; they are unmatched, too.
+        Stamps and rows without an id, file name or position; they are unmatched as well.
 
     Examples
     --------
@@ -159,7 +159,7 @@ class CatalogMatch:
         return self.n_rows - len(self.catalog_rows)
 
     def summary(self) -> str:
-        """Say in a sentence how many matched, and how many did not.
+        """Describe in a sentence how many stamps and rows are matched, and how many are not.
 
         Returns
         -------
@@ -172,15 +172,11 @@ class CatalogMatch:
             (self.n_ambiguous, "stamp", "ambiguous"),
             (self.n_blank_stamps, "stamp", f"without {how}"),
             (self.n_blank_rows, "catalogue row", f"without {how}"),
+            (self.n_unmatched_rows, "catalogue row", "without a stamp"),
         ):
-            if number:
-                parts.append(f"{_are(number, noun)} {what}")
-        parts.append(f"{_are(self.n_unmatched_rows, 'catalogue row')} without a stamp")
+            if number or what == "without a stamp":
+                parts.append(f"{number:,} {noun}{' is' if number == 1 else 's are'} {what}")
         return "; ".join(parts) + "."
-
-
-def _are(number: int, noun: str) -> str:
-    return f"{number:,} {noun} is" if number == 1 else f"{number:,} {noun}s are"
 
 
 def join_catalog(
@@ -188,45 +184,45 @@ def join_catalog(
     stamps: Any,
     *,
     on: str = "id",
-    id: str | None = None,  # noqa: A002 - what everybody calls the column
+    id: str | None = None,  # noqa: A002 - the usual name of the column
     ra: str | None = None,
     dec: str | None = None,
     radius: float = 1.0,
     duplicates: str = "raise",
 ) -> CatalogMatch:
-    """Find the catalogue row of each stamp; never a doubtful one.
+    """Find the catalogue row of each stamp, and leave out doubtful matches.
 
     Parameters
     ----------
     catalog : DataFrame of n rows
     stamps : array-like of shape (k,), or tuple (ra, dec)
-        What identifies each stamp: its id, its file name (with or without folder and ending), or
-        for ``on="sky"`` a pair of arrays of positions (see `sky_positions`).
+        The id of each stamp, its file name (with or without folder and ending), or with
+        ``on="sky"`` a pair of arrays of positions (see `sky_positions`).
     on : {"id", "file", "sky"}, default="id"
     id : str, default=None
-        Column of ids (``on="id"``) or file names (``on="file"``); None finds it by its usual names.
+        Column of ids (``on="id"``) or file names (``on="file"``). With None it is found by its
+        usual names.
     ra, dec : str, default=None
-        Columns of positions; None finds them by their usual names.
+        Columns of positions. With None they are found by their usual names.
     radius : float, default=1.0
         Greatest separation of a match on the sky, in arcsec.
     duplicates : {"raise", "first"}, default="raise"
-        What to do about an id or a file name that several rows, or stamps, have: raise an error,
-        or take the first and count the others. On the sky such are ambiguous in any case.
+        What to do with an id or a file name of several rows, or of several stamps: raise an
+        error, or take the first and count the others. Has no effect on the sky.
 
     Returns
     -------
     match : CatalogMatch
-        Stamps without a row, and rows without a stamp, are counted there, and so are those with
-        nothing to match by. Ids are compared as text, digit by digit: 7 is "7", not "007". On the
-        sky a match with a second row, or a second stamp, within the radius is ambiguous and left
-        out.
+        It also counts stamps without a row, rows without a stamp, and those without an id, file
+        name or position. Ids are compared as text, digit by digit: 7 equals "7", not "007". A
+        match on the sky is ambiguous, and left out, if there is a second row or a second stamp
+        within the radius.
 
     Raises
     ------
     ValueError
-        An id or a file name is there twice; ids have been rounded by a float or a spreadsheet;
-        nothing matches on the sky, but would if ``ra`` of one side were in hours; a column is
-        missing.
+        An id or a file name occurs twice; ids have been rounded by a float or a spreadsheet;
+        nothing matches on the sky because ``ra`` of one side is in hours; a column is missing.
 
     Examples
     --------
@@ -243,45 +239,49 @@ def join_catalog(
         raise ValueError(f"on={on!r} must be 'id', 'file' or 'sky'.")
     if duplicates not in ("raise", "first"):
         raise ValueError(f"duplicates={duplicates!r} must be 'raise' or 'first'.")
-    column = _column(catalog, id, on, "id")
+    column = _require_column(catalog, id, on, "id")
     where = f"catalog column {column!r}"
-    theirs, ours = _names(catalog[column], where), _names(stamps, "stamps")
+    row_names, stamp_names = _read_names(catalog[column], where), _read_names(stamps, "stamps")
     if on == "file":
-        theirs, ours = theirs.map(stem, na_action="ignore"), ours.map(stem, na_action="ignore")
+        row_names, stamp_names = (
+            names.map(stem, na_action="ignore") for names in (row_names, stamp_names)
+        )
     if duplicates == "raise":
-        _check_no_twins(theirs, where, "row")
-        _check_no_twins(ours, "stamps", "stamp")
-    row_of = {name: row for row, name in theirs.dropna().drop_duplicates().items()}
-    once = ours.dropna().drop_duplicates()
-    found = once[once.isin(row_of.keys())].map(row_of)
-    if any(map(_LONG_ID.fullmatch, once.drop(found.index))):
-        _check_not_rounded(set(row_of), set(once), column)
-    repeated = theirs.count() - len(row_of) + ours.count() - len(once)
+        _refuse_duplicates(row_names, where, "row")
+        _refuse_duplicates(stamp_names, "stamps", "stamp")
+
+    # the first row and the first stamp of each name
+    row_of = {name: row for row, name in row_names.dropna().drop_duplicates().items()}
+    distinct = stamp_names.dropna().drop_duplicates()
+    matches = distinct[distinct.isin(row_of.keys())].map(row_of)
+    if any(map(_LONG_ID.fullmatch, distinct.drop(matches.index))):
+        _refuse_rounded_ids(set(distinct), set(row_of), column)
+    n_repeated = row_names.count() - len(row_of) + stamp_names.count() - len(distinct)
     return CatalogMatch(
-        found.index.to_numpy(np.int64),
-        found.to_numpy(np.int64),
-        len(ours),
-        len(theirs),
+        matches.index.to_numpy(np.int64),
+        matches.to_numpy(np.int64),
+        len(stamp_names),
+        len(row_names),
         on,
-        n_duplicates=int(repeated),
-        n_blank_stamps=int(ours.isna().sum()),
-        n_blank_rows=int(theirs.isna().sum()),
+        n_duplicates=int(n_repeated),
+        n_blank_stamps=int(stamp_names.isna().sum()),
+        n_blank_rows=int(row_names.isna().sum()),
     )
 
 
-def _column(catalog: pd.DataFrame, name: str | None, kind: str, argument: str) -> str:
-    found = name or find_column(catalog, kind)
-    if found is None or found not in catalog.columns:
+def _require_column(catalog: pd.DataFrame, name: str | None, kind: str, argument: str) -> str:
+    column = name or find_column(catalog, kind)
+    if column is None or column not in catalog.columns:
         what = repr(name) if name else f"of {kind}s"
         raise ValueError(
             f"catalog has no column {what}: name it with {argument}= "
             f"(it has {', '.join(map(str, catalog.columns))})."
         )
-    return found
+    return column
 
 
-def _names(values: ArrayLike, where: str) -> pd.Series:
-    """Return ids as text; NaN where there is none."""
+def _read_names(values: ArrayLike, where: str) -> pd.Series:
+    """Return ids or file names as text; None where there is none."""
     if np.ma.isMA(values):
         plain = np.ma.getdata(values).astype(object)
         plain[np.ma.getmaskarray(values)] = None
@@ -295,32 +295,32 @@ def _names(values: ArrayLike, where: str) -> pd.Series:
     return text.where(column.notna() & (text != ""), None)
 
 
-def _check_no_twins(names: pd.Series, where: str, each: str) -> None:
-    known = names.dropna()
-    twins = known[known.duplicated(keep=False)]
-    if len(twins):
-        first = twins.iloc[0]
-        rows = twins.index[twins == first].tolist()
+def _refuse_duplicates(names: pd.Series, where: str, noun: str) -> None:
+    repeated = names[names.notna() & names.duplicated(keep=False)]
+    if len(repeated):
+        first = repeated.iloc[0]
+        rows = repeated.index[repeated == first].tolist()
         raise ValueError(
-            f"{where} has {first!r} more than once ({each}s {', '.join(map(str, rows[:5]))}; "
-            f"{len(set(twins)):,} such ids): keep one of each."
+            f"{where} has {first!r} more than once ({noun}s {', '.join(map(str, rows[:5]))}; "
+            f"{len(set(repeated)):,} such ids): keep one of each."
         )
 
 
-def _check_not_rounded(theirs: set[str], ours: set[str], column: str) -> None:
-    """Refuse ids that would agree if a float or a spreadsheet had rounded those of one side."""
+def _refuse_rounded_ids(stamp_ids: set[str], row_ids: set[str], column: str) -> None:
+    """Refuse ids that would match if a float or a spreadsheet had rounded those of one side."""
     for rounded in _ROUNDINGS:
-        left: dict[str, set[str]] = {}
-        right: dict[str, set[str]] = {}
-        for groups, names in ((left, ours), (right, theirs)):
-            for name in filter(_LONG_ID.fullmatch, names):
-                groups.setdefault(rounded(name), set()).add(name)
-        near = sorted(key for key in left.keys() & right if left[key].isdisjoint(right[key]))
-        wrong = [key for key in near if {key} in (left[key], right[key])]
-        # neighbouring ids are two objects: few of them are the other's rounding by chance
+        # long ids of both sides by their rounded value
+        stamps: dict[str, set[str]] = {}
+        rows: dict[str, set[str]] = {}
+        for by_rounded, ids in ((stamps, stamp_ids), (rows, row_ids)):
+            for long_id in filter(_LONG_ID.fullmatch, ids):
+                by_rounded.setdefault(rounded(long_id), set()).add(long_id)
+        near = sorted(key for key in stamps.keys() & rows if stamps[key].isdisjoint(rows[key]))
+        wrong = [key for key in near if {key} in (stamps[key], rows[key])]
+        # ids of neighbouring objects rarely look like the rounded value of each other
         if wrong and 2 * len(wrong) >= len(near):
             raise ValueError(
-                f"stamp id {min(left[wrong[0]])} agrees with {min(right[wrong[0]])} of catalog "
+                f"stamp id {min(stamps[wrong[0]])} agrees with {min(rows[wrong[0]])} of catalog "
                 f"column {column!r} only when rounded, as floats and spreadsheets do: "
                 "read both as text."
             )
@@ -333,34 +333,42 @@ def _match_sky(
         raise ValueError(f"radius={radius!r} must be positive, in arcsec.")
     if not isinstance(stamps, (tuple, list)) or len(stamps) != 2:
         raise ValueError("stamps must be a pair (ra, dec) of arrays with on='sky'.")
-    names = [_column(catalog, name, kind, kind) for name, kind in ((ra, "ra"), (dec, "dec"))]
-    theirs, ours = sky_positions(*(catalog[name] for name in names)), sky_positions(*stamps)
-    our_rows, their_rows = (np.flatnonzero(np.isfinite(sky.ra.deg)) for sky in (ours, theirs))
-    places = ours[our_rows], theirs[their_rows]
-    stamp, row, separation, _ = places[1].search_around_sky(places[0], radius * u.arcsec)
+    columns = [
+        _require_column(catalog, name, kind, kind) for name, kind in ((ra, "ra"), (dec, "dec"))
+    ]
+    sky_of_stamps, sky_of_rows = sky_positions(*stamps), sky_positions(*map(catalog.get, columns))
+
+    # all pairs within the radius, among those that have a position
+    placed_stamps, placed_rows = (
+        np.flatnonzero(np.isfinite(sky.ra.deg)) for sky in (sky_of_stamps, sky_of_rows)
+    )
+    sides = sky_of_stamps[placed_stamps], sky_of_rows[placed_rows]
+    stamp, row, separation, _ = sides[1].search_around_sky(sides[0], radius * u.arcsec)
     if not len(stamp):
-        _check_not_hours(*places, radius)
-    stamp, row = our_rows[stamp], their_rows[row]
-    per_stamp = np.bincount(stamp, minlength=len(ours))
+        _refuse_hours(*sides, radius)
+    stamp, row = placed_stamps[stamp], placed_rows[row]
+
+    # pairs whose stamp and row have no other candidate
+    per_stamp = np.bincount(stamp, minlength=len(sky_of_stamps))
     single = np.flatnonzero((per_stamp[stamp] == 1) & (np.bincount(row)[row] == 1))
     single = single[np.argsort(stamp[single])]
     return CatalogMatch(
         stamp[single],
         row[single],
-        len(ours),
-        len(theirs),
+        len(sky_of_stamps),
+        len(sky_of_rows),
         "sky",
         n_ambiguous=int((per_stamp > 0).sum()) - len(single),
         separation=separation.arcsec[single],
-        n_blank_stamps=len(ours) - len(our_rows),
-        n_blank_rows=len(theirs) - len(their_rows),
+        n_blank_stamps=len(sky_of_stamps) - len(placed_stamps),
+        n_blank_rows=len(sky_of_rows) - len(placed_rows),
     )
 
 
-def _check_not_hours(ours: SkyCoord, theirs: SkyCoord, radius: float) -> None:
+def _refuse_hours(stamps: SkyCoord, rows: SkyCoord, radius: float) -> None:
     """Refuse positions that would match if the right ascensions of one side were hours."""
-    for side, other, name in ((ours, theirs, "stamps"), (theirs, ours, "catalog")):
-        if len(side) and len(other) and side.ra.deg.max() <= _HOURS:
+    for side, other, name in ((stamps, rows, "stamps"), (rows, stamps, "catalog")):
+        if len(side) and len(other) and side.ra.deg.max() <= _HOURS_OF_A_CIRCLE:
             as_hours = SkyCoord(15 * side.ra, side.dec)
             if len(other.search_around_sky(as_hours, radius * u.arcsec)[0]):
                 raise ValueError(
@@ -371,30 +379,16 @@ def _check_not_hours(ours: SkyCoord, theirs: SkyCoord, radius: float) -> None:
 def find_rows(wanted: ArrayLike, ids: ArrayLike, *, name: str) -> NDArray[np.int64]:
     """Return the row of each wanted id, compared as text; -1 where there is none.
 
-    Parameters
-    ----------
-    wanted : array-like of shape (m,)
-    ids : array-like of shape (n,)
-        Each only once.
-    name : str
-        Where the ids stand, for the error's sentence.
-
-    Raises
-    ------
-    ValueError
-        An id is there twice.
+    Two rows with the same id are a ValueError, in which ``name`` names the table of the ids.
 
     Examples
     --------
     >>> find_rows([7, 8, 9], ["9", "7"], name="labels.csv").tolist()
     [1, -1, 0]
     """
-    index = pd.Index(_as_text(ids))
+    wanted_text, text = (np.asarray(values).astype(str).astype(object) for values in (wanted, ids))
+    index = pd.Index(text)
     if not index.is_unique:
         twice = index[index.duplicated()][0]
         raise ValueError(f"{name} has the id {twice!r} more than once: keep one row an object.")
-    return index.get_indexer(_as_text(wanted)).astype(np.int64)
-
-
-def _as_text(ids: ArrayLike) -> NDArray[Any]:
-    return np.asarray(ids).astype(str).astype(object)
+    return index.get_indexer(wanted_text).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Tables out and in: results that TOPCAT and pandas open, embeddings and labels read back."""
+"""Write tables in formats that TOPCAT, astropy and pandas read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from skastro.catalogs.reading import VOPARQUET_CONTENT, VOPARQUET_VERSION
 from skastro.utils.files import check_ending, replacing
 from skastro.utils.packages import import_optional
 
-_MOST_FITS_COLUMNS = 999  # the standard's
-_UCDS = {
+_MAX_FITS_COLUMNS = 999  # FITS standard
+_UCDS = {  # UCD1+ of usual columns
     "id": "meta.id;meta.main",
     "ra": "pos.eq.ra;meta.main",
     "dec": "pos.eq.dec;meta.main",
@@ -31,18 +31,18 @@ _UCDS = {
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
-    """Write a table in the format that the ending of its name says.
+    """Write a table in the format of the ending of its name.
 
     Parameters
     ----------
     path : str or path-like
         ``.csv``, ``.fits``, ``.ecsv``, ``.parquet``, ``.vot`` or ``.xml``. The file appears when
-        it is complete, and replaces one of that name.
+        it is complete, and replaces a file of that name.
     table : DataFrame
-        The index is dropped. Missing text is empty; missing whole numbers are masked where the
-        format can, else empty. ``table.attrs["units"]``, a dict of column to unit, is kept
-        by all but CSV; Parquet keeps it as VOParquet, which TOPCAT reads. Ids, positions, classes
-        and their probabilities have UCDs there and in FITS and VOTable.
+        The index is dropped. Missing text becomes empty; missing whole numbers are masked, or
+        empty in CSV. Units in ``table.attrs["units"]``, a dict of column to unit, are written in
+        all formats but CSV; Parquet has them as VOParquet, which TOPCAT reads. FITS, VOTable and
+        Parquet get UCDs of ids, positions, classes and their probabilities.
 
     Raises
     ------
@@ -56,6 +56,7 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     Examples
     --------
     >>> import tempfile
+    >>> from skastro import read_catalog
     >>> table = pd.DataFrame({"id": ["1237648720693755918", "7"], "p_star": [0.9, 0.2]})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_table(f"{folder}/predictions.fits", table)
@@ -70,64 +71,57 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
 
 
 def check_width(path: Path, columns: int) -> None:
-    """Refuse more columns than the kind of file can hold."""
-    if path.suffix.lower() == ".fits" and columns > _MOST_FITS_COLUMNS:
+    """Refuse to write more columns than the format can hold."""
+    if path.suffix.lower() == ".fits" and columns > _MAX_FITS_COLUMNS:
         raise ValueError(
-            f"{path} cannot hold {columns:,} columns, FITS has {_MOST_FITS_COLUMNS} at most: write "
+            f"{path} cannot hold {columns:,} columns, FITS has {_MAX_FITS_COLUMNS} at most: write "
             ".parquet or .csv."
         )
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False)
 
 
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:
     arrow = import_optional("pyarrow", extra="data", needed_by="Parquet")
     parquet = import_optional("pyarrow.parquet", extra="data", needed_by="Parquet")
+    # a VOTable without data describes the columns (VOParquet, IVOA Note, 2025-01-16)
+    description = VOTableFile.from_table(_to_astropy(table.head(1))[:0])
+    for field in description.get_first_table().fields:
+        if field.datatype == "unicodeChar":  # astropy takes the length of the first text, not "*"
+            field.arraysize = str(max(1, *map(len, _fill_missing_text(table[field.name]))))
+    content = BytesIO()
+    description.to_xml(content)
+    metadata = {VOPARQUET_VERSION: "1.0", VOPARQUET_CONTENT: content.getvalue().decode()}
     rows = arrow.Table.from_pandas(table, preserve_index=False)
-    rows = rows.replace_schema_metadata({**rows.schema.metadata, **_vo_metadata(table)})
+    rows = rows.replace_schema_metadata({**rows.schema.metadata, **metadata})
     parquet.write_table(rows, path)
 
 
-def _vo_metadata(table: pd.DataFrame) -> dict[str, str]:
-    """Describe columns as VOParquet does: by a VOTable without data (IVOA Note, 2025-01-16)."""
-    described = VOTableFile.from_table(_as_astropy(table.head(1))[:0])
-    for field in described.get_first_table().fields:
-        if field.datatype == "unicodeChar":  # of the length of the first text; astropy takes no "*"
-            field.arraysize = str(max(1, *map(len, _plain(table[field.name]))))
-    content = BytesIO()
-    described.to_xml(content)
-    return {VOPARQUET_VERSION: "1.0", VOPARQUET_CONTENT: content.getvalue().decode()}
-
-
 def _write_fits(table: pd.DataFrame, path: Path) -> None:
-    result = _as_astropy(table)
+    result = _to_astropy(table)
     for name in result.colnames:
         kind = result[name].dtype.kind
-        if kind == "U":  # astropy would refuse other letters than ASCII's
+        if kind == "U":  # astropy would refuse letters outside ASCII
             result[name] = np.char.encode(result[name], "utf-8")
-        elif kind == "i":  # what stands for a missing one, else 999999
+        elif kind == "i":  # masked values; astropy's default is 999999
             result[name].fill_value = np.iinfo(result[name].dtype).min
     rows = fits.table_to_hdu(result)
     for name, ucd in _find_ucds(result.colnames).items():
         number = result.colnames.index(name) + 1
-        rows.header[f"TUCD{number}"] = ucd  # TOPCAT's word: the standard has none
+        rows.header[f"TUCD{number}"] = ucd  # read by TOPCAT, not in the FITS standard
     rows.writeto(path)
 
 
 def _write_ecsv(table: pd.DataFrame, path: Path) -> None:
-    # into a file that is closed whatever happens: astropy 6.0 leaves its own open on a full disk
+    # astropy 6.0 would leave a file that it opens itself open on a full disk
     with path.open("w", encoding="utf-8", newline="") as file:
-        _as_astropy(table).write(file, format="ascii.ecsv")
+        _to_astropy(table).write(file, format="ascii.ecsv")
 
 
 def _write_votable(table: pd.DataFrame, path: Path) -> None:
-    _as_astropy(table).write(path, format="votable")
+    _to_astropy(table).write(path, format="votable")
 
 
-def _as_astropy(table: pd.DataFrame) -> Table:
-    columns = {name: _plain(values) for name, values in table.items()}
+def _to_astropy(table: pd.DataFrame) -> Table:
+    columns = {name: _fill_missing_text(values) for name, values in table.items()}
     result = Table.from_pandas(pd.DataFrame(columns))
     for name in result.colnames:
         if result[name].dtype.kind == "O":  # text: pandas keeps it as objects
@@ -141,21 +135,22 @@ def _as_astropy(table: pd.DataFrame) -> Table:
 
 
 def _find_ucds(names: Sequence[str]) -> dict[str, str]:
-    """Return what columns are in the words of the Virtual Observatory (UCD1+), where known."""
-    found = {name: _UCDS[name.lower()] for name in names if name.lower() in _UCDS}
+    """Return the UCDs of columns with usual names."""
+    ucds = {name: _UCDS[name.lower()] for name in names if name.lower() in _UCDS}
     if "most_probable" in names:  # a table of predictions
-        found |= {name: _UCDS["probability"] for name in names if name.startswith("p_")}
-    return found
+        ucds |= {name: _UCDS["probability"] for name in names if name.startswith("p_")}
+    return ucds
 
 
-def _plain(values: pd.Series) -> pd.Series:
+def _fill_missing_text(values: pd.Series) -> pd.Series:
+    """Return numbers as they are, and all other values as text, "" where there is none."""
     if is_numeric_dtype(values) or (is_bool_dtype(values) and not values.isna().any()):
         return values
     return values.astype(object).where(values.notna(), "").astype(str).astype(object)
 
 
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
-    ".csv": _write_csv,
+    ".csv": lambda table, path: table.to_csv(path, index=False),
     ".fits": _write_fits,
     ".ecsv": _write_ecsv,
     ".parquet": _write_parquet,

@@ -1,4 +1,4 @@
-"""The `skastro` command: its subcommands, and how it ends."""
+"""The `skastro` command: register its subcommands, run them, and set the exit code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from skastro import __version__
-from skastro.cli import options as o
 from skastro.cli.encoders import embed, export, pretrain
 from skastro.cli.objects import classify, cluster, explore, suggest
 from skastro.cli.study import study
@@ -31,7 +30,7 @@ def skastro(
         typer.echo(context.get_help())
 
 
-# every command, with the examples at the end of its help
+# all commands, with the examples at the end of their help
 _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     study: (
         "skastro study --quick",
@@ -80,24 +79,24 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     ),
 }
 for command, lines in _EXAMPLES.items():
-    app.command(epilog=o.examples(*lines))(command)
+    app.command(epilog="\n\n".join(["[bold]Examples[/bold]", *lines]))(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 if all worked, 2 after wrong use, 130 after Ctrl-C.
+    """Run the command and exit: 0 if everything worked, 2 after wrong use, 130 after Ctrl-C.
 
-    An error is printed as one line on the standard error; exit code 1 means a defect of skastro.
+    An error is printed as one line on the standard error; exit code 1 means an internal error.
 
     Parameters
     ----------
     arguments : sequence of str, default=None
-        None takes those of the process.
+        Arguments of the command; None takes those of the process.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    texts = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = typer.main.get_command(app).main(
-            given, prog_name="skastro", standalone_mode=False, obj=given
+            texts, prog_name="skastro", standalone_mode=False, obj=texts
         )
-    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - end() tells of it
-        code = end(error, given)
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - end() prints it
+        code = end(error, texts)
     sys.exit(code or 0)

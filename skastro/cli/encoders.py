@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from skastro.cli import options as o
-from skastro.cli.terminal import loading_libraries, show_file, show_quality, talking
+from skastro.cli.terminal import load_libraries, print_line, show_quality, talking
 
 
 def pretrain(
@@ -16,7 +17,7 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="File for the encoder.")] = Path("encoder.safetensors"),
     catalog: o.Catalog = None,
     images: o.Images = None,
-    id: o.Id = None,  # noqa: A002
+    id: o.Id = None,
     ra: o.Ra = None,
     dec: o.Dec = None,
     size: o.CutTo = None,
@@ -26,7 +27,7 @@ def pretrain(
     backbone: o.Backbone = None,
     epochs: o.Epochs = None,
     hold_out: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of the rows to judge the encoder by.")
+        float, typer.Option(min=0, max=0.9, help="Share of the rows to test the encoder on.")
     ] = 0.1,
     checkpoint_dir: o.CheckpointDir = None,
     seed: o.Seed = 0,
@@ -35,29 +36,30 @@ def pretrain(
     overwrite: o.Overwrite = False,
     quiet: o.Quiet = False,
     json: o.Json = False,
-    debug: o.Debug = False,  # noqa: ARG001
+    debug: o.Debug = False,
 ) -> None:
     """Train an encoder on the properties of a catalogue, and save it.
 
-    Without --properties it learns what can be measured from the pixels.
+    Without --properties the encoder learns properties that are measured from the pixels.
     """
     with talking(quiet=quiet, lines=json) as terminal:
-        target = o.target(out, (".safetensors",), overwrite=overwrite)
-        steps = loading_libraries(terminal, jobs)
-        objects = steps.load_objects(
+        target = o.check_target(out, (".safetensors",), overwrite=overwrite)
+        load_libraries(terminal, jobs)
+        from skastro.cli import steps
+
+        survey = steps.load_objects(
             folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
         )
-        terminal.say(objects.note)
+        terminal.say(survey.join)
         _, quality = steps.pretrain(
-            objects,
-            properties=o.names(properties) or (),
-            errors=o.names(errors) or (),
+            survey,
+            properties=o.split_names(properties),
+            errors=o.split_names(errors),
             label=label,
             say=terminal.say,
             hold_out=hold_out,
             seed=seed,
             out=target,
-            progress=terminal.progress,
             backbone=backbone,
             max_epochs=epochs,
             device=device,
@@ -66,21 +68,21 @@ def pretrain(
         terminal.result(out=target, properties=quality.to_dict("records"))
     if terminal.prints:
         show_quality(quality)
-        show_file("Encoder", target)
+        print_line(f"Encoder: {target}")
 
 
 def embed(
-    encoder: Annotated[Path, typer.Argument(help="Saved encoder, of `skastro pretrain`.")],
+    encoder: o.SavedEncoder,
     folder: o.Folder = None,
     out: Annotated[
         Path, typer.Option(help="Table (.parquet, .fits, .csv, .ecsv, .vot), .npz or .npy.")
     ] = Path("embeddings.parquet"),
     predicted: Annotated[
-        Path | None, typer.Option(help="Table for the properties predicted, in their units.")
+        Path | None, typer.Option(help="Table for the predicted properties, with their units.")
     ] = None,
     catalog: o.Catalog = None,
     images: o.Images = None,
-    id: o.Id = None,  # noqa: A002
+    id: o.Id = None,
     ra: o.Ra = None,
     dec: o.Dec = None,
     size: o.CutTo = None,
@@ -90,68 +92,74 @@ def embed(
     overwrite: o.Overwrite = False,
     quiet: o.Quiet = False,
     json: o.Json = False,
-    debug: o.Debug = False,  # noqa: ARG001
+    debug: o.Debug = False,
 ) -> None:
     """Write the embeddings of stamps, each row with its id.
 
     After an interruption the same command goes on where it stopped.
     """
     with talking(quiet=quiet, lines=json) as terminal:
-        from skastro.catalogs.writing import TABLES, check_width, write_table  # noqa: PLC0415
-        from skastro.embeddings.files import EMBEDDING_FILES, write_embeddings  # noqa: PLC0415
+        from skastro.catalogs.writing import TABLES, check_width, write_table
+        from skastro.embeddings.files import EMBEDDING_FILES, write_embeddings
 
-        target = o.target(out, EMBEDDING_FILES, overwrite=overwrite)
-        beside = o.target(predicted, TABLES, overwrite=overwrite)
-        steps = loading_libraries(terminal, jobs)
-        from skastro.embeddings.chunks import embed_into  # noqa: PLC0415
+        target = o.check_target(out, EMBEDDING_FILES, overwrite=overwrite)
+        properties_target = predicted and o.check_target(predicted, TABLES, overwrite=overwrite)
+        load_libraries(terminal, jobs)
+        from skastro.cli import steps
+        from skastro.embeddings.embed_survey import embed_survey
 
         fitted = steps.load_encoder(encoder, device=device)
         check_width(target, 1 + len(fitted.embedding_mean_))
-        objects = steps.load_objects(
+        survey = steps.load_objects(
             folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
         )
-        terminal.say(objects.note)
-        partial = target.with_name(f"{target.name}.partial")
-        values = embed_into(
-            partial,
+        terminal.say(survey.join)
+
+        # chunks are kept next to the output, where an interrupted command resumes
+        chunks = embed_survey(
             fitted,
-            objects.images,
-            made_of=steps.fingerprint(encoder, objects),
-            progress=terminal.progress,
-            workers=workers,
+            survey.images,
+            target.with_name(f"{target.name}.chunks"),
+            ids=survey.ids,
+            n_workers=workers,
+            overwrite=True,
+            progress=False,
         )
-        if beside:
+        values = chunks.read().values
+        if properties_target:
             properties = fitted.predict_embedded(values)
-            properties.insert(0, "id", objects.ids)
-            write_table(beside, properties)
-        write_embeddings(target, values, objects.ids)
-        partial.unlink()
+            properties.insert(0, "id", survey.ids)
+            write_table(properties_target, properties)
+        write_embeddings(target, values, survey.ids)
+        shutil.rmtree(chunks.path)
         terminal.say(f"{len(values):,} embeddings of {values.shape[1]} numbers: {target}")
         terminal.result(out=target, rows=len(values), columns=values.shape[1])
 
 
 def export(
-    encoder: Annotated[Path, typer.Argument(help="Saved encoder, of `skastro pretrain`.")],
+    encoder: o.SavedEncoder,
     out: Annotated[Path, typer.Argument(help="File to write: .onnx.")] = Path("encoder.onnx"),
     bands: Annotated[
-        str | None, typer.Option(help="Names of the bands, kept in the file: 'u,g,r'.")
+        str | None, typer.Option(help="Names of the bands, to store in the file: 'u,g,r'.")
     ] = None,
     overwrite: o.Overwrite = False,
     quiet: o.Quiet = False,
     json: o.Json = False,
-    debug: o.Debug = False,  # noqa: ARG001
+    debug: o.Debug = False,
 ) -> None:
-    """Write an encoder as ONNX, for programs that run no Python.
+    """Write an encoder as ONNX, for programs without Python.
 
-    Raw pixels in, embeddings and properties out; tried with onnxruntime before it is kept.
+    The model turns raw pixels into embeddings and properties. It is tested with onnxruntime
+    before the file is written.
     """
     with talking(quiet=quiet, lines=json) as terminal:
-        target = o.target(out, (".onnx",), overwrite=overwrite)
-        steps = loading_libraries(terminal, None)
-        from skastro.estimators.onnx import export_onnx  # noqa: PLC0415
+        target = o.check_target(out, (".onnx",), overwrite=overwrite)
+        load_libraries(terminal, None)
+        from skastro.cli import steps
+        from skastro.estimators.onnx import export_onnx
 
         fitted = steps.load_encoder(encoder)
         terminal.progress("converting", 0, None)
-        export_onnx(fitted, target, bands=o.names(bands))
+        export_onnx(fitted, target, bands=o.split_names(bands) or None)
         terminal.say(f"Encoder: {target}")
         terminal.result(out=target, bytes=target.stat().st_size)

@@ -16,7 +16,6 @@ from skastro.cli import options as o
 from skastro.cli.terminal import talking
 
 if TYPE_CHECKING:
-    from skastro.study.plan import Plan
     from skastro.study.results import Study
 
 
@@ -29,7 +28,7 @@ def study(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("study"),
     catalog: o.Catalog = None,
     images: o.Images = None,
-    id: o.Id = None,  # noqa: A002
+    id: o.Id = None,
     ra: o.Ra = None,
     dec: o.Dec = None,
     size: o.CutTo = None,
@@ -37,22 +36,24 @@ def study(
     properties: o.Properties = None,
     errors: o.Errors = None,
     label_counts: Annotated[
-        str | None, typer.Option(help="Numbers of labels: 30,100,300,1000.")
+        str | None, typer.Option(help="Numbers of labels; default: 30,100,300,1000.")
     ] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Draws of the labels: 5.")] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Number of draws of the labels; default: 5.")
+    ] = None,
     groups: Annotated[
-        str | None, typer.Option(help="Column of what the test must not tear apart.")
+        str | None, typer.Option(help="Column of groups that the test split keeps together.")
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Restrict the labels to these.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Classes to use; default: all.")] = None,
     unlabelled: o.Unlabelled = "unknown",
     backbone: o.Backbone = None,
     epochs: o.Epochs = None,
     finetune: Annotated[
         bool | None,
-        typer.Option("--finetune/--no-finetune", help="A row for the fine-tuned network, too."),
+        typer.Option("--finetune/--no-finetune", help="Add a row for the fine-tuned network."),
     ] = None,
     objects: Annotated[
-        int | None, typer.Option(min=1, help="Size of the simulated survey: 6000.")
+        int | None, typer.Option(min=1, help="Size of the simulated survey; default: 6000.")
     ] = None,
     seed: o.Seed = 0,
     jobs: o.Jobs = None,
@@ -61,35 +62,36 @@ def study(
     quiet: o.Quiet = False,
     json: o.Json = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write among other files of the folder.")
+        bool, typer.Option("--overwrite", help="Write into a folder with other files.")
     ] = False,
-    debug: o.Debug = False,  # noqa: ARG001
+    debug: o.Debug = False,
 ) -> None:
     """Measure how few labels are enough, and write a report.
 
-    Pretrains on the properties, then classifies with few labels, beside networks from
-    scratch, the catalogue alone, aperture photometry and ImageNet features.
+    Pretrains on the properties, classifies with few labels, and compares with networks trained
+    from scratch, the catalogue alone, aperture photometry and ImageNet features.
     """
     with talking(quiet=quiet, lines=json) as terminal:
         terminal.progress("loading the libraries", 0, None)
-        from skastro.networks.device import check_device, use_cores  # noqa: PLC0415
-        from skastro.study.data import load_data  # noqa: PLC0415
-        from skastro.study.folder import check_out  # noqa: PLC0415 - --help needs no torch
-        from skastro.study.run import run_study  # noqa: PLC0415 - --help needs no torch
+        from skastro.networks.device import check_device, use_cores
+        from skastro.study.data import load_data
+        from skastro.study.folder import check_out
+        from skastro.study.run import FULL, QUICK, run_study
 
         check_out(out, overwrite=overwrite)
         check_device(device)
         use_cores(jobs)
-        plan = _plan(
-            quick=quick,
-            n_objects=objects,
-            label_counts=_integers(label_counts),
-            n_repeats=repeats,
-            backbone=backbone,
-            max_epochs=epochs,
-            finetune=finetune,
-            device=device,
-        )
+        choices: dict[str, Any] = {
+            "n_objects": objects,
+            "label_counts": _split_counts(label_counts),
+            "n_repeats": repeats,
+            "backbone": backbone,
+            "max_epochs": epochs,
+            "finetune": finetune,
+            "device": device,
+        }
+        choices = {name: value for name, value in choices.items() if value is not None}
+        plan = replace(QUICK if quick else FULL, **choices)
         terminal.progress(
             "reading the data" if folder or catalog or images else "simulating", 0, None
         )
@@ -102,33 +104,32 @@ def study(
             dec=dec,
             size=size,
             label=label,
-            properties=o.names(properties) or (),
-            errors=o.names(errors) or (),
-            unlabelled=o.names(unlabelled) or (),
-            classes=o.names(classes),
+            properties=o.split_names(properties),
+            errors=o.split_names(errors),
+            unlabelled=o.split_names(unlabelled),
+            classes=o.split_names(classes) or None,
             groups=groups,
             n_objects=plan.n_objects,
             random_state=seed,
             say=terminal.say,
         )
-        found = run_study(
+        result = run_study(
             data,
             out,
             plan=plan,
             random_state=seed,
             overwrite=overwrite,
             command=shlex.join(["skastro", *context.obj]),
-            progress=terminal.progress,
             say=terminal.say,
         )
-        terminal.result(out=out, scores=found.curve.summary().to_dict("records"))
+        terminal.result(out=out, scores=result.curve.summary().to_dict("records"))
     if terminal.prints:
-        _show(found, out)
+        _show(result, out)
 
 
-def _integers(text: str | None) -> tuple[int, ...] | None:
+def _split_counts(text: str | None) -> tuple[int, ...] | None:
     try:
-        counts = tuple(int(part) for part in o.names(text) or ())
+        counts = tuple(int(part) for part in o.split_names(text))
     except ValueError:
         counts = (0,)
     if any(count < 1 for count in counts):
@@ -136,19 +137,13 @@ def _integers(text: str | None) -> tuple[int, ...] | None:
     return counts or None
 
 
-def _plan(*, quick: bool, **wanted: Any) -> Plan:
-    from skastro.study.plan import FULL, QUICK  # noqa: PLC0415 - --help needs no torch
+def _show(result: Study, out: Path) -> None:
+    """Print the scores, a summary in sentences, and where the report is."""
+    from skastro.evaluation.label_efficiency import metric_name
+    from skastro.pages.summary import score_table, summarise
 
-    chosen = {name: value for name, value in wanted.items() if value is not None}
-    return replace(QUICK if quick else FULL, **chosen)
-
-
-def _show(found: Study, out: Path) -> None:
-    """Print the scores, what they say, and where the rest is."""
-    from skastro.pages.summary import METRIC_NAMES, score_table, summarise  # noqa: PLC0415
-
-    curve = found.curve
-    metric = METRIC_NAMES.get(curve.metrics[0], curve.metrics[0])
+    curve = result.curve
+    metric = metric_name(curve.metrics[0])
     table = Table(padding=(0, 1, 0, 0))  # four counts fit into 80 columns
     table.add_column("labels")
     for count in curve.label_counts:
@@ -164,7 +159,7 @@ def _show(found: Study, out: Path) -> None:
     console.print(table)
     for sentence in summarise(curve):
         console.print(sentence, highlight=False)
-    if steps := found.config["plan"]["steps"]:
+    if steps := result.config["plan"]["steps"]:
         console.print(
             f"A quick study trains from scratch for {steps} steps only: "
             "the saving against it is too high.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from skastro.cli import options as o
 from skastro.cli.terminal import Terminal, talking
@@ -18,16 +18,15 @@ from skastro.cli.terminal import Terminal, talking
 if TYPE_CHECKING:
     from skastro.surveys.inspection import Inspection
 
-
-# of what `simulate` and `fetch` write
-_COLUMNS = ("--label", "class", "--properties", "mag_*", "--errors", "err_*")
+# options for a study of what `simulate` and `fetch` write
+_STUDY_OPTIONS = ("--label", "class", "--properties", "mag_*", "--errors", "err_*")
 
 
 def check(
     folder: o.Folder = None,
     catalog: o.Catalog = None,
     images: o.Images = None,
-    id: o.Id = None,  # noqa: A002
+    id: o.Id = None,
     ra: o.Ra = None,
     dec: o.Dec = None,
     size: o.CutTo = None,
@@ -35,151 +34,152 @@ def check(
     properties: o.Properties = None,
     errors: o.Errors = None,
     radius: Annotated[
-        float, typer.Option(min=0, help="Arcsec within which two rows are one object.")
+        float, typer.Option(min=0, help="Distance in arcsec within which two rows are one object.")
     ] = 1.0,
     quiet: o.Quiet = False,
     json: o.Json = False,
-    debug: o.Debug = False,  # noqa: ARG001
+    debug: o.Debug = False,
 ) -> None:
-    """Look at stamps and catalogue before a study; nothing is trained or written."""
+    """Check stamps and catalogue before a study; nothing is trained or written."""
     with talking(quiet=quiet, lines=json) as terminal:
-        terminal.progress("looking at the data", 0, None)
-        from skastro.catalogs.columns import select_columns  # noqa: PLC0415
-        from skastro.surveys.folders import read_data  # noqa: PLC0415
-        from skastro.surveys.inspection import inspect_survey  # noqa: PLC0415 - --help needs no scikit-learn
+        terminal.progress("checking the data", 0, None)
+        from skastro.catalogs.columns import select_columns
+        from skastro.surveys.folders import read_data
+        from skastro.surveys.inspection import inspect_survey
 
-        data, source = read_data(
+        survey, source = read_data(
             folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
         )
-        columns = data.catalog.columns
-        found = inspect_survey(
-            data.images,
-            data.catalog,
+        columns = survey.catalog.columns
+        inspection = inspect_survey(
+            survey.images,
+            survey.catalog,
             label=label,
-            properties=select_columns(columns, o.names(properties) or (), label=label),
-            errors=select_columns(columns, o.names(errors) or (), label=label, name="errors"),
+            properties=select_columns(columns, o.split_names(properties), label=label),
+            errors=select_columns(columns, o.split_names(errors), label=label, name="errors"),
             ra=ra,
             dec=dec,
             radius=radius,
-            notes=[data.join],
+            notes=[survey.join],
         )
-        terminal.result(stamps=found.stamps, classes=found.classes, problems=found.problems)
+        terminal.result(
+            stamps=inspection.stamps, classes=inspection.classes, problems=inspection.problems
+        )
     if terminal.prints:
-        _show_inspection(found, source)
+        _show_inspection(inspection, source)
 
 
 def simulate(
     out: Annotated[Path, typer.Option(help="Folder for the survey.")] = Path("survey"),
     objects: Annotated[int, typer.Option(min=1, help="Number of objects.")] = 2000,
-    bands: Annotated[str, typer.Option(help="Out of ugrizy, in the order wanted.")] = "ugrizy",
+    bands: Annotated[str, typer.Option(help="Bands of ugrizy, in any order.")] = "ugrizy",
     size: Annotated[int, typer.Option(min=8, help="Pixels of a stamp.")] = 32,
     faintest: Annotated[float, typer.Option(help="Magnitude in i of the faintest object.")] = 22.8,
     mosaic: Annotated[
-        bool, typer.Option("--mosaic/--no-mosaic", help="Write the mosaics of each band, too.")
+        bool, typer.Option("--mosaic/--no-mosaic", help="Also write mosaics of each band.")
     ] = False,
     seed: o.Seed = 0,
     jobs: o.Jobs = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier survey of the folder.")
+        bool, typer.Option("--overwrite", help="Replace an earlier survey in the folder.")
     ] = False,
-    debug: o.Debug = False,  # noqa: ARG001
+    debug: o.Debug = False,
 ) -> None:
     """Simulate a survey of stars, galaxies and quasars, and write it as files."""
     with talking(quiet=quiet, lines=json) as terminal:
-        from skastro.simulation.files import simulate_survey_files  # noqa: PLC0415 - --help needs no GalSim
-        from skastro.simulation.telescope import choose_jobs  # noqa: PLC0415
+        from skastro.simulation.files import check_out, write_survey
+        from skastro.simulation.survey import make_survey
+        from skastro.simulation.telescope import choose_jobs
 
-        simulate_survey_files(
-            out,
-            n_objects=objects,
+        check_out(out, overwrite=overwrite)
+        survey = make_survey(
+            objects,
             bands=bands,
             image_size=size,
             faintest=faintest,
-            mosaic=mosaic,
             random_state=seed,
+            cache=False,
             n_jobs=jobs or choose_jobs(objects),
-            progress=partial(terminal.progress, "simulating"),
-            overwrite=overwrite,
         )
-        _tell_survey(terminal, out, objects)
+        write_survey(survey, out, mosaic=mosaic, overwrite=overwrite)
+        _advise(terminal, out, objects)
 
 
 def fetch(
     out: Annotated[Path, typer.Option(help="Folder for the survey.")] = Path("sdss"),
     objects: Annotated[int, typer.Option(min=1, help="Number of objects.")] = 3000,
     classes: Annotated[str, typer.Option(help="Classes of the SDSS spectra.")] = "STAR,GALAXY,QSO",
-    bands: Annotated[str, typer.Option(help="Out of ugriz, in the order wanted.")] = "ugriz",
+    bands: Annotated[str, typer.Option(help="Bands of ugriz, in any order.")] = "ugriz",
     size: Annotated[int, typer.Option(min=8, help="Pixels of a stamp.")] = 32,
     hips: Annotated[
         list[str] | None,
-        typer.Option(help="Another survey's images as band=name of the HiPS, several times."),
+        typer.Option(help="Images of another survey, as band=name of the HiPS, repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Which objects are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of objects.")] = 0,
     quiet: o.Quiet = False,
     json: o.Json = False,
-    debug: o.Debug = False,  # noqa: ARG001
+    debug: o.Debug = False,
 ) -> None:
     """Fetch stars, galaxies and quasars of SDSS; run again to go on after an interruption."""
     with talking(quiet=quiet, lines=json) as terminal:
-        from skastro.surveys.sdss import fetch_sdss  # noqa: PLC0415 - --help needs no astroquery
+        from skastro.surveys.sdss import fetch_sdss
 
-        data = fetch_sdss(
+        survey = fetch_sdss(
             objects,
-            classes=o.names(classes) or (),
+            classes=o.split_names(classes),
             bands=bands,
             size=size,
-            hips=dict(_pair(text) for text in hips) if hips else None,
+            hips=dict(_split_pair(text) for text in hips) if hips else None,
             out=out,
             random_state=seed,
-            progress=terminal.progress,
         )
-        _tell_survey(terminal, out, len(data.images))
+        _advise(terminal, out, len(survey.images))
 
 
-def _tell_survey(terminal: Terminal, out: Path, n: int) -> None:
-    """Say how many objects were written, and on a line of its own how to study them."""
+def _advise(terminal: Terminal, out: Path, n: int) -> None:
+    """Print how many objects were written, and the command to study them."""
     terminal.say(f"{n:,} objects in {out}; to study them:")
-    terminal.say(shlex.join(["skastro", "study", str(out), *_COLUMNS]))
+    terminal.say(shlex.join(["skastro", "study", str(out), *_STUDY_OPTIONS]))
     terminal.result(out=out, rows=n)
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, found, value = text.partition("=")
-    if not found:
+def _split_pair(text: str) -> tuple[str, str]:
+    name, equals_sign, value = text.partition("=")
+    if not equals_sign:
         raise ValueError(f"{text!r} must be band=name.")
     return name, value
 
 
-def _show_inspection(found: Inspection, source: str) -> None:
-    """Print what was found, the worst last, where the eye is."""
+def _show_inspection(inspection: Inspection, source: str) -> None:
+    """Print the inspection, with the problems last."""
     console = Console()
     say = partial(console.print, highlight=False)
-    stamps = found.stamps
-    named = f" ({'/'.join(stamps['band_names'])})" if stamps["band_names"] else ""
-    bands = f"{stamps['bands']} band{'s' * (stamps['bands'] != 1)}{named}"
+    stamps = inspection.stamps
+    names = f" ({'/'.join(stamps['band_names'])})" if stamps["band_names"] else ""
+    bands = f"{stamps['bands']} band{'s' * (stamps['bands'] != 1)}{names}"
     say(f"[bold]{escape(source)}[/]")
-    for note in found.notes:
+    for note in inspection.notes:
         say(escape(note))
     say(
         f"{stamps['n']:,} stamps of {bands}, {stamps['height']} x {stamps['width']} pixels, "
         f"{stamps['dtype']}; {stamps['missing_pixels']:.2%} of the pixels of {stamps['sampled']:,} "
         "are missing."
     )
-    if found.classes:
-        say("Classes: " + ", ".join(f"{k or 'no label'} {n:,}" for k, n in found.classes.items()))
-    table = Table("column", "missing", "distinct", "use", "remarks")
-    for column in ("missing", "distinct"):
-        next(c for c in table.columns if c.header == column).justify = "right"
-    for row in found.columns.itertuples():
+    if inspection.classes:
+        counts = (f"{name or 'no label'} {n:,}" for name, n in inspection.classes.items())
+        say(f"Classes: {', '.join(counts)}")
+    missing, distinct = (Column(name, justify="right") for name in ("missing", "distinct"))
+    table = Table("column", missing, distinct, "use", "remarks")
+    for row in inspection.columns.itertuples():
         share = f"{row.missing:.1%}" if row.missing else ""
         table.add_row(row.column, share, f"{row.distinct:,}", row.use, escape(row.remarks))
     say(table)
-    if found.groups:
-        named = ", ".join(f"{name} ({n:,})" for name, n in found.groups.items())
-        say(f"Columns that could be --groups: {escape(named)}.")
-    for problem in found.problems:
+    if inspection.groups:
+        names = ", ".join(f"{name} ({n:,})" for name, n in inspection.groups.items())
+        say(f"Columns that could be --groups: {escape(names)}.")
+    for problem in inspection.problems:
         say(f"[yellow]![/] {escape(problem)}")
-    if not found.problems:
+    if not inspection.problems:
         say("[green]Nothing stands in the way of a study.[/]")

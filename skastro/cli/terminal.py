@@ -1,4 +1,4 @@
-"""What a command says: progress bars and messages, JSON lines for scripts, or nothing."""
+"""Print the output of a command: progress bars and text, JSON lines for scripts, or nothing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
+from math import inf
 from numbers import Integral
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +26,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from skastro.utils.progress import reporting
+
 if TYPE_CHECKING:
     import pandas as pd
 
-
-_INTERRUPTED = 130  # as shells have it, and typer
-_WRONG = 2  # wrong use, or data that cannot be used
-_DEFECT = 1
-_WRONG_USE = (
+_INTERRUPTED_CODE = 130  # the convention of shells
+_WRONG_USE_CODE = 2  # wrong use, or data that cannot be used
+_INTERNAL_ERROR_CODE = 1
+_WRONG_USE_ERRORS = (
     ValueError,
     KeyError,
     TypeError,
@@ -44,14 +45,14 @@ _WRONG_USE = (
     NotADirectoryError,
     PermissionError,
 )
-_KEPT = "finished files are kept, no half-written one."
-_PAUSE = 0.5  # seconds between two events of one stage
+_INTERRUPTED_TEXT = "finished files are kept, and no file is half-written."
+_EVENT_SECONDS = 0.5  # between two progress events of one stage
 
 
 class InterruptedWorkError(Exception):
-    """What Ctrl-C left; not a KeyboardInterrupt, of which typer keeps the exit code only."""
+    """Ctrl-C with a message; typer drops the message of a KeyboardInterrupt."""
 
-    exit_code = _INTERRUPTED
+    exit_code = _INTERRUPTED_CODE
 
 
 class Terminal:
@@ -60,12 +61,12 @@ class Terminal:
     Parameters
     ----------
     bars : rich.progress.Progress
-        Its bars are drawn on the standard error, where that is a terminal.
+        Progress bars, drawn on the standard error if that is a terminal.
     quiet : bool, default=False
-        Neither progress nor messages.
+        Print neither progress nor messages.
     lines : bool, default=False
-        JSON lines on the standard output instead of bars and text: objects with an ``event``,
-        which is "progress", "message", "result" or "error".
+        Print JSON lines on the standard output instead of bars and text: objects with an
+        ``event``, which is "progress", "message", "result" or "error".
 
     Examples
     --------
@@ -78,75 +79,70 @@ class Terminal:
         self.bars = bars
         self.quiet = quiet
         self.lines = lines
-        self.said: set[str] = set()
-        self.tasks: dict[str, Any] = {}
-        self._told: dict[str, float] = {}
+        self._messages: set[str] = set()
+        self._tasks: dict[str, Any] = {}
+        self._events: dict[str, tuple[float, int]] = {}  # time and progress of the last ones
 
     @property
     def prints(self) -> bool:
-        """Whether tables and the like are to be printed for a person."""
+        """Whether tables and the like are printed for a person."""
         return not (self.quiet or self.lines)
 
     def say(self, text: str) -> None:
-        """Print a message, each only once."""
+        """Print a message in one line, each message only once."""
         line = " ".join(text.split())
-        if not self.quiet and line not in self.said:
+        if not self.quiet and line not in self._messages:
             if self.lines:
                 emit("message", text=line)
             else:
-                typer.echo(line)  # where bars are drawn, rich puts it above them
-        self.said.add(line)
+                typer.echo(line)  # rich puts it above the bars
+        self._messages.add(line)
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
-        """Move the bar of a stage; a new stage ends those before."""
+        """Move the bar of a stage; a new stage fills the bars of earlier ones."""
         if self.quiet:
             return
         if self.lines:
-            self._emit_progress(stage, done, total)
+            now = monotonic()
+            last_time, last_done = self._events.get(stage, (-inf, -1))
+            if done != last_done and (done == total or now - last_time > _EVENT_SECONDS):
+                self._events[stage] = now, done
+                emit("progress", stage=stage, done=done, total=total)
             return
-        if stage not in self.tasks:
-            self.finish()
-            self.tasks[stage] = self.bars.add_task(stage, total=total)
-        self.bars.update(self.tasks[stage], completed=done, total=total)
+        if stage not in self._tasks:
+            for task in self._tasks.values():
+                self.bars.update(task, completed=1, total=1)
+            self._tasks[stage] = self.bars.add_task(stage, total=total)
+        self.bars.update(self._tasks[stage], completed=done, total=total)
 
-    def finish(self) -> None:
-        """Fill the bars of all stages."""
-        for task in self.tasks.values():
-            self.bars.update(task, completed=1, total=1)
-
-    def result(self, **found: Any) -> None:
-        """Tell a script what came out; a person reads messages and tables."""
+    def result(self, **fields: Any) -> None:
+        """Print the result for scripts; people read messages and tables."""
         if self.lines:
-            emit("result", **found)
+            emit("result", **fields)
 
     def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
-        """Stand in for `warnings.showwarning`."""
+        """Print a warning; replaces `warnings.showwarning`."""
         self.say(f"Warning: {message}")
-
-    def _emit_progress(self, stage: str, done: int, total: int | None) -> None:
-        now = monotonic()
-        if stage not in self._told or done == total or now - self._told[stage] > _PAUSE:
-            self._told[stage] = now
-            emit("progress", stage=stage, done=done, total=total)
 
 
 def emit(event: str, **fields: Any) -> None:
     """Print one JSON line, at once."""
-    sys.stdout.write(json.dumps({"event": event, **fields}, default=_plain) + "\n")
+
+    def convert(value: Any) -> Any:  # NumPy scalars and paths
+        return value.item() if hasattr(value, "item") else str(value)
+
+    sys.stdout.write(json.dumps({"event": event, **fields}, default=convert) + "\n")
     sys.stdout.flush()
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)
 
 
 @contextmanager
 def talking(*, quiet: bool = False, lines: bool = False) -> Iterator[Terminal]:
-    """Draw progress bars and catch warnings while a command works."""
+    """Show progress, messages and warnings of the work inside."""
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description:<28}"), BarColumn(bar_width=24))
     bars = Progress(
-        *columns,
+        SpinnerColumn(),
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=24),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -156,12 +152,22 @@ def talking(*, quiet: bool = False, lines: bool = False) -> Iterator[Terminal]:
     )
     terminal = Terminal(bars, quiet=quiet, lines=lines)
     try:
-        with bars, warnings.catch_warnings():
+        with bars, warnings.catch_warnings(), reporting(terminal.progress):
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = terminal.warn
             yield terminal
     except KeyboardInterrupt as stop:
         raise InterruptedWorkError(str(stop)) from stop
+
+
+def load_libraries(terminal: Terminal, jobs: int | None) -> None:
+    """Import the libraries, which takes seconds, and set the number of processor cores."""
+    terminal.progress("loading the libraries", 0, None)
+    import skastro.cli.steps  # noqa: F401 - it imports all libraries
+    from skastro.networks.device import use_cores
+
+    use_cores(jobs)
+    terminal.progress("reading the data", 0, None)
 
 
 def print_line(text: str) -> None:
@@ -170,20 +176,20 @@ def print_line(text: str) -> None:
 
 
 def show_table(frame: pd.DataFrame) -> None:
-    """Print a table of numbers and names, as many columns as there is room for."""
+    """Print a table, with as many columns as fit into the terminal."""
     cells = {name: [_cell(value) for value in frame[name]] for name in map(str, frame.columns)}
     widths = [max(map(len, [name, *column])) + 3 for name, column in cells.items()]
     console = Console()
-    room = max(1, sum(total < console.width for total in accumulate(widths)))
+    n_fitting = max(1, sum(total < console.width for total in accumulate(widths)))
     table = Table()
-    for name in list(cells)[:room]:
+    for name in list(cells)[:n_fitting]:
         number = frame[name].dtype.kind in "iuf"
         table.add_column(escape(name), justify="right" if number else "left", no_wrap=True)
     for row in zip(*cells.values(), strict=True):
-        table.add_row(*map(escape, row[:room]))
+        table.add_row(*map(escape, row[:n_fitting]))
     console.print(table)
-    if left := list(cells)[room:]:
-        print_line(f"No room for {', '.join(left)}.")
+    if omitted := list(cells)[n_fitting:]:
+        print_line(f"No room for {', '.join(omitted)}.")
 
 
 def _cell(value: Any) -> str:
@@ -194,15 +200,15 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, Integral) else str(value)
 
 
-def end(error: BaseException, given: list[str]) -> int:
-    """Tell of an error in one line, and return the exit code of the command.
+def end(error: BaseException, arguments: list[str]) -> int:
+    """Print an error in one line, and return the exit code of the command.
 
     Parameters
     ----------
     error : BaseException
-    given : list of str
-        The command's arguments: ``--debug`` shows the traceback, ``--json`` wants the
-        error as an event too.
+    arguments : list of str
+        Arguments of the command: ``--debug`` shows the traceback, ``--json`` prints the error
+        also as an event.
 
     Returns
     -------
@@ -210,66 +216,44 @@ def end(error: BaseException, given: list[str]) -> int:
         130 after an interruption, 2 for wrong use and unusable data, 1 for all else.
     """
     if isinstance(error, (KeyboardInterrupt, InterruptedWorkError, typer.Abort)):
-        text, code = f"interrupted: {str(error) or _KEPT}", _INTERRUPTED
+        text, code = f"interrupted: {str(error) or _INTERRUPTED_TEXT}", _INTERRUPTED_CODE
+    elif "--debug" in arguments:
+        raise error
     else:
-        if "--debug" in given:
-            raise error
-        text, code = _wording(error), _code(error)
+        # typer's own errors, such as unknown options, have a message and a code
+        code = getattr(error, "exit_code", _INTERNAL_ERROR_CODE)
+        code = _WRONG_USE_CODE if isinstance(error, _WRONG_USE_ERRORS) else code
+        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        text = text or f"{type(error).__name__} (--debug shows where)"
+        text = error.format_message() if hasattr(error, "format_message") else text
     text = " ".join(text.split())
-    if "--json" in given:
+    if "--json" in arguments:
         emit("error", text=text, code=code)
     typer.echo(f"Error: {text}", err=True)
     return code
 
 
-def _code(error: BaseException) -> int:
-    if isinstance(error, _WRONG_USE):
-        return _WRONG
-    return getattr(error, "exit_code", _DEFECT)  # typer's own errors have one
-
-
-def _wording(error: BaseException) -> str:
-    if hasattr(error, "format_message"):  # typer's own errors: unknown options and the like
-        return error.format_message()
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return text or f"{type(error).__name__} (--debug shows where)"
-
-
 def show_quality(quality: pd.DataFrame) -> None:
-    """Print how well each property is predicted on rows that were not trained on."""
+    """Print how well each property is predicted on rows held out."""
     if not len(quality):
         return
-    print_line(f"Properties of {quality['n'].max():,} stamps held out:")
+    print_line(f"Properties of {quality['n_test'].max():,} stamps held out:")
     show_table(quality)
 
 
 def show_classes(predictions: pd.DataFrame, score: float | None, abstain: float) -> None:
-    """Print how many objects each class has, and how far to trust it."""
-    likely, blank = predictions["most_probable"], predictions["prediction"] == ""
-    counts = likely.value_counts().rename_axis("class").rename("predicted").reset_index()
-    known = predictions["label"].value_counts()
-    counts.insert(1, "labelled", counts["class"].map(known).fillna(0).astype(int))
-    undecided = likely[blank].value_counts()
-    counts["abstained"] = counts["class"].map(undecided).fillna(0).astype(int)
+    """Print the number of objects of each class, and the score of the probe."""
+    probable, abstained = predictions["most_probable"], predictions["prediction"] == ""
+    counts = probable.value_counts().rename_axis("class").rename("predicted").reset_index()
+    n_labelled, n_abstained = (
+        predictions["label"].value_counts(),
+        probable[abstained].value_counts(),
+    )
+    counts.insert(1, "labelled", counts["class"].map(n_labelled).fillna(0).astype(int))
+    counts["abstained"] = counts["class"].map(n_abstained).fillna(0).astype(int)
     show_table(counts)
     if score is not None:
         print_line(
             f"Balanced accuracy of the probe, each label predicted from all others: {score:.3f}."
         )
-    print_line(f"{blank.sum():,} of {len(predictions):,} have no probability of {abstain:g}.")
-
-
-def loading_libraries(terminal: Terminal, jobs: int | None) -> Any:
-    """Import the libraries, which takes seconds, and return the steps of the work."""
-    terminal.progress("loading the libraries", 0, None)
-    from skastro.cli import steps  # noqa: PLC0415 - --help needs no torch
-    from skastro.networks.device import use_cores  # noqa: PLC0415
-
-    use_cores(jobs)
-    terminal.progress("reading the data", 0, None)
-    return steps
-
-
-def show_file(what: str, path: Path) -> None:
-    """Print where a file was written."""
-    print_line(f"{what}: {path}")
+    print_line(f"{abstained.sum():,} of {len(predictions):,} have no probability of {abstain:g}.")

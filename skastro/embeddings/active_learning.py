@@ -1,4 +1,4 @@
-"""Which objects to label next: typical ones, and those the classifier is least sure of."""
+"""Choose the objects to label next: typical ones, and those a classifier is least sure of."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_array
 
 from skastro.estimators.linear_probe import LinearProbe
-from skastro.utils.validation import check_labels, draw_seed
+from skastro.utils.validation import check_groups, check_labels, draw_seed
 
 _STRATEGIES = ("auto", "typical", "uncertain")
-_FEW = 60  # labels below which a classifier cannot say where it is unsure
+_MIN_LABELS_FOR_UNCERTAIN = 60  # with fewer, the doubts of a classifier mean little
 _TYPICAL_SHARE = 0.5  # of "auto"; uncertain objects alone miss rare classes for long
-_COMPONENTS = 32  # distances in more are all alike
-_MOST_CLUSTERS = 500  # as in the paper
-_NEIGHBOURS = 20  # as in the paper
-_ROWS = 20_000  # k-means with hundreds of clusters on more takes minutes
-_C = 0.03  # of the probe
-_SHARPNESS = 8  # half of the chance to be drawn lies with the least certain 7 %
+_MAX_COMPONENTS = 32  # in more dimensions all distances are alike
+_MAX_CLUSTERS = 500  # as in the paper
+_MAX_NEIGHBORS = 20  # as in the paper
+_MAX_ROWS = 20_000  # k-means with hundreds of clusters takes minutes on more
+_PROBE_C = 0.03
+_SHARPNESS = 8  # half of the probability to be drawn lies with the least certain 7 %
 
 
 def suggest_labels(
@@ -45,32 +45,34 @@ def suggest_labels(
     Parameters
     ----------
     embeddings : array-like of shape (n_rows, d)
-        Finite; columns are standardised here.
+        Finite embeddings. Their columns are standardised here.
     y : array-like of shape (n_rows,), default=None
         Classes of any dtype. Unlabelled rows are marked as for `SelfSupervisedClassifier`: -1
-        for integers, NaN for floats, None, NaN or ``""`` for text. None: nothing is labelled yet.
+        for integers, NaN for floats, None, NaN or ``""`` for text. None means that no row is
+        labelled yet.
     n : int, default=20
-        Rows to choose.
+        Number of rows to choose.
     strategy : {"auto", "typical", "uncertain"}, default="auto"
-        "typical": the densest point of each of the largest clusters that hold no label
-        (TypiClust). "uncertain": a `LinearProbe` learns from the labelled rows; rows are drawn
-        with chances that grow with the rank of its doubt (a small margin between the two most
-        probable classes) and with their distance from those drawn before. "auto": typical
-        rows up to 60 labels, then these and uncertain ones by halves.
+        "typical" chooses the densest point of each of the largest clusters without a label
+        (TypiClust). "uncertain" trains a `LinearProbe` on the labelled rows, and draws rows at
+        random. A row is more probable if the probe is less sure of it (by the rank of the
+        margin between the two most probable classes), and if it is far from the rows drawn
+        before. "auto" chooses typical rows up to 60 labels, then half of each kind.
     groups : array-like of shape (n_rows,), default=None
-        Rows of one group show the same object: one of them at most is chosen, and none if one
-        has a label.
+        Rows of one group show the same object. At most one of them is chosen, and none if one
+        of them has a label.
     random_state : int, RandomState or None, default=None
+        Seed of everything that is drawn.
 
     Returns
     -------
     rows : int64 array of shape (at most n,)
-        Row numbers, the most valuable first; fewer than ``n`` where no more are left.
+        Row numbers, the most valuable first; fewer than ``n`` if no more rows are left.
 
     Raises
     ------
     ValueError
-        An argument cannot be used, or no unlabelled row is left.
+        An argument cannot be used, a group is missing, or no unlabelled row is left.
 
     References
     ----------
@@ -87,36 +89,35 @@ def suggest_labels(
     >>> sorted((rows // 20).tolist())
     [0, 1, 2]
     """
-    _check_parameters(n, strategy)
-    values = check_array(embeddings, dtype=np.float64, input_name="embeddings")
-    codes = _read_labels(y, len(values))
-    rng = np.random.RandomState(draw_seed(random_state))
-    free = _draw_free(codes, _read_groups(groups, len(values)), rng)
-    labelled = np.flatnonzero(codes >= 0)
-    rows = np.concatenate([labelled, free])
-    values = StandardScaler().fit_transform(values[rows])
-    codes = codes[rows]
-    near = PCA(min(_COMPONENTS, *values.shape), random_state=rng).fit_transform(values)
-    n = min(n, len(free))
-    typical = _rank_typical(near, codes, n, rng)
-    if strategy == "typical" or (strategy == "auto" and len(labelled) < _FEW):
-        return rows[typical[:n]]
-    if len(np.unique(codes[codes >= 0])) < 2:
-        return rows[typical[:n]]  # one class teaches no doubt
-    share = _TYPICAL_SHARE if strategy == "auto" else 0.0
-    first = typical[: round(share * n)]
-    unsure = _draw_uncertain(values, near, codes, first, n - len(first), rng)
-    return rows[_interleave(first, unsure, typical)[:n]]
-
-
-def _check_parameters(n: int, strategy: str) -> None:
     if not isinstance(n, Integral) or n < 1:
         raise ValueError(f"n={n!r} must be a whole number of at least 1.")
     if strategy not in _STRATEGIES:
         raise ValueError(f"strategy={strategy!r} must be one of {_STRATEGIES}.")
+    values = check_array(embeddings, dtype=np.float64, input_name="embeddings")
+    codes = _read_labels(y, len(values))
+    groups = check_groups(groups, len(values), rows_of="embeddings")
+    rng = np.random.RandomState(draw_seed(random_state))
+
+    # rows that may be chosen, one of each group, and the labelled rows
+    free = _draw_free(codes, np.arange(len(values)) if groups is None else groups, rng)
+    labelled = np.flatnonzero(codes >= 0)
+    rows = np.concatenate([labelled, free])
+    values, codes = StandardScaler().fit_transform(values[rows]), codes[rows]
+    components = PCA(min(_MAX_COMPONENTS, *values.shape), random_state=rng).fit_transform(values)
+
+    n = min(n, len(free))
+    typical = _rank_typical(components, codes, n, rng)
+    too_few = strategy == "auto" and len(labelled) < _MIN_LABELS_FOR_UNCERTAIN
+    one_class = len(np.unique(codes[codes >= 0])) < 2  # a probe needs two
+    if strategy == "typical" or too_few or one_class:
+        return rows[typical[:n]]
+    first = typical[: round((_TYPICAL_SHARE if strategy == "auto" else 0.0) * n)]
+    uncertain = _draw_uncertain(values, components, codes, first, n - len(first), rng)
+    return rows[_interleave(first, uncertain, typical)[:n]]
 
 
 def _read_labels(y: ArrayLike | None, n: int) -> NDArray[np.int64]:
+    """Return classes as codes, -1 for none; unlike `check_labels`, all may be unlabelled."""
     if y is None:
         return np.full(n, -1)
     values = pd.Series(np.asarray(y).ravel())
@@ -124,20 +125,9 @@ def _read_labels(y: ArrayLike | None, n: int) -> NDArray[np.int64]:
         raise ValueError(
             f"y has {len(values)} labels, but embeddings has {n} rows: pass one a row."
         )
-    if (values.isna() | values.isin(["", -1])).all():  # which check_labels refuses
+    if (values.isna() | values.isin(["", -1])).all():
         return np.full(n, -1)
     return check_labels(y)[1]
-
-
-def _read_groups(groups: ArrayLike | None, n: int) -> NDArray[Any]:
-    if groups is None:
-        return np.arange(n)
-    values = np.asarray(groups)
-    if values.shape != (n,):
-        raise ValueError(
-            f"groups has shape {values.shape}, but embeddings has {n} rows: pass one a row."
-        )
-    return np.unique(values, return_inverse=True)[1]
 
 
 def _draw_free(
@@ -147,63 +137,66 @@ def _draw_free(
     order = rng.permutation(np.flatnonzero(~np.isin(groups, groups[codes >= 0])))
     if not len(order):
         raise ValueError("y leaves no row to label: all rows, or their groups, have labels.")
-    firsts = np.unique(groups[order], return_index=True)[1]
-    return np.sort(order[np.sort(firsts)[:_ROWS]])
+    first_of_group = np.unique(groups[order], return_index=True)[1]
+    return np.sort(order[np.sort(first_of_group)[:_MAX_ROWS]])
 
 
 def _rank_typical(
-    near: NDArray[Any], codes: NDArray[Any], n: int, rng: np.random.RandomState
+    components: NDArray[Any], codes: NDArray[Any], n: int, rng: np.random.RandomState
 ) -> NDArray[np.int64]:
     """Order the unlabelled rows: one of each cluster before a second, large clusters first."""
     n_labelled = int((codes >= 0).sum())
-    k = min(n_labelled + n, max(_MOST_CLUSTERS, n), len(near))
+    k = min(n_labelled + n, max(_MAX_CLUSTERS, n), len(components))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal rows give fewer clusters
-        clusters = KMeans(k, n_init=1, random_state=rng).fit_predict(near)
+        clusters = KMeans(k, n_init=1, random_state=rng).fit_predict(components)
     sizes = np.bincount(clusters, minlength=k)
-    turn = np.zeros(len(near), dtype=np.int64)  # labels and better rows of the same cluster
+    rank = np.zeros(len(components), dtype=np.int64)  # by labelled and denser rows of the cluster
     for cluster in range(k):
         members = np.flatnonzero(clusters == cluster)
         unlabelled = members[codes[members] < 0]
         if not len(unlabelled):
             continue
         # typicality is the inverse mean distance to the neighbours (eq. 1 of TypiClust)
-        search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(members))).fit(near[members])
-        distance = search.kneighbors(near[unlabelled])[0].mean(axis=1)
-        turn[unlabelled[distance.argsort(kind="stable")]] = (
+        n_neighbors = min(_MAX_NEIGHBORS, len(members))
+        search = NearestNeighbors(n_neighbors=n_neighbors).fit(components[members])
+        distance = search.kneighbors(components[unlabelled])[0].mean(axis=1)
+        rank[unlabelled[distance.argsort(kind="stable")]] = (
             len(members) - len(unlabelled) + np.arange(len(unlabelled))
         )
-    order = np.lexsort((-sizes[clusters], turn))
+    order = np.lexsort((-sizes[clusters], rank))
     return order[codes[order] < 0]
 
 
 def _draw_uncertain(
     values: NDArray[Any],
-    near: NDArray[Any],
+    components: NDArray[Any],
     codes: NDArray[Any],
-    taken: NDArray[Any],
+    excluded: NDArray[Any],
     n: int,
     rng: np.random.RandomState,
 ) -> NDArray[np.int64]:
-    """Draw rows by k-means++, weighted by the doubt of a probe: unsure, and unlike each other."""
+    """Draw rows of which a probe is unsure and that differ from each other (k-means++)."""
     labelled = codes >= 0
-    probe = LinearProbe(_C).fit(values[labelled], codes[labelled])
-    free = np.setdiff1d(np.flatnonzero(~labelled), taken)
+    probe = LinearProbe(_PROBE_C).fit(values[labelled], codes[labelled])
+    free = np.setdiff1d(np.flatnonzero(~labelled), excluded)
     if not n or not len(free):
         return free[:0]
     ordered = np.sort(probe.predict_proba(values[free]), axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
-    # ranks: how far margins spread depends on the regularisation, their order hardly
-    chance = (rankdata(-margin) / len(margin)) ** _SHARPNESS
+    # by rank: the spread of the margins depends on the regularisation, their order hardly does
+    weights = (rankdata(-margin) / len(margin)) ** _SHARPNESS
     _, drawn = kmeans_plusplus(
-        near[free], min(n, len(free)), sample_weight=chance, random_state=rng
+        components[free], min(n, len(free)), sample_weight=weights, random_state=rng
     )
     return free[drawn]
 
 
 def _interleave(first: NDArray[Any], second: NDArray[Any], rest: NDArray[Any]) -> NDArray[np.int64]:
-    """Merge two lists in proportion; ``rest`` fills up what was drawn twice."""
-    place = np.concatenate([(np.arange(len(part)) + 0.5) / len(part) for part in (first, second)])
-    merged = np.concatenate([first, second])[place.argsort(kind="stable")]
+    """Merge two lists in proportion; ``rest`` replaces rows that are in both."""
+    position = np.concatenate(
+        [(np.arange(len(part)) + 0.5) / len(part) for part in (first, second)]
+    )
+    merged = np.concatenate([first, second])[position.argsort(kind="stable")]
     merged = np.concatenate([merged, rest])
     return merged[np.sort(np.unique(merged, return_index=True)[1])]

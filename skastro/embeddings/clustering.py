@@ -1,4 +1,4 @@
-"""EmbeddingClusterer: groups in a survey that nobody has labelled."""
+"""Cluster the embeddings of a survey that nobody has labelled."""
 
 from __future__ import annotations
 
@@ -21,78 +21,83 @@ from skastro.utils.validation import Documented, check_labels, draw_seed
 
 NOISE = -1
 
-_NARROW = 10  # columns that HDBSCAN takes as they are
-_FEW = 100  # rows below which UMAP has too little to learn from
-_WIDTH = 50  # principal components that UMAP sees
-_COMPONENTS = {"umap": 5, "pca": 10}
-_NEIGHBORS = (15, 100)  # of UMAP, a tenth of the rows between these: few tear what is one
-_PLACED_BY = 5  # neighbours between which a new object is placed
+_MAX_UNREDUCED_COLUMNS = 10  # HDBSCAN takes up to so many columns as they are
+_MIN_UMAP_ROWS = 100  # UMAP learns too little from fewer
+_UMAP_INPUT_COLUMNS = 50  # principal components that UMAP starts from
+_OUTPUT_COLUMNS = {"umap": 5, "pca": 10}
+_UMAP_NEIGHBORS = (15, 100)  # bounds; a tenth of the rows between, as few tear clusters apart
+_PLACING_NEIGHBORS = 5  # fitted rows between which a new object is placed
 
 
 class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
-    """Find clusters in embeddings by HDBSCAN, and tell where new objects belong.
+    """Find clusters in embeddings by HDBSCAN, and the clusters of new objects.
 
-    The number of clusters is found, not given; objects that belong to none are noise (-1).
-    Embeddings of hundreds of columns are reduced first, because there density says little.
+    The number of clusters is not given beforehand. Objects that belong to no cluster are noise
+    (-1). Embeddings with hundreds of columns are reduced first, because densities mean little
+    in so many dimensions.
 
     Parameters
     ----------
     min_cluster_size : int or "auto", default="auto"
-        Objects of the smallest cluster, among the rows that are fitted. "auto" is twice the
-        square root of their number, at least 5 and at most a sixth of it: 35 of 300, 110 of
-        3,000, 283 of 20,000.
+        Number of objects of the smallest cluster, among the fitted rows. "auto" takes twice the
+        square root of their number, at least 5 and at most a sixth of it: 34 of 300, 109 of
+        3,000, 282 of 20,000.
     min_samples : int or "auto", default="auto"
-        Neighbours over which density is taken: more of them smooth it, so that fewer clusters
-        are found, and the same again in another sample. "auto" is ``min_cluster_size``.
+        Number of neighbours from which densities are estimated. Larger values smooth more: there
+        are fewer clusters, and another sample gives the same ones. "auto" takes
+        ``min_cluster_size``.
     reduce : {"auto", "umap", "pca"} or None, default="auto"
-        What comes before HDBSCAN. "auto": nothing up to 10 columns, PCA below 100 rows, and else
-        UMAP (or PCA, with a warning, where umap-learn is not installed). UMAP takes its
-        neighbours in the first 50 principal components.
+        Reduction before HDBSCAN. "auto" takes none for up to 10 columns, PCA for fewer than 100
+        rows, and UMAP otherwise (or PCA, with a warning, if umap-learn is not installed). UMAP
+        searches its neighbours in the first 50 principal components.
     n_components : int or "auto", default="auto"
-        Columns that are left: 5 by UMAP, 10 by PCA.
+        Number of columns after the reduction; "auto" takes 5 for UMAP and 10 for PCA.
     cluster_selection_method : {"eom", "leaf"}, default="eom"
-        How clusters are taken from the tree: "eom" those that last longest, "leaf" the smallest.
+        How clusters are selected from the tree: "eom" takes the most persistent, "leaf" the
+        smallest.
     max_cluster_fraction : float, default=0.5
-        A cluster of a larger share of the rows is taken apart if it has parts, by "eom" only; 1
-        leaves it. A few objects at the edge would else make one cluster of all others.
+        A cluster with a larger share of the rows is divided if it has parts ("eom" only); 1
+        divides none. Without this limit, a few objects at the edge can make one cluster of all
+        others.
     max_rows : int, default=20000
-        Rows, drawn at random, that reduction and HDBSCAN are fitted on where there are more; the
-        others are predicted.
+        Number of rows to fit reduction and HDBSCAN on. If there are more, they are drawn at
+        random, and the others are predicted.
     random_state : int, RandomState or None, default=None
         The same seed gives the same clusters.
 
     Attributes
     ----------
     labels_ : int64 array of shape (n,)
-        Cluster of each row, 0 to ``n_clusters_`` - 1, or -1.
+        Cluster of each row, 0 to ``n_clusters_`` - 1, or -1 for noise.
     probabilities_ : float64 array of shape (n,)
-        How firmly a row belongs to its cluster, 0 for noise and 1 for the densest.
+        Strength with which a row belongs to its cluster, 0 for noise to 1 in the densest place.
     outlier_scores_ : float64 array of shape (n,)
-        GLOSH, between 0 and 1: how much less dense a place is than its surroundings.
+        GLOSH score between 0 and 1: how much lower the density is than in the surroundings.
     exemplar_indices_ : list of int64 arrays
         Rows in the densest places of each cluster, the densest first.
     n_clusters_ : int
-        Without noise.
+        Number of clusters without noise.
     min_cluster_size_ : int
-        What was taken.
+        Smallest cluster size that was used.
     reduction_ : str or None
-        What was taken: "umap", "pca" or None.
+        Reduction that was used: "umap", "pca" or None.
     fitted_rows_ : int64 array
         Rows that were fitted; the others were predicted.
     model_ : HDBSCAN
-        Fitted on the reduced rows.
+        Model fitted on the reduced rows.
     n_features_in_ : int
+        Number of columns of the embeddings.
 
     See Also
     --------
-    project_embedding : Two columns to look at.
-    score_embedding : How well clusters agree with classes.
+    project_embedding : Project embeddings onto a plane to look at.
+    score_embedding : Measure how well clusters agree with classes.
 
     Notes
     -----
-    A new object is placed, in what UMAP has made, between its five nearest fitted rows (in the
-    principal components, weighted by inverse distance), so that its cluster does not depend on
-    what else is predicted.
+    After a reduction by UMAP, a new object is placed between its five nearest fitted rows
+    (nearest in the principal components, weighted by inverse distance). Its cluster therefore
+    does not depend on the other objects that are predicted.
 
     Examples
     --------
@@ -135,7 +140,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Embeddings, n >= 2, finite, of columns on one scale.
+            Finite embeddings with columns of one scale, n >= 2.
         y : None, default=None
             Ignored.
 
@@ -153,22 +158,24 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         self._check_parameters()
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         seed = draw_seed(self.random_state)
-        self.fitted_rows_ = self._draw_rows(len(X), seed)
-        fitted = X[self.fitted_rows_]
-        self.min_cluster_size_ = self._choose_size(len(fitted))
-        self.reduction_ = self._choose_reduction(*fitted.shape)
-        Z = self._fit_reduction(fitted, seed)
-        self.model_ = self._fit_model(Z, self.min_cluster_size_)
+        rows: NDArray[np.int64] = np.arange(len(X))
+        if len(X) > self.max_rows:
+            rows = np.sort(np.random.default_rng(seed).choice(len(X), self.max_rows, replace=False))
+        self.fitted_rows_ = rows
+        self.min_cluster_size_ = self._choose_size(len(rows))
+        self.reduction_ = self._choose_reduction(len(rows), X.shape[1])
+        reduced = self._fit_reduction(X[rows], seed)
+        self.model_ = self._fit_model(reduced, self.min_cluster_size_)
         self.n_clusters_ = int(self.model_.labels_.max()) + 1
         self._label(X)
         self.exemplar_indices_ = self._find_exemplars()
         return self
 
     def predict(self, X: Any) -> NDArray[np.int64]:
-        """Return the cluster of new objects, -1 for noise.
+        """Return the clusters of new objects, -1 for noise.
 
-        Clusters stay as they were fitted. Fitted rows get their ``labels_`` again but for a few
-        at the edges of clusters.
+        Clusters stay as they were fitted. Fitted rows get their ``labels_`` again, except for a
+        few at the edges of clusters.
 
         Parameters
         ----------
@@ -190,25 +197,26 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         Returns
         -------
         strengths : float64 array of shape (n, clusters)
-            The sum of a row is the chance that the object belongs to any; the largest is not
-            always the cluster that `predict` names, which also asks how dense the place is.
+            The sum of a row is the probability that the object belongs to any cluster. The
+            strongest cluster can differ from that of `predict`, which also takes the local
+            density into account.
         """
-        Z = self.reduced(X)
+        reduced = self.reduced(X)
         if self.n_clusters_ == 0:
-            return np.zeros((len(Z), 0))
+            return np.zeros((len(reduced), 0))
         with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # all are NaN among copies
-            strengths = membership_vector(self.model_, Z)
+            strengths = membership_vector(self.model_, reduced)
+        # copies of an exemplar have an infinite density: they belong to its cluster alone
         copies = ~np.isfinite(strengths).all(axis=1)
-        if copies.any():  # of an exemplar, infinitely dense: they are of its cluster alone
-            labels, probabilities = self._place(Z[copies])
-            strengths[copies] = (labels[:, None] == np.arange(self.n_clusters_)) * (
-                probabilities[:, None]
-            )
+        if copies.any():
+            labels, probabilities = self._place(reduced[copies])
+            members = labels[:, None] == np.arange(self.n_clusters_)
+            strengths[copies] = members * probabilities[:, None]
         return strengths
 
     def reduced(self, X: Any) -> NDArray[np.float64]:
-        """Return what HDBSCAN sees of objects: the columns that the reduction leaves.
+        """Return the reduced columns of objects, which HDBSCAN clusters.
 
         Parameters
         ----------
@@ -231,19 +239,21 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         n_resamples: int = 20,
         random_state: int | np.random.RandomState | None = None,
     ) -> pd.Series:
-        """Say which clusters are found again in other draws of the same objects.
+        """Measure how well each cluster is found again in other samples of the same objects.
 
-        Objects are drawn with replacement and clustered (each once: copies would be dense
-        places), and each cluster is compared with the most similar that is found, by the Jaccard
-        index over the objects drawn (Hennig 2007, section 3.1).
+        Objects are drawn with replacement and clustered again (each once, because copies would
+        be dense places). Each cluster is compared with the most similar one of the sample by the
+        Jaccard index over the drawn objects (Hennig 2007, section 3.1).
 
         Parameters
         ----------
         X : array-like of shape (n, d), default=None
-            What was fitted: the reduction is then learned anew from each draw, as is honest.
-            None keeps the reduction, which takes seconds and is kinder.
+            The fitted embeddings: the reduction is then fitted again for each sample, which is
+            the honest number. None keeps the reduction, which is faster and more optimistic.
         n_resamples : int, default=20
+            Number of samples.
         random_state : int, RandomState or None, default=None
+            Seed of the samples.
 
         Returns
         -------
@@ -257,7 +267,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
             ``X`` is not what was fitted, or ``n_resamples`` is not positive.
         """
         check_is_fitted(self)
-        if not _is_whole(n_resamples, 1):
+        if not _is_integer(n_resamples, 1):
             raise ValueError(f"n_resamples={n_resamples!r} must be a whole number of at least 1.")
         if X is not None:
             X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
@@ -265,33 +275,43 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
             X = X[self.fitted_rows_]
         labels = self.model_.labels_
         rng = np.random.default_rng(draw_seed(random_state))
-        found = np.zeros((n_resamples, self.n_clusters_))
-        for draw in found:
+        indices = np.zeros((n_resamples, self.n_clusters_))
+        for sample in indices:
             rows = np.unique(rng.integers(len(labels), size=len(labels)))
             if self.n_clusters_ == 0 or len(rows) < 2:
                 continue
-            draw[:] = _best_jaccard(labels[rows], self._cluster_again(X, rows), self.n_clusters_)
-        index = pd.RangeIndex(self.n_clusters_, name="cluster")
-        return pd.Series(found.mean(axis=0), index, name="stability")
+            sample[:] = _best_jaccard(labels[rows], self._cluster_again(X, rows), self.n_clusters_)
+        clusters = pd.RangeIndex(self.n_clusters_, name="cluster")
+        return pd.Series(indices.mean(axis=0), clusters, name="stability")
+
+    def _cluster_again(self, X: NDArray[Any] | None, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Cluster some of the fitted rows, with a cluster size in proportion to their number."""
+        size = max(2, round(self.min_cluster_size_ * len(rows) / len(self.fitted_rows_)))
+        if X is None:
+            return self._fit_model(self.model_.prediction_data_.raw_data[rows], size).labels_
+        again = clone(self).set_params(
+            min_cluster_size=size, reduce=self.reduction_, random_state=len(rows)
+        )
+        return again.fit(X[rows]).labels_
 
     def cluster_summary(self, catalog: Any = None, labels: ArrayLike | None = None) -> pd.DataFrame:
-        """Tell what the clusters hold.
+        """Summarise the objects of each cluster.
 
         Parameters
         ----------
         catalog : DataFrame, astropy Table or dict of arrays, default=None
-            One row for each fitted row.
+            Catalogue with one row for each fitted row.
         labels : array-like of shape (n,), default=None
-            Classes, unlabelled rows marked as in `SelfSupervisedClassifier`.
+            Classes; unlabelled rows are marked as in `SelfSupervisedClassifier`.
 
         Returns
         -------
         summary : DataFrame
             One row for each cluster and, last, for noise (-1), indexed by ``cluster``:
-            ``size``, ``fraction`` of all rows and ``probability`` (mean of
-            ``probabilities_``); with ``labels`` also ``majority_class``, ``purity`` (its share of
-            the labelled rows, NaN where there are none) and ``n_labelled``; and
-            ``median_<column>`` of each column of numbers but ``id``, without NaN, in its unit.
+            ``size``, ``fraction`` of all rows and ``probability`` (mean of ``probabilities_``).
+            With ``labels`` also ``majority_class``, its ``purity`` (share of the labelled rows,
+            NaN if there are none) and ``n_labelled``. With ``catalog`` also ``median_<column>``
+            of each numeric column except ``id``, without NaN, in the unit of the column.
 
         Raises
         ------
@@ -299,40 +319,28 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
             ``catalog`` or ``labels`` has another number of rows.
         """
         check_is_fitted(self)
-        groups = pd.Series(self.labels_, name="cluster")
+        clusters = pd.Series(self.labels_, name="cluster")
         order = pd.Index([*range(self.n_clusters_), NOISE], name="cluster")
-        summary = pd.DataFrame({"size": groups.value_counts().reindex(order, fill_value=0)})
-        summary["fraction"] = summary["size"] / len(groups)
-        summary["probability"] = pd.Series(self.probabilities_).groupby(groups).mean()
+        summary = pd.DataFrame({"size": clusters.value_counts().reindex(order, fill_value=0)})
+        summary["fraction"] = summary["size"] / len(clusters)
+        summary["probability"] = pd.Series(self.probabilities_).groupby(clusters).mean()
         if labels is not None:
-            summary = summary.join(self._purities(labels, order))
+            classes, codes = check_labels(labels)
+            self._check_length(len(codes), "labels")
+            labelled = codes >= 0
+            counts = np.zeros((len(order), len(classes)), np.int64)
+            np.add.at(counts, (self.labels_[labelled], codes[labelled]), 1)  # noise, -1, is last
+            summary["majority_class"] = [classes[n.argmax()] if n.any() else None for n in counts]
+            summary["n_labelled"] = counts.sum(axis=1)
+            purity = counts.max(axis=1) / summary["n_labelled"]
+            summary.insert(summary.columns.get_loc("n_labelled"), "purity", purity)
         if catalog is not None:
-            summary = summary.join(self._medians(catalog, groups))
+            table = catalog.to_pandas() if hasattr(catalog, "to_pandas") else pd.DataFrame(catalog)
+            self._check_length(len(table), "catalog")
+            numbers = table.reset_index(drop=True).select_dtypes("number")
+            numbers = numbers.drop(columns="id", errors="ignore")
+            summary = summary.join(numbers.groupby(clusters).median().add_prefix("median_"))
         return summary
-
-    def _purities(self, labels: ArrayLike, order: pd.Index) -> pd.DataFrame:
-        classes, codes = check_labels(labels)
-        self._check_length(len(codes), "labels")
-        rows = {}
-        for cluster in order:
-            counts = np.bincount(
-                codes[(self.labels_ == cluster) & (codes >= 0)], minlength=len(classes)
-            )
-            n = counts.sum()
-            rows[cluster] = (
-                classes[counts.argmax()] if n else None,
-                counts.max() / n if n else np.nan,
-                n,
-            )
-        names = ["majority_class", "purity", "n_labelled"]
-        return pd.DataFrame.from_dict(rows, orient="index", columns=names)
-
-    def _medians(self, catalog: Any, groups: pd.Series) -> pd.DataFrame:
-        table = catalog.to_pandas() if hasattr(catalog, "to_pandas") else pd.DataFrame(catalog)
-        self._check_length(len(table), "catalog")
-        numbers = table.reset_index(drop=True).select_dtypes("number")
-        numbers = numbers.drop(columns="id", errors="ignore")
-        return numbers.groupby(groups).median().add_prefix("median_")
 
     def _check_length(self, n: int, name: str) -> None:
         if n != len(self.labels_):
@@ -341,11 +349,11 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
             )
 
     def _check_parameters(self) -> None:
-        if not _is_whole(self.max_rows, 2):
+        if not _is_integer(self.max_rows, 2):
             raise ValueError(f"max_rows={self.max_rows!r} must be a whole number of at least 2.")
         for name, least in (("min_cluster_size", 2), ("min_samples", 1), ("n_components", 1)):
             value = getattr(self, name)
-            if value != "auto" and not _is_whole(value, least):
+            if value != "auto" and not _is_integer(value, least):
                 raise ValueError(
                     f"{name}={value!r} must be 'auto' or a whole number of at least {least}."
                 )
@@ -360,11 +368,6 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         if not isinstance(fraction, Real) or not 0 < fraction <= 1:
             raise ValueError(f"max_cluster_fraction={fraction!r} must be above 0 and at most 1.")
 
-    def _draw_rows(self, n: int, seed: int) -> NDArray[np.int64]:
-        if n <= self.max_rows:
-            return np.arange(n)
-        return np.sort(np.random.default_rng(seed).choice(n, self.max_rows, replace=False))
-
     def _choose_size(self, n: int) -> int:
         if isinstance(self.min_cluster_size, str):  # "auto"
             return int(min(max(5, min(2 * np.sqrt(n), n // 6)), max(2, n // 2)))
@@ -378,14 +381,14 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
     def _choose_reduction(self, n: int, d: int) -> str | None:
         if self.reduce != "auto":
             return self.reduce
-        if d <= _NARROW:
+        if d <= _MAX_UNREDUCED_COLUMNS:
             return None
-        if n < _FEW:
+        if n < _MIN_UMAP_ROWS:
             return "pca"
         if not has_umap():
             warnings.warn(
-                "umap-learn is not installed: PCA takes its place, after which most objects are "
-                "noise; pip install 'skastro[projection]', or pass reduce='pca'.",
+                "umap-learn is not installed, so PCA is used, which leaves most objects as noise: "
+                "pip install 'skastro[projection]', or pass reduce='pca'.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -393,50 +396,58 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         return "umap"
 
     def _fit_reduction(self, X: NDArray[Any], seed: int) -> NDArray[np.float64]:
-        """Learn to reduce; return the reduced rows."""
+        """Learn the reduction; return the reduced rows."""
         self._pca, self._placement = None, None
         if self.reduction_ is None:
             return X.astype(np.float64)
-        wanted = self.n_components
-        wanted = _COMPONENTS[self.reduction_] if wanted == "auto" else int(wanted)
-        width = _WIDTH if self.reduction_ == "umap" else wanted
+        n_columns = self.n_components
+        n_columns = _OUTPUT_COLUMNS[self.reduction_] if n_columns == "auto" else int(n_columns)
+        width = _UMAP_INPUT_COLUMNS if self.reduction_ == "umap" else n_columns
         if X.shape[1] > width or self.reduction_ == "pca":
-            with np.errstate(invalid="ignore", divide="ignore"):  # of rows that are all equal
+            with np.errstate(invalid="ignore", divide="ignore"):  # if all rows are equal
                 self._pca = PCA(min(width, *X.shape), random_state=seed).fit(X)
             X = self._pca.transform(X)
         if self.reduction_ == "umap":
-            near = int(np.clip(len(X) // 10, *_NEIGHBORS))
-            Z = run_umap(X, n_components=wanted, n_neighbors=near, min_dist=0.0, seed=seed)
-            self._placement = KNeighborsRegressor(min(_PLACED_BY, len(X)), weights="distance")
-            X = self._placement.fit(X, Z).predict(X)  # the same way for all, to the last digit
+            n_neighbors = int(np.clip(len(X) // 10, *_UMAP_NEIGHBORS))
+            placed = run_umap(
+                X, n_components=n_columns, n_neighbors=n_neighbors, min_dist=0.0, seed=seed
+            )
+            self._placement = KNeighborsRegressor(
+                min(_PLACING_NEIGHBORS, len(X)), weights="distance"
+            ).fit(X, placed)
+            X = self._placement.predict(X)  # as for new objects, to the last digit
         return X.astype(np.float64)
 
-    def _fit_model(self, Z: NDArray[np.float64], size: int) -> HDBSCAN:
-        samples = size if self.min_samples == "auto" else self.min_samples
+    def _fit_model(self, reduced: NDArray[np.float64], size: int) -> HDBSCAN:
+        n, samples = len(reduced), size if self.min_samples == "auto" else self.min_samples
         model = HDBSCAN(
             min_cluster_size=size,
-            # prediction looks at twice as many neighbours
-            min_samples=max(1, min(samples, len(Z) // 2)),
+            min_samples=max(1, min(samples, n // 2)),  # prediction takes twice as many neighbours
             cluster_selection_method=self.cluster_selection_method,
             core_dist_n_jobs=1,
         )
-        most = int(self.max_cluster_fraction * len(Z))
-        with np.errstate(divide="ignore", invalid="ignore"):  # of rows that are equal
-            model.fit(Z)
-            if self.cluster_selection_method == "eom" and _largest(model) > most:
-                # what has no parts would be called noise
-                model.set_params(max_cluster_size=max(most, _largest_without_parts(model))).fit(Z)
+        limit = int(self.max_cluster_fraction * n)
+        with np.errstate(divide="ignore", invalid="ignore"):  # if rows are equal
+            largest = np.bincount(model.fit(reduced).labels_ + 1)[1:].max(initial=0)
+            if self.cluster_selection_method == "eom" and largest > limit:
+                # keep a cluster without parts, of which HDBSCAN would make noise
+                tree = model.condensed_tree_.to_numpy()
+                clusters = tree[tree["child_size"] > 1]
+                whole = ~np.isin(clusters["child"], clusters["parent"])
+                limit = max(limit, int(clusters["child_size"][whole].max(initial=0)))
+                model.set_params(max_cluster_size=limit).fit(reduced)
             model.generate_prediction_data()
         return model
 
-    def _place(self, Z: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return cluster and probability of reduced rows."""
+    def _place(self, reduced: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Return clusters and probabilities of reduced rows."""
         if self.n_clusters_ == 0:
-            return np.full(len(Z), NOISE), np.zeros(len(Z))
-        labels, probabilities = approximate_predict(self.model_, Z)
+            return np.full(len(reduced), NOISE), np.zeros(len(reduced))
+        labels, probabilities = approximate_predict(self.model_, reduced)
         return labels.astype(np.int64), np.nan_to_num(probabilities, nan=1.0)
 
     def _label(self, X: NDArray[Any]) -> None:
+        """Set labels and scores of all rows; those that were not fitted are predicted."""
         rows, n = self.fitted_rows_, len(X)
         self.labels_ = np.full(n, NOISE)
         self.probabilities_, self.outlier_scores_ = np.zeros(n), np.zeros(n)
@@ -446,9 +457,9 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
             self.outlier_scores_[rows] = np.nan_to_num(self.model_.outlier_scores_, nan=0.0)
         others = np.setdiff1d(np.arange(n), rows)
         if len(others):
-            Z = self.reduced(X[others])
-            self.labels_[others], self.probabilities_[others] = self._place(Z)
-            scores = approximate_predict_scores(self.model_, Z)
+            reduced = self.reduced(X[others])
+            self.labels_[others], self.probabilities_[others] = self._place(reduced)
+            scores = approximate_predict_scores(self.model_, reduced)
             self.outlier_scores_[others] = np.clip(np.nan_to_num(scores, nan=0.0), 0, 1)
 
     def _find_exemplars(self) -> list[NDArray[np.int64]]:
@@ -462,41 +473,18 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
             exemplars.append(self.fitted_rows_[rows])
         return exemplars
 
-    def _cluster_again(self, X: NDArray[Any] | None, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return clusters of some of the fitted rows, with clusters as small for their number."""
-        size = max(2, round(self.min_cluster_size_ * len(rows) / len(self.fitted_rows_)))
-        if X is None:
-            return self._fit_model(self.model_.prediction_data_.raw_data[rows], size).labels_
-        again = clone(self).set_params(
-            min_cluster_size=size, reduce=self.reduction_, random_state=len(rows)
-        )
-        return again.fit(X[rows]).labels_
 
-
-def _is_whole(value: Any, least: int) -> bool:
+def _is_integer(value: Any, least: int) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
-def _largest(model: HDBSCAN) -> int:
-    """Return how many rows the largest cluster has."""
-    return int(np.bincount(model.labels_ + 1)[1:].max(initial=0))
-
-
-def _largest_without_parts(model: HDBSCAN) -> int:
-    """Return the rows of the largest cluster in the tree that does not split any further."""
-    tree = model.condensed_tree_.to_numpy()
-    clusters = tree[tree["child_size"] > 1]
-    whole = ~np.isin(clusters["child"], clusters["parent"])
-    return int(clusters["child_size"][whole].max(initial=0))
-
-
 def _best_jaccard(
-    known: NDArray[np.int64], found: NDArray[np.int64], n_clusters: int
+    fitted: NDArray[np.int64], sample: NDArray[np.int64], n_clusters: int
 ) -> NDArray[np.float64]:
-    """Return for each known cluster the Jaccard index of the one found that is most like it."""
-    if found.max() < 0:
+    """Return for each fitted cluster its Jaccard index with the most similar of a sample."""
+    if sample.max() < 0:
         return np.zeros(n_clusters)
-    together = np.zeros((n_clusters + 1, found.max() + 2))
-    np.add.at(together, (known, found), 1)  # -1, noise, is the last
-    either = together.sum(axis=1)[:, None] + together.sum(axis=0)[None] - together
-    return (together / np.maximum(either, 1))[:-1, :-1].max(axis=1, initial=0.0)
+    both = np.zeros((n_clusters + 1, sample.max() + 2))
+    np.add.at(both, (fitted, sample), 1)  # noise, -1, is last
+    either = both.sum(axis=1)[:, None] + both.sum(axis=0)[None] - both
+    return (both / np.maximum(either, 1))[:-1, :-1].max(axis=1, initial=0.0)

@@ -1,4 +1,4 @@
-"""Read and write embeddings."""
+"""Read and write files of embeddings, and join them with tables by id."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from skastro.catalogs.reading import read_catalog
 from skastro.catalogs.writing import TABLES, write_table
 from skastro.utils.files import check_ending, replacing, write_arrays
 
-_NUMBERED = re.compile(r"(.*?)(0|[1-9]\d*)")
-_ARRAYS = (".npz", ".npy")
-EMBEDDING_FILES = (*TABLES, *_ARRAYS)
+_NUMBERED_NAME = re.compile(r"(.*?)(0|[1-9]\d*)")
+_ARRAY_FILES = (".npz", ".npy")
+EMBEDDING_FILES = (*TABLES, *_ARRAY_FILES)
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Embeddings and what names their rows.
+    """Embeddings with the ids of their objects.
 
     Parameters
     ----------
     values : float32 array of shape (n, d)
+        Embeddings.
     ids : array of shape (n,)
-        Row numbers where the file has no ids.
-    named : bool
-        Whether the ids are more than row numbers.
+        Ids of the objects, or row numbers if the file has no ids.
+    named : bool, default=True
+        False if the ids are only row numbers.
 
     Examples
     --------
@@ -52,15 +53,22 @@ def write_embeddings(path: str | os.PathLike[str], embeddings: ArrayLike, ids: A
     Parameters
     ----------
     path : str or path-like
-        A table as for `write_table`, with the columns ``id``, ``e0``, ``e1`` ...; ``.npz`` with the
-        arrays ``ids`` and ``embeddings``; or ``.npy``, which holds no ids.
+        A table (``.csv``, ``.parquet``, ``.fits``, ``.ecsv``, ``.vot`` or ``.xml``) with the
+        columns ``id``, ``e0``, ``e1`` ...; ``.npz`` with the arrays ``ids`` and ``embeddings``; or
+        ``.npy``, which holds no ids.
     embeddings : array-like of shape (n, d)
+        Embeddings, written as float32.
     ids : array-like of shape (n,)
+        Ids of the objects, integers or text.
 
     Raises
     ------
-    ValueError, OSError, ImportError
-        As for `write_table`.
+    ValueError
+        The path has another ending, or the format cannot hold so many columns.
+    OSError
+        The file cannot be written.
+    ImportError
+        The package that the format needs is not installed.
 
     Examples
     --------
@@ -74,36 +82,30 @@ def write_embeddings(path: str | os.PathLike[str], embeddings: ArrayLike, ids: A
     """
     target = Path(path).expanduser()
     ending = check_ending(target, EMBEDDING_FILES)
-    values = np.asarray(embeddings, dtype=np.float32)
-    if ending not in _ARRAYS:
-        columns = [f"e{i}" for i in range(values.shape[1])]
-        table = pd.DataFrame(values, columns=columns)
-        table.insert(0, "id", np.asarray(ids))
+    values, names = np.asarray(embeddings, dtype=np.float32), np.asarray(ids)
+    if ending not in _ARRAY_FILES:
+        table = pd.DataFrame(values, columns=[f"e{i}" for i in range(values.shape[1])])
+        table.insert(0, "id", names)
         write_table(target, table)
         return
     with replacing(target) as temporary:
         if ending == ".npy":
-            with temporary.open("wb") as file:  # by a path of `.NPY` it would be named otherwise
+            with temporary.open("wb") as file:  # np.save appends .npy to a path such as e.NPY
                 np.save(file, values)
         else:
-            write_arrays(temporary, {"ids": _fixed(ids), "embeddings": values})
-
-
-def _fixed(ids: ArrayLike) -> NDArray[Any]:
-    """Return ids in a dtype that needs no pickle."""
-    values = np.asarray(ids)
-    return values if values.dtype.kind in "iuU" else values.astype(str)
+            names = names if names.dtype.kind in "iuU" else names.astype(str)  # needs no pickle
+            write_arrays(temporary, {"ids": names, "embeddings": values})
 
 
 def read_embeddings(path: str | os.PathLike[str]) -> Embeddings:
-    """Read embeddings of any origin.
+    """Read embeddings written by any program.
 
     Parameters
     ----------
     path : str or path-like
-        A table whose embedding is the longest run of columns numbered from 0 or 1 (``e0``,
-        ``e1`` ...), with an id column or none; ``.npz`` with ``embeddings`` and, maybe, ``ids``; or
-        ``.npy`` of shape (n, d).
+        A table, with or without an id column, whose longest run of columns numbered from 0 or 1
+        (``e0``, ``e1`` ...) is the embedding; ``.npz`` with the array ``embeddings`` and optionally
+        ``ids``; or ``.npy`` of shape (n, d).
 
     Returns
     -------
@@ -114,21 +116,21 @@ def read_embeddings(path: str | os.PathLike[str]) -> Embeddings:
     FileNotFoundError
         There is no such file.
     ValueError
-        It holds no embeddings, or some that are not finite.
+        The file holds no embeddings, or some that are not finite.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_embeddings(f"{folder}/e.npz", np.eye(2, 3), [7, 9])
-    ...     found = read_embeddings(f"{folder}/e.npz")
-    >>> found.values.shape, found.ids.tolist()
+    ...     embeddings = read_embeddings(f"{folder}/e.npz")
+    >>> embeddings.values.shape, embeddings.ids.tolist()
     ((2, 3), [7, 9])
     """
     source = Path(path).expanduser()
     if not source.is_file():
         raise FileNotFoundError(f"{source} does not exist: pass a file of embeddings.")
-    values, ids = (_read_arrays if source.suffix.lower() in _ARRAYS else _read_columns)(source)
+    values, ids = (_read_arrays if source.suffix.lower() in _ARRAY_FILES else _read_columns)(source)
     if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
         raise ValueError(
             f"{source} holds {values.dtype} of shape {values.shape}: embeddings are numbers of "
@@ -142,89 +144,86 @@ def read_embeddings(path: str | os.PathLike[str]) -> Embeddings:
             f"{source} has {len(values)} embeddings and {len(ids)} ids: write it again."
         )
     values = values.astype(np.float32, copy=False)
-    if ids is None:
-        return Embeddings(values, np.arange(len(values)), named=False)
-    return Embeddings(values, ids, named=True)
+    names = np.arange(len(values)) if ids is None else ids
+    return Embeddings(values, names, named=ids is not None)
 
 
 def _read_arrays(source: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     try:
-        found = np.load(source)  # pickles are refused
-        if isinstance(found, np.ndarray):
-            return found, None
-        with found:
-            return found["embeddings"], found.get("ids")
+        content = np.load(source)  # pickles are refused
+        if isinstance(content, np.ndarray):
+            return content, None
+        with content:
+            return content["embeddings"], content.get("ids")
     except KeyError as error:
         raise ValueError(
             f"{source} holds no array 'embeddings': write it with np.savez(ids=, embeddings=)."
         ) from error
-    except Exception as error:  # damaged archives raise many kinds
+    except Exception as error:  # damaged archives raise errors of many kinds
         raise ValueError(f"{source} cannot be read as arrays: copy or save it again.") from error
 
 
 def _read_columns(source: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     table = read_catalog(source)
-    runs: dict[str, dict[int, str]] = {}
+    runs: dict[str, dict[int, str]] = {}  # columns by number, for each prefix
     for name in table.columns:
-        if (match := _NUMBERED.fullmatch(name)) and is_numeric_dtype(table[name]):
+        if (match := _NUMBERED_NAME.fullmatch(name)) and is_numeric_dtype(table[name]):
             runs.setdefault(match[1], {})[int(match[2])] = name
-    whole = [
-        run for run in runs.values() if sorted(run) == list(range(min(run), min(run) + len(run)))
-    ]
-    best = max((run for run in whole if min(run) < 2), key=len, default={})
-    if len(best) < 2:
+    complete = (run for run in runs.values() if min(run) < 2 and max(run) - min(run) < len(run))
+    longest = max(complete, key=len, default={})
+    if len(longest) < 2:
         raise ValueError(
-            f"{source} has no columns numbered like e0, e1, e2: pass what `skastro embed` wrote, "
-            "or name them so."
+            f"{source} has no columns numbered like e0, e1, e2: pass a file of `skastro embed`, "
+            "or rename the columns."
         )
     ids = table["id"].to_numpy() if "id" in table else None
-    return table[[best[number] for number in sorted(best)]].to_numpy(), ids
+    return table[[longest[number] for number in sorted(longest)]].to_numpy(), ids
 
 
 def join_rows(
     embeddings: Embeddings, ids: ArrayLike, *, name: str
-) -> tuple[Embeddings, NDArray[np.int64]]:
-    """Find the row of each embedding in a table, by id, or by order where embeddings have none.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Join embeddings with the rows of a table by id, or by order if embeddings have no ids.
 
     Parameters
     ----------
     embeddings : Embeddings
-    ids : array-like of shape (n,)
-        Of the table, each only once.
+    ids : array-like of shape (m,)
+        Ids of the table, each only once.
     name : str
-        What the table is, for the error's sentence.
+        What the table is, for errors.
 
     Returns
     -------
-    kept : Embeddings
-        Those that have a row.
-    rows : int64 array
-        The row of each.
+    rows, table_rows : int64 arrays of the same shape
+        Rows of the embeddings that are in the table, and their rows there.
 
     Raises
     ------
     ValueError
-        None has a row, or without ids their number is another.
+        No embedding is in the table; or embeddings without ids and the table have different
+        numbers of rows.
 
     Examples
     --------
-    >>> kept, rows = join_rows(Embeddings(np.eye(3), np.array([7, 8, 9])), [9, 7], name="c.csv")
-    >>> kept.ids.tolist(), rows.tolist()
-    ([7, 9], [1, 0])
+    >>> rows, table_rows = join_rows(
+    ...     Embeddings(np.eye(3), np.array([7, 8, 9])), [9, 7], name="c.csv")
+    >>> rows.tolist(), table_rows.tolist()
+    ([0, 2], [1, 0])
     """
+    n, n_table = len(embeddings.ids), len(np.asarray(ids))
     if not embeddings.named:
-        if len(embeddings.ids) != len(np.asarray(ids)):
+        if n != n_table:
             raise ValueError(
-                f"{name} has {len(np.asarray(ids))} rows, and there are {len(embeddings.ids)} "
-                "embeddings without ids: write the embeddings with ids (.parquet, .fits, .csv, "
-                ".npz)."
+                f"{name} has {n_table} rows, and there are {n} embeddings without ids: write the "
+                "embeddings with ids (.parquet, .fits, .csv, .npz)."
             )
-        return embeddings, np.arange(len(embeddings.ids))
-    rows = find_rows(embeddings.ids, ids, name=name)
-    found = rows >= 0
-    if not found.any():
+        return np.arange(n), np.arange(n)
+    table_rows = find_rows(embeddings.ids, ids, name=name)
+    rows = np.flatnonzero(table_rows >= 0)
+    if not len(rows):
         raise ValueError(
             f"{name} has none of the ids of the embeddings (the first is {embeddings.ids[0]!s}): "
             "pass the catalogue too, or name its column of the ids (--id)."
         )
-    return Embeddings(embeddings.values[found], embeddings.ids[found]), rows[found]
+    return rows, table_rows[rows]

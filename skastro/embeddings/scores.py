@@ -1,4 +1,4 @@
-"""How much of the classes an embedding holds, with labels and without."""
+"""Score how well an embedding separates the classes, with labels and without."""
 
 from __future__ import annotations
 
@@ -16,19 +16,24 @@ from sklearn.metrics import (
     normalized_mutual_info_score,
     silhouette_score,
 )
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
+from sklearn.model_selection import cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.validation import check_array
 
 from skastro.embeddings.clustering import NOISE, EmbeddingClusterer
 from skastro.estimators.linear_probe import LinearProbe
-from skastro.utils.validation import check_labels, draw_seed
+from skastro.utils.progress import report_to
+from skastro.utils.validation import (
+    check_groups,
+    check_labels,
+    count_independent_rows,
+    draw_seed,
+    stratified_folds,
+)
 
-_SILHOUETTE_ROWS = 10_000  # the silhouette is quadratic in the rows
-_STARTS = 5  # of k-means
-_C = 0.1  # of the linear probe: to choose it in every fold would take most of the time
-
-_Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+_MAX_SILHOUETTE_ROWS = 10_000  # the silhouette is quadratic in the rows
+_KMEANS_STARTS = 5
+_PROBE_C = 0.1  # choosing it in every fold would take most of the time
 
 
 def score_embedding(
@@ -47,43 +52,44 @@ def score_embedding(
     Parameters
     ----------
     E : array-like of shape (n, d)
-        Embeddings of columns on one scale, as `PropertyPretrainedEncoder` gives them.
+        Embeddings with columns of one scale, as `PropertyPretrainedEncoder` returns them.
     y : array-like of shape (n,)
-        Classes of any dtype; unlabelled rows (-1, NaN, None or "") are left out of all scores,
-        but are clustered with the others.
+        Classes of any dtype. Unlabelled rows (-1, NaN, None or "") count in no score, but are
+        clustered with the others.
     groups : array-like of shape (n,), default=None
-        Rows of one group stay together in the cross-validation.
+        Groups of rows that stay together in the cross-validation.
     n_neighbors : int, default=10
-        Of the k-NN classifier.
+        Number of neighbours of the k-NN classifier.
     cv : int, default=5
-        Folds, stratified; fewer where a class has fewer rows.
+        Number of stratified folds; fewer if a class has fewer rows (or groups).
     clusterer : EmbeddingClusterer, default=None
-        Cloned; None takes the defaults, with ``random_state``.
+        Clusterer to clone and fit; None uses the default one, seeded with ``random_state``.
     random_state : int, RandomState or None, default=0
-        Of folds, k-means and clusters.
+        Seed of the folds, of k-means and of the clusterer.
     n_jobs : int, default=None
-        Folds at a time.
+        Number of folds that are computed at the same time.
 
     Returns
     -------
     scores : Series of float64
         - ``knn_accuracy``, ``probe_accuracy``: balanced accuracy of k-NN and of `LinearProbe`
           (C = 0.1) over the rows of all folds; 0 to 1, chance is 1 / classes.
-        - ``silhouette``: of the classes, in the Euclidean distance, on at most 10,000 rows; -1
-          to 1.
+        - ``silhouette``: silhouette of the classes by Euclidean distance, on at most 10,000
+          rows; -1 to 1.
         - ``kmeans_ari``, ``kmeans_nmi``: adjusted Rand index and normalised mutual information
-          of as many k-means clusters as classes; chance is 0 of the former, above 0 of the
-          latter. In the reduced columns of the clusterer, like the following: in all columns
-          k-means would part bright from faint.
-        - ``hdbscan_ari``, ``hdbscan_nmi``: the same of the clusterer, with noise as one more
-          cluster, so that calling much of it noise does not pay.
+          of k-means with as many clusters as there are classes; chance is 0 for the former,
+          above 0 for the latter. k-means uses the reduced columns of the clusterer: in all
+          columns it would separate bright from faint objects.
+        - ``hdbscan_ari``, ``hdbscan_nmi``: the same two scores of the clusterer. Noise counts as
+          one more cluster, so that labelling many rows as noise does not pay.
         - ``hdbscan_clusters``, ``hdbscan_noise``: number of clusters, and share of noise.
-        - ``n_labelled``, ``n_classes``.
+        - ``n_labelled``, ``n_classes``: number of labelled rows and of classes.
 
     Raises
     ------
     ValueError
-        Lengths differ, ``E`` is not finite, there is one class only, or a class has one row.
+        Lengths differ, ``E`` is not finite, a group is missing, there is one class only, or a
+        class has one row (or group) only.
 
     Examples
     --------
@@ -109,18 +115,28 @@ def score_embedding(
     seed = draw_seed(random_state)
     if clusterer is None:
         clusterer = EmbeddingClusterer(random_state=seed)
-    units = None if groups is None else _check_groups(groups, len(X))[labelled]
-    folds = _split(codes[labelled], units, cv, seed)
-    k = max(1, min([n_neighbors, *(len(learn) for learn, _ in folds)]))
-    known, truth = X[labelled], codes[labelled]
-    scores = {
-        "knn_accuracy": _judge(KNeighborsClassifier(k), known, truth, folds, n_jobs),
-        "probe_accuracy": _judge(LinearProbe(_C), known, truth, folds, n_jobs),
-        "silhouette": _silhouette(known, truth, seed),
-        **_agree_with_clusters(clone(clusterer).fit(X), X, labelled, truth, seed),
-        "n_labelled": len(labelled),
-        "n_classes": len(classes),
-    }
+    groups = check_groups(groups, len(X), rows_of="E")
+    X_labelled, truth = X[labelled], codes[labelled]
+    folds = _split(truth, None if groups is None else groups[labelled], cv, seed)
+
+    # with labels: cross-validated classifiers
+    k = max(1, min([n_neighbors, *(len(train) for train, _ in folds)]))
+    scores: dict[str, float] = {}
+    for name, model in (("knn", KNeighborsClassifier(k)), ("probe", LinearProbe(_PROBE_C))):
+        predicted = cross_val_predict(model, X_labelled, truth, cv=folds, n_jobs=n_jobs)
+        scores[f"{name}_accuracy"] = balanced_accuracy_score(truth, predicted)
+
+    # without labels: how well clusters agree with the classes
+    scores["silhouette"] = _silhouette(X_labelled, truth, seed)
+    clusterer = clone(clusterer).fit(X)
+    kmeans = KMeans(len(classes), n_init=_KMEANS_STARTS, random_state=seed)
+    clusters = {"kmeans": kmeans.fit_predict(clusterer.reduced(X)), "hdbscan": clusterer.labels_}
+    for name, cluster_of_row in clusters.items():
+        scores[f"{name}_ari"] = adjusted_rand_score(truth, cluster_of_row[labelled])
+        scores[f"{name}_nmi"] = normalized_mutual_info_score(truth, cluster_of_row[labelled])
+    scores["hdbscan_clusters"] = clusterer.n_clusters_
+    scores["hdbscan_noise"] = np.mean(clusterer.labels_[labelled] == NOISE)
+    scores |= {"n_labelled": len(labelled), "n_classes": len(classes)}
     return pd.Series(scores, dtype=np.float64, name="score")
 
 
@@ -132,20 +148,21 @@ def compare_representations(
     Parameters
     ----------
     embeddings : dict of str to array-like of shape (n, d)
-        For example self-supervised, untrained, ImageNet, and pixels + PCA.
+        Embeddings by name, for example self-supervised, untrained, ImageNet, and pixels + PCA.
     y : array-like of shape (n,)
+        Classes of the objects.
     **params
-        Of `score_embedding`; folds are the same for all.
+        Other parameters of `score_embedding`. The folds are the same for all representations.
 
     Returns
     -------
     table : DataFrame
-        A row for each representation, in the order given, a column for each score.
+        One row for each representation, in the order given, and one column for each score.
 
     Raises
     ------
     ValueError
-        There is none, or one that `score_embedding` refuses; the message names it.
+        ``embeddings`` is empty, or `score_embedding` refuses one of them; the message names it.
 
     Examples
     --------
@@ -159,8 +176,10 @@ def compare_representations(
     if not isinstance(embeddings, Mapping) or not embeddings:
         raise ValueError("embeddings must be a dict of name to array, with at least one entry.")
     seed = draw_seed(params.pop("random_state", 0))
-    rows = {}
+    report = report_to("scoring representations", len(embeddings))
+    rows: dict[str, pd.Series] = {}
     for name, E in embeddings.items():
+        report(len(rows))
         try:
             rows[name] = score_embedding(E, y, random_state=seed, **params)
         except ValueError as error:
@@ -168,63 +187,24 @@ def compare_representations(
     return pd.DataFrame(rows).T.rename_axis("representation")
 
 
-def _check_groups(groups: ArrayLike, n: int) -> NDArray[Any]:
-    units = np.asarray(groups)
-    if units.shape != (n,):
-        raise ValueError(f"groups has shape {units.shape}, but E has {n} rows: pass one a row.")
-    return units
-
-
-def _split(codes: NDArray[np.int64], units: NDArray[Any] | None, cv: int, seed: int) -> _Folds:
+def _split(
+    codes: NDArray[np.int64], groups: NDArray[np.int64] | None, cv: int, seed: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return stratified folds, at most as many as the rarest class has rows or groups."""
     if cv < 2:
         raise ValueError(f"cv={cv!r} must be at least 2.")
-    if units is None:
-        folds = StratifiedKFold(min(cv, np.bincount(codes).min()), shuffle=True, random_state=seed)
-        return list(folds.split(codes, codes))
-    fewest = min(len(np.unique(units[codes == code])) for code in np.unique(codes))
+    fewest = count_independent_rows(codes, groups)
     if fewest < 2:
         raise ValueError("groups leaves a class in one group only: it cannot be cross-validated.")
-    folds = StratifiedGroupKFold(min(cv, fewest), shuffle=True, random_state=seed)
-    return list(folds.split(codes, codes, units))
-
-
-def _judge(
-    model: Any, X: NDArray[Any], truth: NDArray[Any], folds: _Folds, n_jobs: int | None
-) -> float:
-    predicted = cross_val_predict(model, X, truth, cv=folds, n_jobs=n_jobs)
-    return balanced_accuracy_score(truth, predicted)
+    folds = stratified_folds(codes, min(cv, fewest), groups=groups, seed=seed)
+    if sum(len(test) for _, test in folds) < len(codes):
+        raise ValueError("groups leaves a class out of the training rows of a fold: change cv.")
+    return folds
 
 
 def _silhouette(X: NDArray[Any], truth: NDArray[Any], seed: int) -> float:
-    if len(X) <= _SILHOUETTE_ROWS:
-        # a class for each row has no silhouette
-        return silhouette_score(X, truth) if len(np.unique(truth)) < len(X) else np.nan
-    rows = np.random.default_rng(seed).choice(len(X), _SILHOUETTE_ROWS, replace=False)
-    if len(np.unique(truth[rows])) < 2:
-        return np.nan
-    return silhouette_score(X[rows], truth[rows])
-
-
-def _agree(truth: NDArray[Any], found: NDArray[Any], name: str) -> dict[str, float]:
-    return {
-        f"{name}_ari": adjusted_rand_score(truth, found),
-        f"{name}_nmi": normalized_mutual_info_score(truth, found),
-    }
-
-
-def _agree_with_clusters(
-    clusterer: EmbeddingClusterer,
-    X: NDArray[Any],
-    labelled: NDArray[Any],
-    truth: NDArray[Any],
-    seed: int,
-) -> dict[str, float]:
-    kmeans = KMeans(truth.max() + 1, n_init=_STARTS, random_state=seed)
-    found = clusterer.labels_[labelled]
-    return {
-        **_agree(truth, kmeans.fit_predict(clusterer.reduced(X))[labelled], "kmeans"),
-        **_agree(truth, found, "hdbscan"),
-        "hdbscan_clusters": clusterer.n_clusters_,
-        "hdbscan_noise": np.mean(found == NOISE),
-    }
+    if len(X) > _MAX_SILHOUETTE_ROWS:
+        rows = np.random.default_rng(seed).choice(len(X), _MAX_SILHOUETTE_ROWS, replace=False)
+        X, truth = X[rows], truth[rows]
+    # undefined for a single class, and if each row has a class of its own
+    return silhouette_score(X, truth) if 1 < len(np.unique(truth)) < len(X) else np.nan

@@ -1,10 +1,10 @@
-"""PropertyPretrainedEncoder: a CNN that has learned to regress properties, as a transformer."""
+"""PropertyPretrainedEncoder: embed stamps by a CNN that was trained to regress properties."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -14,43 +14,51 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
-from skastro.estimators.saving import UNNAMED, check_document, restore_network
+from skastro.estimators.saving import load_encoder, save_encoder
 from skastro.estimators.targets import (
-    MEASURED_PREFIX,
+    TARGETS,
     PropertyTargets,
-    find_redundant_columns,
-    find_units,
-    measure_targets,
+    Targets,
+    collect_targets,
+    collect_true_values,
 )
 from skastro.networks.backbones import Backbone, InputScaling, StampNetwork, make_network
 from skastro.networks.checkpoints import Checkpoint, open_checkpoint
 from skastro.networks.device import resolve_device
-from skastro.networks.inference import prepare_for_inference, run
+from skastro.networks.inference import run
 from skastro.networks.losses import PropertyLoss
 from skastro.networks.parallel import agree, gather_rows, share_of
 from skastro.networks.training import Recipe, choose_epochs, seeded, train
-from skastro.networks.weights import load_weights, read_encoder, read_tensors, write_encoder
+from skastro.networks.weights import load_weights, read_tensors
 from skastro.stamps.arrays import check_images, count_missing_pixels
-from skastro.stamps.photometry import measure_by
 from skastro.stamps.scaling import AsinhScaler
-from skastro.utils.validation import (
-    Documented,
-    check_properties,
-    check_property_errors,
-    draw_seed,
-    is_continuous,
-)
+from skastro.utils.progress import report_to
+from skastro.utils.validation import Documented, draw_seed
 
-_SOURCES = ("auto", "catalog", "measured", "catalog+measured")
-_STANDARDISED_ON = 10_000  # stamps: enough for a mean and a spread of each column
-_PATIENCE = 8
-# parameters that no weight depends on, or (the seed) compared apart
-_OF_NO_WEIGHT = ("average_views", "verbose", "checkpoint_dir", "random_state")
+_MAX_STANDARDISATION_ROWS = 10_000  # enough for the mean and spread of each embedding column
+_PATIENCE = 8  # epochs without a better validation loss before training stops
+# the weights do not depend on these parameters; the seed is compared separately
+_PARAMETERS_WITHOUT_EFFECT = ("average_views", "verbose", "checkpoint_dir", "random_state")
 
 
-class PropertyPretrainedEncoder(
+class StampTransformer(
     Documented, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
+    """An estimator whose `transform` returns float32 embeddings of stamps."""
+
+    @property
+    def _n_features_out(self) -> int:
+        encoder: Any = getattr(self, "encoder_", self)
+        return len(encoder.embedding_mean_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+class PropertyPretrainedEncoder(StampTransformer):
     """Represent stamps by a CNN that was trained to regress their properties.
 
     The pretext of Martinazzo, Espadoto & Hirata (ICPR 2020, arXiv:2004.11336): surveys measure
@@ -62,51 +70,53 @@ class PropertyPretrainedEncoder(
     backbone : str, nn.Module or callable, default="stamp_resnet18"
         A name of timm, ``"stamp_resnet10"`` or ``"stamp_resnet18"`` (made for small stamps), a
         module (copied, with its weights) or a callable from the number of bands to a module.
-    properties : {"auto", "catalog", "measured", "catalog+measured"} or callable, default="auto"
-        Where the targets come from. "auto": the ``properties`` given to `fit`, else its ``y``
-        if continuous, else measured from the pixels by `measure_properties` (without ``sky`` and
-        ``peak_offset``, which are not of the source), weighted by their errors. Class labels are
-        never regressed. "catalog+measured" leaves out what is measured where a column of the
-        catalogue tells the same (a rank correlation of 0.8, known for 90 % of the rows). A
-        callable measures them instead of `measure_properties`: from float32 stamps of shape
-        (m, bands, height, width), NaN where masked, to a DataFrame of m rows.
+    targets : {"auto", "catalog", "measured", "catalog+measured"} or callable, default="auto"
+        Where the properties to regress come from. "catalog": the ``properties`` given to `fit`.
+        "measured": measured from the pixels by `measure_properties` (without ``sky`` and
+        ``peak_offset``, which describe the frame instead of the source), weighted by their errors.
+        "catalog+measured": both, without measured columns that repeat a column of the catalogue
+        (rank correlation of at least 0.8, column known for 90 % of the rows); their names begin
+        with ``measured_``. "auto": "catalog+measured" if `fit` gets ``properties``, else the ``y``
+        of `fit` if it is continuous, else "measured"; class labels are never regressed. A callable
+        replaces `measure_properties`: it maps float32 stamps of shape (m, bands, height, width),
+        NaN where masked, to a DataFrame of m rows.
     loss : {"huber", "mae", "mse"} or callable, default="huber"
-        On standardised properties; a callable maps (prediction, target) to elementwise losses.
+        Loss on standardised properties; a callable maps (prediction, target) to elementwise losses.
     weights : {None, "imagenet"} or path, default=None
         Initial weights of the backbone: random, ImageNet, or those in a file: a saved encoder, or
         a state dict of the same architecture (``.safetensors``, ``.pt``, ``.pth``, ``.ckpt`` or
         ``.bin``), of timm or inside a larger model, such as a checkpoint of Lightning or Zoobot.
         Heads are left out, the first layer is adapted to the bands, and no code is executed.
     image_shape : tuple (bands, height, width), default=None
-        How 2-D rows fold into stamps; None reads them as strips of one band.
+        Shape into which 2-D rows are folded; None reads them as strips of one band.
     max_epochs : int, default=None
-        None trains on about 300 batches, in at least 6 and at most 50 epochs; more learns the
-        stamps by heart. 0 leaves the network untrained.
+        Number of epochs. None trains on about 300 batches, in at least 6 and at most 50 epochs;
+        more epochs overfit. 0 leaves the network untrained.
     batch_size : int, default=64
     learning_rate : float, default=2e-3
         Peak of the one-cycle schedule of AdamW.
     augment : bool, default=True
-        Turn, flip and shift (by up to 2 pixels) each stamp anew in each epoch.
+        Whether to rotate, flip and shift (by up to 2 pixels) each stamp at random in each epoch.
     average_views : bool, default=True
         Whether `transform` and `predict` average over the symmetries of the frame (8 views of
         square stamps), for 8 times the cost.
     validation_fraction : float, default=None
-        Share of the stamps kept apart to stop early, at the best epoch.
+        Share of the stamps that are set apart to stop training early, at the best epoch.
     device : str, default="auto"
         "auto" prefers CUDA, then MPS, then the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        "auto" takes bfloat16, for training and for embedding, where the hardware multiplies in it
-        and a short measurement finds it faster; the finding is kept (docs: Speed and memory).
+        "auto" uses bfloat16, for training and for embedding, where the hardware multiplies in it
+        and the network gains from it (docs: Speed and memory).
     checkpoint_dir : path, default=None
-        Folder in which `fit` keeps the state of its training, after each epoch (of short ones
-        after several) and every three minutes within longer ones. After a kill the same call
-        goes on from there, and ends with the weights of an uninterrupted one, bit for bit. The
-        file is removed when the fit is done; one of other stamps, targets, parameters or
-        versions is refused. One fit at a time may use the folder.
+        Folder in which `fit` saves the state of its training: after each epoch (or several short
+        ones), and every three minutes within long epochs. After a kill the same call resumes
+        from there, and ends with the weights of an uninterrupted fit, bit for bit. The file is
+        removed when the fit is done. A file from other stamps, targets, parameters or versions is
+        refused. Only one fit at a time may use the folder.
     random_state : int, RandomState or None, default=None
         The same seed gives the same weights, bit for bit, on one machine with one number of
-        threads. Global generators stay untouched. None takes the seed of the checkpoint that
-        it goes on from.
+        threads. Global generators stay untouched. None uses the seed of the checkpoint from
+        which the fit resumes, if there is one.
     verbose : int, default=0
         1 prints a line for each epoch.
     net_params : dict, default=None
@@ -115,17 +125,18 @@ class PropertyPretrainedEncoder(
     Attributes
     ----------
     network_ : nn.Module
-        Raw pixels to standardised properties; ``network_.embed`` to features.
+        Maps raw pixels to standardised properties, and with ``network_.embed`` to features.
     property_names_ : list of str
     property_units_ : dict of str to str
     seed_ : int
-        What ``random_state`` came to.
+        The seed that was used.
     property_source_ : str
         "catalog", "y", "measured" or "catalog+measured".
     history_ : list of dict
-        ``epoch``, ``train_loss``, ``lr``, ``dur`` and ``valid_loss`` of each epoch.
+        ``epoch``, ``train_loss``, ``lr``, ``dur`` (seconds) and, with a ``validation_fraction``,
+        ``valid_loss`` of each epoch.
     n_missing_pixels_ : int
-        NaN or masked pixels of the training stamps; they enter the network as sky.
+        Number of NaN or masked pixels in the training stamps; they enter the network as sky.
     image_shape_ : tuple (bands, height, width)
     n_features_in_ : int
         Number of bands, or of columns of 2-D rows.
@@ -143,7 +154,7 @@ class PropertyPretrainedEncoder(
     >>> embeddings = encoder.fit(stamps, properties=stamps.mean((2, 3))).transform(stamps)
     >>> embeddings.shape, embeddings.dtype
     ((40, 256), dtype('float32'))
-    >>> encoder.predict(stamps).columns.tolist()
+    >>> encoder.predict(stamps).columns[:3].tolist()
     ['property_0', 'property_1', 'property_2']
     """
 
@@ -155,7 +166,7 @@ class PropertyPretrainedEncoder(
         self,
         backbone: Backbone = "stamp_resnet18",
         *,
-        properties: str | Callable[[NDArray[np.float32]], pd.DataFrame] = "auto",
+        targets: Targets = "auto",
         loss: str | Callable[..., torch.Tensor] = "huber",
         weights: str | None = None,
         image_shape: tuple[int, int, int] | None = None,
@@ -173,7 +184,7 @@ class PropertyPretrainedEncoder(
         net_params: dict[str, Any] | None = None,
     ) -> None:
         self.backbone = backbone
-        self.properties = properties
+        self.targets = targets
         self.loss = loss
         self.weights = weights
         self.image_shape = image_shape
@@ -203,9 +214,9 @@ class PropertyPretrainedEncoder(
             Regressed if it is continuous and no ``properties`` are given; class labels and
             None are ignored.
         properties : array-like, DataFrame or astropy Table of shape (n, p), default=None
-            Catalogue properties in any units; NaN means not measured.
+            Properties to regress, from a catalogue, in any units; NaN means not measured.
         property_errors : array-like of shape (n, p), default=None
-            Their 1-sigma errors, in the same units and order; NaN means unknown.
+            1-sigma errors of ``properties``, in the same units and order; NaN means unknown.
 
         Returns
         -------
@@ -220,17 +231,48 @@ class PropertyPretrainedEncoder(
             ``checkpoint_dir`` cannot be written to.
         """
         images = check_images(self, X, reset=True, image_shape=self.image_shape)
-        self._check_parameters()
-        table, errors = self._find_properties(images, y, properties, property_errors)
+        n = len(images)
+        self._check_parameters(n)
+        # the targets, standardised, with weights from their errors
+        self.property_source_, table, errors = collect_targets(
+            images, self.targets, y, properties, property_errors
+        )
+        self.targets_ = PropertyTargets.fit(table)
+        targets = self.targets_.standardise(table), self.targets_.weights(errors, n)
         self.n_missing_pixels_ = count_missing_pixels(images)
         self.image_shape_ = tuple(images.shape[1:])
-        self.targets_ = PropertyTargets.fit(table)
-        targets = self.targets_.standardise(table), self.targets_.weights(errors, len(table))
-        checkpoint = self._open_checkpoint(images, targets)
+        n_epochs = choose_epochs(n, self.batch_size) if self.max_epochs is None else self.max_epochs
+        # a checkpoint of an interrupted fit also gives the seed
+        checkpoint = self._open_checkpoint(images, targets, n_epochs)
         self.seed_ = agree(checkpoint.seed if checkpoint else draw_seed(self.random_state))
+        validation_rows = None
+        if self.validation_fraction is not None:
+            shuffled = np.random.default_rng(self.seed_).permutation(n)
+            validation_rows = shuffled[: round(self.validation_fraction * n)]
+        # the pretraining
         with seeded(self.seed_):
             self.network_ = self._make_network(images)
-            self.history_ = self._train(images, targets, checkpoint)
+            self.history_ = train(
+                self.network_,
+                images,
+                targets,
+                loss=PropertyLoss(self.loss),
+                recipe=Recipe(
+                    max_epochs=n_epochs,
+                    batch_size=self.batch_size,
+                    learning_rate=self.learning_rate,
+                    augment=self.augment,
+                    patience=_PATIENCE,
+                    device=self.device,
+                    precision=self.precision,
+                    seed=self.seed_,
+                    verbose=self.verbose,
+                    net_params=self.net_params or {},
+                ),
+                validation_rows=validation_rows,
+                checkpoint=checkpoint,
+                progress=report_to("pretraining", n * n_epochs),
+            )
         self._standardise_embeddings(images)
         if checkpoint:
             checkpoint.remove()
@@ -260,12 +302,12 @@ class PropertyPretrainedEncoder(
         Returns
         -------
         properties : DataFrame of shape (n, p), float64
-            In catalogue units, which are in ``properties.attrs["units"]`` where known.
+            In catalogue units; known units are in ``properties.attrs["units"]``.
         """
         return self.predict_embedded(self._embed(X))
 
     def predict_embedded(self, embeddings: ArrayLike) -> pd.DataFrame:
-        """Predict the properties of embeddings, off which a linear head reads them.
+        """Predict properties from embeddings, by the linear head of the network.
 
         Parameters
         ----------
@@ -293,8 +335,8 @@ class PropertyPretrainedEncoder(
         y : array-like of shape (n,) or (n, p), default=None
             The true properties if the encoder was fitted on a continuous ``y``.
         properties : array-like of shape (n, p), default=None
-            The true properties, in the order given to `fit`; NaN rows are left out. Those
-            that were measured from the pixels are measured again.
+            The true properties, under the names given to `fit` or in that order; NaN means
+            unknown. Properties that were measured from the pixels are measured again.
 
         Returns
         -------
@@ -307,22 +349,19 @@ class PropertyPretrainedEncoder(
             The true values are missing, or are not those of the fitted properties.
         """
         predicted = self.predict(X)
-        images = check_images(self, X, reset=False)
-        true, _ = self._targets_of(images, y, properties, None, self.property_source_)
-        if "measured" in self.property_source_:  # a column may be empty here, but not in fit
-            true = true.reindex(columns=self.property_names_)
-        if true.shape[1] != predicted.shape[1]:
-            raise ValueError(
-                f"properties has {true.shape[1]} columns, but the encoder was fitted with "
-                f"{predicted.shape[1]}: pass {', '.join(self.property_names_)}."
-            )
+        true = collect_true_values(
+            check_images(self, X, reset=False),
+            self.targets,
+            self.property_source_,
+            self.property_names_,
+            y,
+            properties,
+        )
         scores = []
-        for column in range(true.shape[1]):
-            known = true.iloc[:, column].notna().to_numpy()
-            if known.sum() > 1:
-                scores.append(
-                    r2_score(true.iloc[known, column], predicted.to_numpy()[known, column])
-                )
+        for name in true:
+            rows = np.flatnonzero(true[name].notna())
+            if len(rows) > 1:
+                scores.append(r2_score(true[name].iloc[rows], predicted[name].iloc[rows]))
         return float(np.mean(scores)) if scores else float("nan")
 
     @property
@@ -341,13 +380,10 @@ class PropertyPretrainedEncoder(
         Parameters
         ----------
         path : str or path-like
-            Written under a temporary name and renamed.
+            An existing file is replaced when the new one is complete.
         """
         check_is_fitted(self)
-        tensors = self.network_.state_dict()
-        tensors["embedding.mean"] = torch.from_numpy(self.embedding_mean_)
-        tensors["embedding.scale"] = torch.from_numpy(self.embedding_scale_)
-        write_encoder(path, tensors, self._document())
+        save_encoder(self, path)
 
     @classmethod
     def load(cls, path: Any, *, backbone: Backbone | None = None) -> Self:
@@ -357,176 +393,59 @@ class PropertyPretrainedEncoder(
         ----------
         path : str or path-like
         backbone : nn.Module or callable, default=None
-            The architecture, if it was no name: code is never stored.
+            The architecture, if it was a module or a function: code is not saved.
 
         Returns
         -------
         encoder : PropertyPretrainedEncoder
-            Nor is a function of yours in the file: to `score` by one that measures the
-            properties, call ``set_params(properties=...)`` before.
+            If ``targets`` was a function, call ``set_params(targets=function)`` before `score`.
 
         Raises
         ------
         ValueError
             The file is truncated, altered, of a newer format, or needs ``backbone``.
         """
-        tensors, document = read_encoder(path)
-        return cls._from_document(tensors, document, backbone, path)
+        return load_encoder(cls, path, backbone)
 
-    def _document(self) -> dict[str, Any]:
-        params = self.get_params(deep=False)
-        if isinstance(self.weights, Path):
-            params["weights"] = str(self.weights)
-        params["checkpoint_dir"] = None  # a folder of this machine
-        unnamed = [name for name in UNNAMED if not isinstance(params[name], str)]
-        for name in unnamed:
-            params[name] = None
-        if not isinstance(self.random_state, int):
-            params["random_state"] = None
-        return {
-            "params": params,
-            "unnamed": unnamed,
-            "seed": self.seed_,
-            "image_shape": self.image_shape_,
-            "n_features_in": self.n_features_in_,
-            "targets": self.targets_.to_dict(),
-            "property_source": self.property_source_,
-            "n_missing_pixels": self.n_missing_pixels_,
-            "history": self.history_,
-            "stretch": self.network_.scaling.stretch,
-            "size": self.network_.backbone.size,
-        }
-
-    @classmethod
-    def _from_document(
-        cls, tensors: dict[str, Any], document: dict[str, Any], backbone: Any, path: Any
-    ) -> Self:
-        check_document(path, document, tensors, get_type_hints(cls.__init__))
-        params = document["params"]
-        if "backbone" in document["unnamed"]:
-            if backbone is None:
-                raise ValueError(
-                    f"{path} holds the weights of a module of your own: pass it as backbone=."
-                )
-            params["backbone"] = backbone
-        if "loss" in document["unnamed"]:
-            params["loss"] = "huber"
-        if "properties" in document["unnamed"]:
-            params["properties"] = "measured"
-        if params["image_shape"] is not None:
-            params["image_shape"] = tuple(params["image_shape"])
-        params["checkpoint_dir"] = None  # a file does not say where to write
-        encoder = cls(**params)
-        encoder.seed_ = document["seed"]
-        encoder.image_shape_ = tuple(document["image_shape"])
-        encoder.n_features_in_ = document["n_features_in"]
-        encoder.targets_ = PropertyTargets.from_dict(document["targets"])
-        encoder.property_source_ = document["property_source"]
-        encoder.n_missing_pixels_ = document["n_missing_pixels"]
-        encoder.history_ = document["history"]
-        encoder.embedding_mean_ = tensors.pop("embedding.mean").numpy()
-        encoder.embedding_scale_ = tensors.pop("embedding.scale").numpy()
-        with seeded(0):
-            encoder.network_ = restore_network(path, encoder.backbone, document, tensors)
-        prepare_for_inference(encoder.network_)
-        return encoder
-
-    def _check_parameters(self) -> None:
-        if not callable(self.properties) and self.properties not in _SOURCES:
-            raise ValueError(
-                f"properties={self.properties!r} must be one of {_SOURCES}, or a function."
-            )
+    def _check_parameters(self, n: int) -> None:
+        if not callable(self.targets) and self.targets not in TARGETS:
+            raise ValueError(f"targets={self.targets!r} must be one of {TARGETS}, or a function.")
         if self.max_epochs is not None and self.max_epochs < 0:
             raise ValueError(f"max_epochs={self.max_epochs} must be at least 0, or None.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be at least 1.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate={self.learning_rate} must be positive.")
-        if self.validation_fraction is not None and not 0 < self.validation_fraction < 1:
+        if self.validation_fraction is not None and not 0 < round(self.validation_fraction * n) < n:
             raise ValueError(
-                f"validation_fraction={self.validation_fraction} must lie between 0 and 1, "
-                "or be None."
+                f"validation_fraction={self.validation_fraction} of {n} stamps leaves nothing to "
+                "train or to validate on: pass a share between 0 and 1, more stamps, or None."
             )
-
-    def _find_properties(
-        self, images: Any, y: Any, properties: Any, property_errors: Any
-    ) -> tuple[pd.DataFrame, NDArray[Any] | None]:
-        source = "measured" if callable(self.properties) else self.properties
-        if source == "auto":
-            if properties is not None:
-                source = "catalog"
-            else:
-                source = "y" if is_continuous(y) else "measured"
-        self.property_source_ = source
-        table, errors = self._targets_of(images, y, properties, property_errors, source)
-        if source != "catalog+measured":
-            return table, errors
-        kept = ~table.columns.isin(find_redundant_columns(table))
-        units = find_units(table)
-        table = table.loc[:, kept]
-        table.attrs["units"] = {name: unit for name, unit in units.items() if name in table}
-        return table, None if errors is None else errors[:, kept]
-
-    def _targets_of(
-        self, images: Any, y: Any, properties: Any, property_errors: Any, source: str
-    ) -> tuple[pd.DataFrame, NDArray[Any] | None]:
-        """Return the properties of one source, and their errors if any are known."""
-        if source == "measured":
-            if callable(self.properties):
-                table = measure_by(self.properties, images)
-                return check_properties(table, len(images)), None
-            return measure_targets(images)
-        if source == "y" and properties is None:
-            return check_properties(y, len(images), name="y"), None
-        if properties is None:
-            raise ValueError(
-                f"properties={self.properties!r} needs the properties: "
-                "pass properties= along with X, or use properties='measured'."
-            )
-        table = check_properties(properties, len(images))
-        errors = None
-        if property_errors is not None:
-            errors = check_property_errors(property_errors, table)
-        if source != "catalog+measured":
-            return table, errors
-        measured, measured_errors = measure_targets(images, prefix=MEASURED_PREFIX)
-        if errors is None:
-            errors = np.full(table.shape, np.nan)
-        errors = np.hstack([errors, measured_errors])
-        both = pd.concat([table, measured], axis=1)
-        both.attrs["units"] = {**find_units(table), **find_units(measured)}
-        return both, errors
 
     def _make_network(self, images: Any) -> StampNetwork:
+        if self.weights == "imagenet" and images.shape[1] == 3 and images.dtype == np.uint8:
+            # photographs: what the weights were trained on, (rgb - 127) / 128
+            scaling = InputScaling(torch.full((3,), 127.0), torch.full((3,), 128.0), stretch=False)
+        else:
+            scaler = AsinhScaler().fit(images)
+            sky, noise = torch.from_numpy(scaler.sky_), torch.from_numpy(scaler.noise_)
+            scaling = InputScaling(sky, noise, stretch=True)
         named = self.weights in (None, "imagenet")
         network = make_network(
             self.backbone,
             self.image_shape_,
             len(self.targets_.names),
-            scaling=self._make_scaling(images),
+            scaling=scaling,
             weights=self.weights if named else None,
         )
         if not named:
             load_weights(network.backbone, read_tensors(self.weights), self.weights)
         return network
 
-    def _make_scaling(self, images: Any) -> InputScaling:
-        if self.weights == "imagenet" and images.shape[1] == 3 and images.dtype == np.uint8:
-            # photographs: what the weights were trained on, (rgb - 127) / 128
-            return InputScaling(torch.full((3,), 127.0), torch.full((3,), 128.0), stretch=False)
-        scaler = AsinhScaler().fit(images)
-        return InputScaling(
-            torch.from_numpy(scaler.sky_), torch.from_numpy(scaler.noise_), stretch=True
-        )
-
-    def _n_epochs(self, n: int) -> int:
-        return choose_epochs(n, self.batch_size) if self.max_epochs is None else self.max_epochs
-
     def _open_checkpoint(
-        self, images: Any, targets: tuple[NDArray[Any], NDArray[Any]]
+        self, images: Any, targets: tuple[NDArray[Any], NDArray[Any]], n_epochs: int
     ) -> Checkpoint | None:
-        epochs = self._n_epochs(len(images))
-        if self.checkpoint_dir is None or epochs == 0:
+        if self.checkpoint_dir is None or n_epochs == 0:
             return None
         if "callbacks" in (self.net_params or {}):
             raise ValueError(
@@ -534,93 +453,50 @@ class PropertyPretrainedEncoder(
                 "checkpoint_dir, or the callbacks."
             )
         settings = self.get_params(deep=False)
-        for name in _OF_NO_WEIGHT:
+        for name in _PARAMETERS_WITHOUT_EFFECT:
             del settings[name]
-        settings |= {"max_epochs": epochs, "device": resolve_device(self.device)}
+        settings |= {"max_epochs": n_epochs, "device": resolve_device(self.device)}
         settings["property_names"] = self.property_names_
         return open_checkpoint(
             self.checkpoint_dir, settings, images, targets, random_state=self.random_state
         )
 
-    def _train(
-        self,
-        images: Any,
-        targets: tuple[NDArray[Any], NDArray[Any]],
-        checkpoint: Checkpoint | None,
-    ) -> list[dict[str, float]]:
-        return train(
-            self.network_,
-            images,
-            targets,
-            loss=PropertyLoss(self.loss),
-            recipe=Recipe(
-                max_epochs=self._n_epochs(len(images)),
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                augment=self.augment,
-                patience=_PATIENCE,
-                device=self.device,
-                precision=self.precision,
-                seed=self.seed_,
-                verbose=self.verbose,
-                net_params=self.net_params or {},
-            ),
-            validation_rows=self._validation_rows(len(images)),
-            checkpoint=checkpoint,
-        )
-
-    def _validation_rows(self, n: int) -> NDArray[np.int64] | None:
-        if self.validation_fraction is None:
-            return None
-        n_rows = round(self.validation_fraction * n)
-        if not 0 < n_rows < n:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} of {n} stamps leaves nothing "
-                "to train or to validate on: pass more stamps, or None."
-            )
-        return np.random.default_rng(self.seed_).permutation(n)[:n_rows]
-
     def _standardise_embeddings(self, images: Any) -> None:
-        step = -(-len(images) // _STANDARDISED_ON)
-        sample = images[::step]
-        share = self._run(StampNetwork.embed, sample[share_of(len(sample))])
-        sample = gather_rows(share, len(sample))
-        self.embedding_mean_ = sample.mean(0)
-        spread = sample.std(0)
-        # a feature that is (nearly) constant on the training stamps is rounding noise
+        """Measure the mean and spread of each feature on a sample of the training stamps."""
+        sample = images[:: -(-len(images) // _MAX_STANDARDISATION_ROWS)]
+        # each process embeds its share
+        share = run_network(self, self.network_, sample[share_of(len(sample))])
+        features = gather_rows(share)
+        self.embedding_mean_ = features.mean(0)
+        spread = features.std(0)
+        # the spread of a feature that is (nearly) constant is rounding noise
         alive = spread > 1e-4 * max(spread.max(), 1e-12)
         self.embedding_scale_ = np.where(alive, spread, np.inf).astype(np.float32)
 
     def _embed(self, X: Any) -> NDArray[np.float32]:
-        """Embed stamps into an array, whatever container `transform` is told to return."""
+        """Embed stamps into an array, also where `set_output` makes `transform` return tables."""
         check_is_fitted(self)
-        images = check_images(self, X, reset=False)
-        return self._standardised(self._run(StampNetwork.embed, images))
-
-    def _standardised(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        features -= self.embedding_mean_  # in place: they may be millions
+        features = run_network(self, self.network_, check_images(self, X, reset=False))
+        features -= self.embedding_mean_  # in place: there may be millions of rows
         features /= self.embedding_scale_
         return features
 
-    def _run(
-        self, output: Callable[[StampNetwork, torch.Tensor], torch.Tensor], images: Any
-    ) -> NDArray[np.float32]:
-        return run(
-            self.network_,
-            images,
-            output,
-            batch_size=self.batch_size,
-            average_views=self.average_views,
-            device=self.device,
-            precision=self.precision,
-        )
 
-    @property
-    def _n_features_out(self) -> int:
-        return len(self.embedding_mean_)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
+def run_network(
+    encoder: PropertyPretrainedEncoder,
+    network: StampNetwork,
+    images: Any,
+    output: Callable[[Any, torch.Tensor], torch.Tensor] = StampNetwork.embed,
+    stage: str = "embedding",
+) -> NDArray[np.float32]:
+    """Run a network with the parameters of an encoder; return its features by default."""
+    return run(
+        network,
+        images,
+        output,
+        batch_size=encoder.batch_size,
+        average_views=encoder.average_views,
+        device=encoder.device,
+        precision=encoder.precision,
+        progress=report_to(stage, len(images)),
+    )

@@ -1,4 +1,4 @@
-"""Encoders for programs that run no Python: ONNX, raw pixels in, embeddings and properties out."""
+"""Export encoders to ONNX, for programs without Python."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.networks.augmentation import dihedral_views
-from skastro.utils.files import check_ending, replacing
+from skastro.utils.files import check_ending, write_whole
 from skastro.utils.packages import import_optional
 
 _INPUT = "stamps"
 _OUTPUTS = ("embedding", "properties")
-_MOST_BYTES = 2**31 - 2**24  # protobuf's limit, less what is no weights
+_MAX_BYTES = 2**31 - 2**24  # protobuf's limit, minus room for all that is not weights
 _TOLERANCE = 1e-4  # of the largest feature, and of a property's spread
-_TRIED_SIGMAS = 10.0  # pixels of the trial stamps, in units of the sky noise
+_TEST_PIXEL_SIGMA = 10.0  # spread of the pixels of test stamps, in units of the sky noise
 
 
 def export_onnx(
@@ -34,22 +33,23 @@ def export_onnx(
     *,
     bands: Sequence[str] | None = None,
 ) -> None:
-    """Write a fitted encoder as an ONNX file, which brokers run without Python.
+    """Write a fitted encoder to an ONNX file, which brokers can run without Python.
 
     Parameters
     ----------
     encoder : PropertyPretrainedEncoder
-        Fitted. Its ``average_views`` is part of the file: the views are made inside.
+        A fitted encoder. Its ``average_views`` is part of the file: the views are made inside.
     path : str or path-like
-        ``.onnx``; one file with all weights. It appears when it is complete and was tried.
+        Name of the file, ending in ``.onnx``; it holds all weights. It is written after the
+        model was tested.
     bands : sequence of str, default=None
-        Names of the bands, in the order of the stamps, for those who will use the file.
+        Names of the bands, in the order of the stamps, for the users of the file.
 
     Raises
     ------
     ValueError
-        The encoder is of another kind, ``bands`` are not as many as the stamps have, the
-        network has over 2 GB, ONNX cannot express it, or gives other numbers.
+        The encoder is of another class, ``bands`` has not one name for each band, the network
+        has over 2 GB, ONNX does not have its operations, or its results differ from torch.
     OSError
         The file cannot be written.
     ImportError
@@ -57,21 +57,22 @@ def export_onnx(
 
     Notes
     -----
-    ``stamps``, float32 of shape (n, bands, height, width), are the raw pixels that ``fit`` was
-    given, of the same unit and size; NaN is a missing pixel. Infinite pixels and stamps without
-    any finite pixel, which ``transform`` refuses, have no meaning. ``embedding``, float32 of
-    shape (n, d), and ``properties``, float64 of shape (n, p) in catalogue units, are those of
+    The input ``stamps``, float32 of shape (n, bands, height, width), are raw pixels in the unit and
+    size of those in ``fit``; NaN is a missing pixel. Infinite pixels and stamps without any finite
+    pixel, which ``transform`` refuses, give undefined results. The outputs ``embedding``, float32
+    of shape (n, d), and ``properties``, float64 of shape (n, p) in catalogue units, are those of
     ``transform`` and ``predict``, computed in float32.
 
-    The file's metadata, text or JSON, say what it holds: ``property_names``,
-    ``property_units`` ("" where unknown), ``bands``, ``image_shape`` (bands, height, width),
-    ``average_views``, ``property_source``, ``backbone`` and ``skastro_version``.
+    The metadata of the file, text or JSON, are ``property_names``, ``property_units`` ("" where
+    unknown), ``bands``, ``image_shape`` (bands, height, width), ``average_views``,
+    ``property_source``, ``backbone`` and ``skastro_version``.
 
     Examples
     --------
     >>> import tempfile, onnxruntime
     >>> stamps = np.random.default_rng(0).normal(size=(40, 2, 8, 8)).astype(np.float32)
-    >>> encoder = PropertyPretrainedEncoder(nn.Conv2d(2, 4, 3), max_epochs=1, random_state=0)
+    >>> params = {"max_epochs": 1, "precision": "float32", "random_state": 0}
+    >>> encoder = PropertyPretrainedEncoder(nn.Conv2d(2, 4, 3), **params)
     >>> _ = encoder.fit(stamps, properties=stamps.mean((2, 3)))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     export_onnx(encoder, f"{folder}/encoder.onnx", bands=["g", "r"])
@@ -91,34 +92,27 @@ def export_onnx(
         import_optional(package, extra="onnx", needed_by="Export to ONNX")
     network = _ExportedNetwork(encoder).eval()
     content = _describe(_convert(network, encoder), encoder, bands).SerializeToString()
-    _check_numbers(content, network, encoder)
-    with replacing(target) as temporary:
-        temporary.write_bytes(content)
+    _check_results(content, network, encoder)
+    write_whole(target, content)
 
 
 class _ExportedNetwork(nn.Module):
-    """Raw pixels to standardised embeddings and properties in catalogue units."""
-
-    mean: Tensor
-    scale: Tensor
-    spread: Tensor
-    center: Tensor
-    unit: Tensor
+    """A network from raw pixels to standardised embeddings and properties in catalogue units."""
 
     def __init__(self, encoder: PropertyPretrainedEncoder) -> None:
         super().__init__()
-        # a copy: the encoder's own may be on another device, or at work in another thread
+        # a copy: the encoder's own may be on another device, or in use by another thread
         self.network = (
             copy.deepcopy(encoder.network_).cpu().to(memory_format=torch.contiguous_format)
         )
         self.average_views = encoder.average_views
         scale = encoder.embedding_scale_
-        self.register_buffer("mean", torch.from_numpy(encoder.embedding_mean_))
-        self.register_buffer("scale", torch.from_numpy(scale))
-        # a dead feature has an infinite scale: its embedding is 0, and its mean feeds the head
-        self.register_buffer("spread", torch.from_numpy(np.where(np.isfinite(scale), scale, 0)))
-        self.register_buffer("center", torch.from_numpy(encoder.targets_.center))
-        self.register_buffer("unit", torch.from_numpy(encoder.targets_.scale))
+        self.mean = nn.Buffer(torch.from_numpy(encoder.embedding_mean_))
+        self.scale = nn.Buffer(torch.from_numpy(scale))
+        # a constant feature has an infinite scale: its embedding is 0, the head gets its mean
+        self.spread = nn.Buffer(torch.from_numpy(np.where(np.isfinite(scale), scale, 0)))
+        self.property_center = nn.Buffer(torch.from_numpy(encoder.targets_.center))
+        self.property_scale = nn.Buffer(torch.from_numpy(encoder.targets_.scale))
 
     def forward(self, stamps: Tensor) -> tuple[Tensor, Tensor]:
         """Map (n, bands, height, width) to (n, d) and (n, p)."""
@@ -127,12 +121,12 @@ class _ExportedNetwork(nn.Module):
         mean = features.reshape(len(views), stamps.shape[0], -1).mean(0)
         embedding = (mean - self.mean) / self.scale
         outputs = self.network.head(embedding * self.spread + self.mean)
-        return embedding, outputs.double() * self.unit + self.center
+        return embedding, outputs.double() * self.property_scale + self.property_center
 
 
 def _check_encoder(encoder: Any, bands: Sequence[str] | None) -> None:
     if not isinstance(encoder, PropertyPretrainedEncoder):
-        raise ValueError(  # noqa: TRY004 - as for other arguments
+        raise ValueError(  # noqa: TRY004 - like other wrong arguments
             f"encoder={type(encoder).__name__} cannot be exported: pass the fitted "
             "PropertyPretrainedEncoder itself."
         )
@@ -143,7 +137,7 @@ def _check_encoder(encoder: Any, bands: Sequence[str] | None) -> None:
             f"{encoder.image_shape_[0]} bands: name each."
         )
     size = sum(tensor.nbytes for tensor in encoder.network_.state_dict().values())
-    if size > _MOST_BYTES:
+    if size > _MAX_BYTES:
         raise ValueError(
             f"the network has {size / 2**30:.1f} GB of weights, and an ONNX file holds 2: "
             "train a smaller backbone."
@@ -151,7 +145,7 @@ def _check_encoder(encoder: Any, bands: Sequence[str] | None) -> None:
 
 
 def _convert(network: nn.Module, encoder: PropertyPretrainedEncoder) -> Any:
-    """Return the network as an ONNX model, without the traces of how it came about."""
+    """Return the network as an ONNX model."""
     stamps = torch.zeros(2, *encoder.image_shape_)
     try:
         program: Any = torch.onnx.export(
@@ -164,9 +158,10 @@ def _convert(network: nn.Module, encoder: PropertyPretrainedEncoder) -> Any:
             dynamic_shapes={_INPUT: {0: torch.export.Dim("n", min=1)}},
         )
     except torch.onnx.OnnxExporterError as error:
+        name = encoder.backbone
+        name = name if isinstance(name, str) else type(encoder.network_.backbone.body).__name__
         raise ValueError(
-            f"backbone={_name(encoder) or type(encoder.network_.backbone.body).__name__!r} has "
-            "operations that ONNX does not know: train another backbone."
+            f"backbone={name!r} has operations that ONNX does not have: train another backbone."
         ) from error
     model = program.model_proto
     graph = model.graph
@@ -176,28 +171,24 @@ def _convert(network: nn.Module, encoder: PropertyPretrainedEncoder) -> Any:
     return model
 
 
-def _name(encoder: PropertyPretrainedEncoder) -> str:
-    return encoder.backbone if isinstance(encoder.backbone, str) else ""
-
-
 def _describe(model: Any, encoder: PropertyPretrainedEncoder, bands: Sequence[str] | None) -> Any:
-    """Write into a model what it holds."""
+    """Add names, units and other metadata to a model."""
     names, units = encoder.property_names_, encoder.property_units_
     version = metadata.version("skastro")
     model.producer_name, model.producer_version = "skastro", version
     model.doc_string = "Embeddings of astronomical stamps, and properties predicted from them."
-    what = {
+    entries = {
         "property_names": json.dumps(names),
         "property_units": json.dumps([units.get(name, "") for name in names]),
         "property_source": encoder.property_source_,
         "image_shape": json.dumps(encoder.image_shape_),
         "average_views": json.dumps(bool(encoder.average_views)),
-        "backbone": _name(encoder),
+        "backbone": encoder.backbone if isinstance(encoder.backbone, str) else "",
         "skastro_version": version,
     }
     if bands is not None:
-        what["bands"] = json.dumps([str(band) for band in bands])
-    for key, value in what.items():
+        entries["bands"] = json.dumps([str(band) for band in bands])
+    for key, value in entries.items():
         model.metadata_props.add(key=key, value=value)
     model.graph.input[0].doc_string = "raw pixels as those trained on; NaN is a missing pixel"
     embedding, properties = model.graph.output
@@ -206,36 +197,31 @@ def _describe(model: Any, encoder: PropertyPretrainedEncoder, bands: Sequence[st
     return model
 
 
-def _check_numbers(
+def _check_results(
     content: bytes, network: _ExportedNetwork, encoder: PropertyPretrainedEncoder
 ) -> None:
-    """Run a file on noise with gaps, and refuse it if it computes something else."""
+    """Run a model on stamps of noise with gaps, and refuse it if its results differ."""
     runtime = import_optional("onnxruntime", extra="onnx", needed_by="Export to ONNX")
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     scaling = network.network.scaling
+    spread, mean = network.spread.numpy(), network.mean.numpy()
     for n in (1, 3):  # a batch of one, and one of another size than the exporter saw
-        noise = _trial_stamps(n, encoder.image_shape_)
-        stamps = scaling.offset + _TRIED_SIGMAS * scaling.scale * noise
+        noise = np.random.default_rng(n).normal(size=(n, *encoder.image_shape_))
+        noise[:, :, : encoder.image_shape_[1] // 4] = np.nan
+        pixels = torch.from_numpy(noise.astype(np.float32))
+        stamps = scaling.offset + _TEST_PIXEL_SIGMA * scaling.scale * pixels
         with torch.inference_mode():
-            expected = [part.numpy() for part in network(stamps)]
-        got = session.run(list(_OUTPUTS), {_INPUT: stamps.numpy()})
-        # float32 rounds features, not embeddings: those of a nearly dead feature differ more
-        spread, mean = network.spread.numpy(), network.mean.numpy()
-        largest = np.abs(expected[0] * spread + mean).max() or 1.0
-        wrong = np.max(
-            [
-                np.abs((got[0] - expected[0]) * spread).max() / largest,
-                np.abs((got[1] - expected[1]) / encoder.targets_.scale).max(),
-            ]
-        )
-        if not wrong < _TOLERANCE:
+            embedding, properties = (part.numpy() for part in network(stamps))
+        onnx_embedding, onnx_properties = session.run(list(_OUTPUTS), {_INPUT: stamps.numpy()})
+        # compared before standardisation, which magnifies the rounding of nearly constant features
+        largest = np.abs(embedding * spread + mean).max() or 1.0
+        errors = [  # np.max: a NaN must not pass
+            np.abs((onnx_embedding - embedding) * spread).max() / largest,
+            np.abs((onnx_properties - properties) / encoder.targets_.scale).max(),
+        ]
+        difference = np.max(errors)
+        if not difference < _TOLERANCE:
             raise ValueError(
-                f"onnxruntime differs from torch by {wrong:.1g} on trial stamps: try other "
+                f"onnxruntime differs from torch by {difference:.1g} on test stamps: try other "
                 "releases of onnxruntime and torch, or another backbone."
             )
-
-
-def _trial_stamps(n: int, image_shape: tuple[int, int, int]) -> Tensor:
-    noise: NDArray[Any] = np.random.default_rng(n).normal(size=(n, *image_shape))
-    noise[:, :, : image_shape[1] // 4] = np.nan
-    return torch.from_numpy(noise.astype(np.float32))

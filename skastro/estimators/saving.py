@@ -1,194 +1,237 @@
-"""Saved encoders off the disk: what a file claims is checked before it is acted upon.
+"""Write a fitted encoder to one safetensors file, and load it again.
 
-A file may come from anywhere. It names a backbone, sizes and shapes: none of them is taken into
-memory, and no weight looked for elsewhere, before they agree with the tensors that are there.
+The tensors are those of the network and of the scaling of the embeddings; a JSON document in the
+header holds the rest. A file may come from anywhere: no code in it runs, and its
+document is checked before memory is allocated for the network it describes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from skastro.estimators.targets import PropertyTargets
 from skastro.networks.backbones import (
     Backbone,
     InputScaling,
     PooledBackbone,
     StampNetwork,
-    first_that_works,
     make_body,
     possible_sizes,
 )
+from skastro.networks.inference import prepare_for_inference
+from skastro.networks.training import seeded
+from skastro.networks.weights import read_encoder, write_encoder
 from skastro.utils.files import first_line
 
-_MOST_VALUES = 2**28  # pixels of a stamp, in all bands
-_FIELDS: dict[str, set[type]] = {
+_Encoder = TypeVar("_Encoder")
+
+_CODE_PARAMETERS = ("backbone", "loss", "targets")  # may be code, which is never stored
+_DOCUMENT_TYPES: dict[str, set[type]] = {
     "params": {dict}, "unnamed": {list}, "seed": {int}, "image_shape": {list},
     "n_features_in": {int}, "targets": {dict}, "property_source": {str},
     "n_missing_pixels": {int}, "history": {list}, "stretch": {bool}, "size": {list, NoneType},
 }  # fmt: skip
-_NEEDED = {"backbone", "loss", "image_shape", "batch_size"}
-_LARGEST_BATCH = 2**16
-_FLOATS = (torch.float32, torch.float64)
-_WHOLE = (torch.bool, torch.uint8, torch.int32, torch.int64)
-_LONGEST_NAME = 200  # of a backbone or a loss
-UNNAMED = ("backbone", "loss", "properties")  # what may be code, which is never stored
+_REQUIRED_TENSORS = (
+    "embedding.mean", "embedding.scale", "head.weight", "scaling.offset", "scaling.scale"
+)  # fmt: skip
+_DTYPES = {torch.float32, torch.float64, torch.bool, torch.uint8, torch.int32, torch.int64}
+_MAX_STAMP_VALUES = 2**28  # pixels of a stamp, in all bands
+_MAX_BATCH_SIZE = 2**16
+_MAX_NAME_LENGTH = 200  # characters of the name of a backbone, a loss or targets
 
 
-def check_document(
-    path: Any, document: Mapping[str, Any], tensors: Mapping[str, Tensor], hints: Mapping[str, Any]
-) -> None:
-    """Refuse a description that no encoder has, or that does not fit its tensors.
+def save_encoder(encoder: Any, path: Any) -> None:
+    """Write a fitted encoder to a file, as `PropertyPretrainedEncoder.save` describes."""
+    tensors = encoder.network_.state_dict()
+    tensors["embedding.mean"] = torch.from_numpy(encoder.embedding_mean_)
+    tensors["embedding.scale"] = torch.from_numpy(encoder.embedding_scale_)
+    # parameters that are code are listed, but not stored
+    params = encoder.get_params(deep=False)
+    if isinstance(encoder.weights, Path):
+        params["weights"] = str(encoder.weights)
+    params["checkpoint_dir"] = None  # a folder of this machine
+    unnamed = [name for name in _CODE_PARAMETERS if not isinstance(params[name], str)]
+    params |= dict.fromkeys(unnamed)
+    if not isinstance(encoder.random_state, int):
+        params["random_state"] = None
+    targets = encoder.targets_
+    document = {
+        "params": params,
+        "unnamed": unnamed,
+        "seed": encoder.seed_,
+        "image_shape": encoder.image_shape_,
+        "n_features_in": encoder.n_features_in_,
+        "targets": {
+            "names": list(targets.names),
+            "center": targets.center.tolist(),
+            "scale": targets.scale.tolist(),
+            "units": dict(targets.units),
+        },
+        "property_source": encoder.property_source_,
+        "n_missing_pixels": encoder.n_missing_pixels_,
+        "history": encoder.history_,
+        "stretch": encoder.network_.scaling.stretch,
+        "size": encoder.network_.backbone.size,
+    }
+    write_encoder(path, tensors, document)
 
-    Parameters
-    ----------
-    path : path
-        For the error's sentence.
-    document : mapping
-    tensors : mapping of str to Tensor
-    hints : mapping of str to type
-        Types of the encoder's parameters.
 
-    Raises
-    ------
-    ValueError
-        The sentence says what is wrong.
-    """
-    for problem, holds in _claims(document, tensors, hints):
-        if not holds:
+def load_encoder(cls: type[_Encoder], path: Any, backbone: Backbone | None) -> _Encoder:
+    """Read a file of `save_encoder`, as `PropertyPretrainedEncoder.load` describes."""
+    tensors, document = read_encoder(path)
+    _rename_old_parameter(document)
+    try:
+        _check_document(document, tensors, get_type_hints(cls.__init__))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} does not describe a valid encoder ({error}): copy or save it again."
+        ) from None
+    # parameters that are not in the file
+    params, unnamed = document["params"], document["unnamed"]
+    if "backbone" in unnamed:
+        if backbone is None:
             raise ValueError(
-                f"{path} describes no encoder that can be ({problem}): copy or save it again."
+                f"{path} holds the weights of a module of your own: pass it as backbone=."
             )
+        params["backbone"] = backbone
+    for name, default in (("loss", "huber"), ("targets", "measured")):
+        if name in unnamed:
+            params[name] = default
+    if params["image_shape"] is not None:
+        params["image_shape"] = tuple(params["image_shape"])
+    params["checkpoint_dir"] = None  # a file does not say where to write
+    # what `fit` has learned
+    encoder: Any = cls(**params)
+    targets = document["targets"]
+    center, scale = (np.asarray(targets[name], np.float64) for name in ("center", "scale"))
+    encoder.targets_ = PropertyTargets(tuple(targets["names"]), center, scale, targets["units"])
+    for name in ("seed", "n_features_in", "property_source", "n_missing_pixels", "history"):
+        setattr(encoder, f"{name}_", document[name])
+    encoder.image_shape_ = tuple(document["image_shape"])
+    encoder.embedding_mean_ = tensors.pop("embedding.mean").numpy()
+    encoder.embedding_scale_ = tensors.pop("embedding.scale").numpy()
+    with seeded(0):
+        encoder.network_ = _restore_network(path, encoder.backbone, document, tensors)
+    prepare_for_inference(encoder.network_)
+    return encoder
 
 
-def _claims(
+def _rename_old_parameter(document: dict[str, Any]) -> None:
+    """Rename ``properties`` to ``targets``, as the parameter was called in older files."""
+    params, unnamed = document.get("params"), document.get("unnamed")
+    if isinstance(params, dict) and "properties" in params:
+        params["targets"] = params.pop("properties")
+        if isinstance(unnamed, list):
+            unnamed[:] = ["targets" if name == "properties" else name for name in unnamed]
+
+
+def _require(condition: object, problem: str) -> None:
+    if not condition:
+        raise ValueError(problem)
+
+
+def _check_document(
     document: Mapping[str, Any], tensors: Mapping[str, Tensor], hints: Mapping[str, Any]
-) -> Iterator[tuple[str, bool]]:
-    """Give what could be wrong, and whether it is not: each relies on those before it."""
-    for name, kinds in _FIELDS.items():
-        there = name in document and type(document[name]) in kinds
-        yield f"its {name} is missing, or of another kind", there
+) -> None:
+    """Refuse a document that no encoder has, or that does not fit its tensors."""
+    for name, types in _DOCUMENT_TYPES.items():
+        valid = type(document.get(name, ...)) in types
+        _require(valid, f"its {name} is missing, or of a wrong type")
     params, unnamed, shape = (document[name] for name in ("params", "unnamed", "image_shape"))
-    yield "code is missing that it does not name", all(name in UNNAMED for name in unnamed)
+    # parameters: of the types in the signature, and of sizes that a machine can hold
+    valid = all(name in _CODE_PARAMETERS for name in unnamed)
+    _require(valid, "a parameter that is not code lacks its value")
     for name, value in params.items():
-        known = name in hints and (name in unnamed or _is_of(value, hints[name]))
-        yield f"its parameter {name[:50]!r} is unknown, or of another kind", known
-    yield "its parameters lack some", set(params) >= _NEEDED
-    yield "its batch_size is beyond reason", 0 < params["batch_size"] <= _LARGEST_BATCH
-    for name in UNNAMED:
+        valid = name in hints and (name in unnamed or _has_type(value, hints[name]))
+        _require(valid, f"its parameter {name[:50]!r} is unknown, or of a wrong type")
+    _require({"image_shape", "batch_size"} <= set(params), "a parameter is missing")
+    _require(0 < params["batch_size"] <= _MAX_BATCH_SIZE, "its batch_size is out of range")
+    for name in set(_CODE_PARAMETERS) - set(unnamed):
         text = params.get(name)
-        named = isinstance(text, str) and len(text) <= _LONGEST_NAME
-        yield f"its {name} is not named", name in unnamed or named
-    whole = len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)
-    yield "its image_shape is not one of stamps", whole and math.prod(shape) <= _MOST_VALUES
-    yield from _claims_of_targets(document["targets"])
-    yield from _claims_of_tensors(tensors, shape[0], len(document["targets"]["names"]))
+        valid = isinstance(text, str) and len(text) <= _MAX_NAME_LENGTH
+        _require(valid, f"its {name} has no valid name")
+    valid = len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)
+    valid = valid and math.prod(shape) <= _MAX_STAMP_VALUES
+    _require(valid, "its image_shape is not that of stamps")
+    _check_targets(document["targets"])
+    _check_tensors(tensors, shape[0], len(document["targets"]["names"]))
 
 
-def _is_of(value: Any, hint: Any) -> bool:
-    """Whether JSON's value is one of a type, or of a union of types."""
-    kinds = {get_origin(kind) or kind for kind in get_args(hint) or (hint,)}
-    if get_origin(hint) in (tuple, dict):  # whose arguments are no alternatives
-        kinds = {get_origin(hint)}
-    kinds |= {int} if float in kinds else set()
-    kinds |= {list} if tuple in kinds else set()
-    finite = type(value) is not float or math.isfinite(value)
-    return type(value) in kinds and finite
+def _has_type(value: Any, hint: Any) -> bool:
+    """Return whether a JSON value has a type, or one of a union of types, and is finite."""
+    types = {get_origin(kind) or kind for kind in get_args(hint) or (hint,)}
+    if get_origin(hint) in (tuple, dict):  # whose arguments are not alternatives
+        types = {get_origin(hint)}
+    types |= {int} if float in types else set()
+    types |= {list} if tuple in types else set()
+    return type(value) in types and (type(value) is not float or math.isfinite(value))
 
 
-def _claims_of_targets(targets: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+def _check_targets(targets: Mapping[str, Any]) -> None:
     names: Any = targets.get("names")
-    units = targets.get("units")
-    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    yield "its properties have no names", texts and bool(names) and len(names) == len(set(names))
-    yield "its units are no text", isinstance(units, dict) and _all_are(units.values(), str)
+    units: Any = targets.get("units")
+    valid = isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
+    _require(valid and len(names) == len(set(names)), "its properties have no valid names")
+    valid = isinstance(units, dict) and all(isinstance(unit, str) for unit in units.values())
+    _require(valid, "its units are not text")
     for name in ("center", "scale"):
         values: Any = targets.get(name)
-        numbers = isinstance(values, list) and _all_are(values, float, int)
-        finite = numbers and len(values) == len(names) and all(map(math.isfinite, values))
-        yield f"the {name} of its properties is not finite", finite
-    yield "the scale of its properties is not positive", min(targets["scale"]) > 0
+        valid = isinstance(values, list) and len(values) == len(names)
+        valid = valid and all(type(v) in (int, float) and math.isfinite(v) for v in values)
+        _require(valid, f"the {name} of its properties is not finite")
+    _require(min(targets["scale"]) > 0, "the scale of its properties is not positive")
 
 
-def _all_are(values: Any, *kinds: type) -> bool:
-    return all(type(value) in kinds for value in values)
-
-
-def _claims_of_tensors(
-    tensors: Mapping[str, Tensor], n_bands: int, n_outputs: int
-) -> Iterator[tuple[str, bool]]:
-    floats = [name for name, tensor in tensors.items() if tensor.dtype in _FLOATS]
-    needed = ["embedding.mean", "embedding.scale", "head.weight", "scaling.offset", "scaling.scale"]
-    known = all(tensor.dtype in (*_FLOATS, *_WHOLE) for tensor in tensors.values())
-    yield "its tensors are of an odd type", known
-    yield "tensors are missing", set(needed) <= set(floats)
-    mean, spread, weight, offset, scale = (tensors[name] for name in needed)
-    shapes = [(n_outputs, len(mean.flatten())), (n_bands, 1, 1), (n_bands, 1, 1)]
-    fit = [tuple(each.shape) for each in (weight, offset, scale)] == shapes
-    yield "its tensors have other shapes", fit and mean.ndim == 1 and mean.shape == spread.shape
-    for name in floats:
+def _check_tensors(tensors: Mapping[str, Tensor], n_bands: int, n_outputs: int) -> None:
+    _require({t.dtype for t in tensors.values()} <= _DTYPES, "its tensors have an unknown dtype")
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    _require(set(_REQUIRED_TENSORS) <= set(floats), "tensors are missing")
+    mean, spread, weight, offset, scale = (tensors[name] for name in _REQUIRED_TENSORS)
+    valid = mean.ndim == 1 and mean.shape == spread.shape
+    valid = valid and weight.shape == (n_outputs, len(mean))
+    valid = valid and offset.shape == scale.shape == (n_bands, 1, 1)
+    _require(valid, "its tensors have other shapes")
+    for name, tensor in floats.items():
         # a feature that is constant on the training stamps has an infinite scale
-        finite = name == "embedding.scale" or bool(tensors[name].float().isfinite().all())
-        yield f"its tensor {name[:50]!r} is not finite", finite
-    yield "its scales are not positive", bool((spread > 0).all() and (scale > 0).all())
+        valid = name == "embedding.scale" or bool(tensor.float().isfinite().all())
+        _require(valid, f"its tensor {name[:50]!r} is not finite")
+    _require((spread > 0).all() and (scale > 0).all(), "its scales are not positive")
 
 
-def restore_network(
+def _restore_network(
     path: Any, backbone: Backbone, document: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> StampNetwork:
-    """Build the network of a checked description, and give it its weights.
-
-    Parameters
-    ----------
-    path : path
-        For the error's sentence.
-    backbone : str, nn.Module or callable
-        A named one is first built without memory: timm knows networks of billions of weights.
-    document : mapping
-    tensors : mapping of str to Tensor
-
-    Returns
-    -------
-    network : StampNetwork
-        Nothing is downloaded.
-
-    Raises
-    ------
-    ValueError
-        The backbone is unknown, or does not fit the tensors or the stamps.
-    """
-    bands, height, width = document["image_shape"]
+    """Build the network of a checked document and load its weights; nothing is downloaded."""
+    image_shape = tuple(document["image_shape"])
     size = None if document["size"] is None else tuple(document["size"])
-    sizes = possible_sizes(backbone, (bands, height, width), None)
-    sizes += possible_sizes(backbone, (bands, height, width), "imagenet")
+    sizes = possible_sizes(backbone, image_shape, None)
+    sizes += possible_sizes(backbone, image_shape, "imagenet")
     if size is not None and size not in sizes:
-        raise ValueError(
-            f"{path} enlarges its stamps beyond reason ({size}): copy or save it again."
-        )
+        raise ValueError(f"{path} enlarges its stamps to an odd size ({size}): save it again.")
+    named = isinstance(backbone, str)
     try:
-        if isinstance(backbone, str):
-            with torch.device("meta"):
-                sketch = _assemble(backbone, document, tensors, size)
-            _check_fit(sketch, tensors, (bands, height, width))
-        network = _assemble(backbone, document, tensors, size)
-        if not isinstance(backbone, str):
-            body, sizes = network.backbone.body, [size or (height, width)]
-            first_that_works(body, (bands, height, width), backbone, sizes)
+        # named backbones first without memory: timm knows networks with billions of weights
+        with torch.device("meta" if named else "cpu"):
+            network = _assemble(backbone, document, tensors, size)
+            _check_fit(network, tensors, image_shape)
+        if named:
+            network = _assemble(backbone, document, tensors, size)
         network.load_state_dict(tensors)
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        name = repr(backbone) if named else type(backbone).__name__
         raise ValueError(
-            f"{path} does not fit the backbone {_name(backbone)} ({first_line(error)}): "
+            f"{path} does not fit the backbone {name} ({first_line(error)}): "
             "pass the architecture it was saved with."
         ) from error
     return network
-
-
-def _name(backbone: Backbone) -> str:
-    return repr(backbone) if isinstance(backbone, str) else type(backbone).__name__
 
 
 def _assemble(
@@ -198,19 +241,19 @@ def _assemble(
     size: tuple[int, int] | None,
 ) -> StampNetwork:
     bands, height, width = document["image_shape"]
-    ones = torch.ones(bands)
-    scaling = InputScaling(0 * ones, ones, stretch=document["stretch"])
+    scaling = InputScaling(torch.zeros(bands), torch.ones(bands), stretch=document["stretch"])
     body = make_body(backbone, (bands, height, width), None)
     n_outputs, n_features = tensors["head.weight"].shape
     return StampNetwork(scaling, PooledBackbone(body, size), n_features, n_outputs)
 
 
 def _check_fit(
-    sketch: StampNetwork, tensors: Mapping[str, Tensor], image_shape: tuple[int, int, int]
+    network: StampNetwork, tensors: Mapping[str, Tensor], image_shape: tuple[int, int, int]
 ) -> None:
-    ours = {name: tensor.shape for name, tensor in sketch.state_dict().items()}
-    if ours != {name: tensor.shape for name, tensor in tensors.items()}:
+    """Raise an error if a network has other tensors than a file, or does not take the stamps."""
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
         raise RuntimeError("its tensors have other names or shapes")
     with torch.inference_mode():
-        sketch.eval()
-        sketch.head(sketch.embed(torch.zeros(1, *image_shape, device="meta")))
+        network.eval()
+        network.head(network.embed(torch.zeros(1, *image_shape)))

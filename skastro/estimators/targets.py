@@ -1,7 +1,8 @@
-"""Properties as the pretext regresses them: standardised, weighted, and back in their units."""
+"""The properties that the pretext regresses: chosen, standardised, and converted back."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -9,60 +10,122 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skastro.stamps.photometry import measure_properties
+from skastro.stamps.photometry import measure_by, measure_properties
+from skastro.utils.validation import check_properties, check_property_errors, is_continuous
 
-MEASURED_PREFIX = "measured_"  # of columns beside those of a catalogue
-_OF_THE_FRAME = ["sky", "peak_offset"]  # not of the source: as targets they cost 0.01
-_NEARLY_ALL = 0.9  # of the rows
-_ALIKE = 0.8  # rank correlation of two columns that say the same
-
-
-def measure_targets(images: Any, *, prefix: str = "") -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    """Return what the pixels tell of the source, without empty columns, and its errors."""
-    table, errors = measure_properties(images, return_errors=True)
-    units = find_units(table)
-    table = table.drop(columns=_OF_THE_FRAME, errors="ignore").dropna(axis=1, how="all")
-    errors = errors[table.columns].to_numpy()
-    table = table.add_prefix(prefix)
-    table.attrs["units"] = {prefix + name: unit for name, unit in units.items()}
-    return table, errors
-
-
-def find_redundant_columns(table: pd.DataFrame) -> list[str]:
-    """Return the measured columns that a column of the catalogue, known for nearly all, repeats.
-
-    Brightness told three times weighs three times as much as shape.
-    """
-    measured = [name for name in table if name.startswith(MEASURED_PREFIX)]
-    catalog = table.columns.difference(measured, sort=False)
-    full = [name for name in catalog if table[name].notna().mean() >= _NEARLY_ALL]
-    alike = table[full + measured].rank().corr().loc[measured, full].abs() >= _ALIKE
-    return list(alike.index[alike.any(axis=1)])
-
-
-def find_units(table: pd.DataFrame) -> dict[str, str]:
-    """Return the units of a table's columns, where they are known."""
-    return table.attrs.get("units", {})
-
-
+TARGETS = ("auto", "catalog", "measured", "catalog+measured")
+_MEASURED_PREFIX = "measured_"  # of the names of measured columns that stand beside a catalogue's
+_FRAME_COLUMNS = ["sky", "peak_offset"]  # not of the source: as targets they cost 0.01 in accuracy
+_MIN_KNOWN_SHARE = 0.9  # of the rows of a catalogue column that replaces a measured one
+_REDUNDANT_CORRELATION = 0.8  # rank correlation from which two columns say the same
 _IQR_TO_SIGMA = 1 / 1.349  # of a normal distribution
 # what a network cannot learn of a property anyway, in units of the property's spread: errors
 # far below it are all equally good
 _ERROR_FLOOR = 0.2
 
+Targets = str | Callable[[NDArray[np.float32]], pd.DataFrame]
+
+
+def collect_targets(
+    images: Any, targets: Targets, y: Any, properties: Any, property_errors: Any
+) -> tuple[str, pd.DataFrame, NDArray[np.float64] | None]:
+    """Return where the properties to regress come from, their table (n, p), and known errors.
+
+    The source is "catalog", "y", "measured" or "catalog+measured". Columns of the catalogue come
+    first. Known units are in ``table.attrs["units"]``.
+    """
+    if callable(targets):
+        return "measured", check_properties(measure_by(targets, images), len(images)), None
+    source = targets
+    if source == "auto" and properties is not None:
+        source = "catalog+measured"
+    elif source == "auto":
+        source = "y" if is_continuous(y) else "measured"
+    if source == "measured":
+        return source, *_measure(images)
+    catalog = _check_catalog(images, source, y, properties)
+    errors = None
+    if property_errors is not None and properties is not None:
+        errors = check_property_errors(property_errors, catalog)
+    if source != "catalog+measured":
+        return source, catalog, errors
+    if errors is None:
+        errors = np.full(catalog.shape, np.nan)
+    measured, measured_errors = _measure_beside(images, catalog)
+    # redundant columns would make brightness dominate the loss
+    is_new = ~measured.columns.isin(_find_redundant_columns(catalog, measured))
+    both = pd.concat([catalog, measured.loc[:, is_new]], axis=1)
+    both.attrs["units"] = {**catalog.attrs.get("units", {}), **measured.attrs["units"]}
+    return source, both, np.hstack([errors, measured_errors[:, is_new]])
+
+
+def collect_true_values(
+    images: Any, targets: Targets, source: str, names: list[str], y: Any, properties: Any
+) -> pd.DataFrame:
+    """Return the true values of fitted properties, in the order of ``names``; NaN where unknown.
+
+    Columns of the catalogue are found by name, or by position if they have other names. What
+    was measured is measured again.
+    """
+    if source == "measured":
+        targets = targets if callable(targets) else "measured"
+        return collect_targets(images, targets, None, None, None)[1].reindex(columns=names)
+    catalog = _check_catalog(images, source, y, properties)
+    both = source == "catalog+measured"
+    wanted = [name for name in names if not (both and name.startswith(_MEASURED_PREFIX))]
+    if not set(wanted) <= set(catalog):
+        if catalog.shape[1] != len(wanted):
+            raise ValueError(
+                f"properties has {catalog.shape[1]} columns, but the encoder was fitted with "
+                f"{len(wanted)}: pass {', '.join(wanted)}."
+            )
+        catalog.columns = wanted
+    if both:
+        catalog = pd.concat([catalog, _measure_beside(images, catalog)[0]], axis=1)
+    return catalog.reindex(columns=names)
+
+
+def _check_catalog(images: Any, source: str, y: Any, properties: Any) -> pd.DataFrame:
+    if properties is not None:
+        return check_properties(properties, len(images))
+    if source == "y":
+        return check_properties(y, len(images), name="y")
+    raise ValueError(
+        f"targets={source!r} needs the properties: pass properties= along with X, or use "
+        "targets='measured'."
+    )
+
+
+def _measure(images: Any) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """Measure the source in each stamp; columns without any value are left out."""
+    table, errors = measure_properties(images, return_errors=True)
+    units = table.attrs.get("units", {})
+    table = table.drop(columns=_FRAME_COLUMNS, errors="ignore").dropna(axis=1, how="all")
+    table.attrs["units"] = units
+    return table, errors[table.columns].to_numpy()
+
+
+def _measure_beside(images: Any, catalog: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """Measure what the catalogue has no column of that name for, under prefixed names."""
+    table, errors = _measure(images)
+    units = table.attrs["units"]
+    is_new = [_MEASURED_PREFIX + name not in catalog for name in table]
+    table = table.loc[:, is_new].add_prefix(_MEASURED_PREFIX)
+    table.attrs["units"] = {_MEASURED_PREFIX + name: unit for name, unit in units.items()}
+    return table, errors[:, is_new]
+
+
+def _find_redundant_columns(catalog: pd.DataFrame, measured: pd.DataFrame) -> list[str]:
+    """Return the measured columns that repeat a column of the catalogue, known for most rows."""
+    full = catalog.loc[:, catalog.notna().mean() >= _MIN_KNOWN_SHARE]
+    correlations = pd.concat([full, measured], axis=1).rank().corr().loc[list(measured), list(full)]
+    redundant = (correlations.abs() >= _REDUNDANT_CORRELATION).any(axis=1)
+    return list(redundant.index[redundant])
+
 
 @dataclass(frozen=True)
 class PropertyTargets:
-    """Names, units, centre and spread of properties.
-
-    Parameters
-    ----------
-    names : tuple of str
-    center, scale : float64 arrays of shape (p,)
-        Median and robust standard deviation (interquartile range / 1.349) in the properties'
-        own units; the spread of a constant property is 1.
-    units : dict of str to str
-        Of those properties whose unit is known.
+    """Names, centre, spread and units of p properties, to standardise and to restore them.
 
     Examples
     --------
@@ -75,9 +138,9 @@ class PropertyTargets:
     """
 
     names: tuple[str, ...]
-    center: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    units: dict[str, str] = field(default_factory=dict)
+    center: NDArray[np.float64]  # (p,), medians, in the properties' own units
+    scale: NDArray[np.float64]  # (p,), robust standard deviations; 1 for constant properties
+    units: dict[str, str] = field(default_factory=dict)  # where known
 
     @classmethod
     def fit(cls, table: pd.DataFrame) -> Self:
@@ -88,7 +151,8 @@ class PropertyTargets:
         # a property with the same value in over half of the rows still has a spread
         scale = np.where(scale > 0, scale, np.nanstd(values, axis=0))
         scale = np.where(scale > 0, scale, 1.0)
-        units = {name: str(unit) for name, unit in table.attrs.get("units", {}).items()}
+        units = table.attrs.get("units", {})
+        units = {name: str(units[name]) for name in table if name in units}
         return cls(tuple(table.columns), center, scale, units)
 
     def standardise(self, table: pd.DataFrame) -> NDArray[np.float32]:
@@ -97,44 +161,21 @@ class PropertyTargets:
 
     def restore(self, standardised: NDArray[np.floating]) -> pd.DataFrame:
         """Return (n, p) standardised values as float64 columns in catalogue units."""
-        table = pd.DataFrame(
-            np.asarray(standardised, np.float64) * self.scale + self.center,
-            columns=list(self.names),
-        )
+        values = np.asarray(standardised, np.float64) * self.scale + self.center
+        table = pd.DataFrame(values, columns=list(self.names))
         table.attrs["units"] = dict(self.units)
         return table
 
     def weights(self, errors: NDArray[np.float64] | None, n: int) -> NDArray[np.float32]:
         """Return the (n, p) weights of the loss for 1-sigma errors in catalogue units.
 
-        The inverse variance of error and floor together, 1 for an error of zero; an unknown
-        error weighs as the median of its column (1 if all are unknown).
+        A weight is the inverse variance of error and floor together: 1 for an error of zero. An
+        unknown error has the weight of its column's median error (1 if all are unknown).
         """
         if errors is None:
             return np.ones((n, len(self.names)), dtype=np.float32)
         variance = (errors / self.scale / _ERROR_FLOOR) ** 2
-        known = np.isfinite(variance)
-        middle = [
-            np.median(v[k]) if k.any() else 0.0 for v, k in zip(variance.T, known.T, strict=True)
-        ]
-        variance = np.where(known, variance, np.asarray(middle))
+        medians = [np.median(column[np.isfinite(column)]) if np.isfinite(column).any() else 0.0
+                   for column in variance.T]  # fmt: skip
+        variance = np.where(np.isfinite(variance), variance, np.asarray(medians))
         return (1.0 / (1.0 + variance)).astype(np.float32)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return {
-            "names": list(self.names),
-            "center": self.center.tolist(),
-            "scale": self.scale.tolist(),
-            "units": dict(self.units),
-        }
-
-    @classmethod
-    def from_dict(cls, document: dict[str, Any]) -> Self:
-        """Undo `to_dict`."""
-        return cls(
-            tuple(document["names"]),
-            np.asarray(document["center"], np.float64),
-            np.asarray(document["scale"], np.float64),
-            dict(document["units"]),
-        )

@@ -1,4 +1,4 @@
-"""How far predictions can be trusted: calibration, abstention, accuracy by brightness."""
+"""Measure how far predictions can be trusted: calibration, abstention, accuracy by magnitude."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import stats
 
 from skastro.utils.validation import check_labels
 
-_SUM_TOLERANCE = 1e-3  # of probabilities, which float16 keeps to about this
+_SUM_TOLERANCE = 1e-3  # of the sum of probabilities, about the rounding error of float16
 
 
 def expected_calibration_error(
@@ -22,31 +22,33 @@ def expected_calibration_error(
     classes: ArrayLike | None = None,
     n_bins: int = 10,
 ) -> float:
-    """Measure how far the probability of the predicted class is from how often it is right.
+    """Measure how much the probability of the predicted class differs from the accuracy.
 
     Parameters
     ----------
     y_true : array-like of shape (n,)
-        Classes, with unlabelled rows marked as in `SelfSupervisedClassifier.fit`; these are
+        True classes. Rows marked as unlabelled, as in `SelfSupervisedClassifier.fit`, are
         left out.
     probabilities : array-like or DataFrame of shape (n, n_classes)
-        As of ``predict_proba``.
+        Probabilities as ``predict_proba`` returns them.
     classes : array-like of shape (n_classes,), default=None
-        The class of each column. None takes the names of a DataFrame's columns, or else the
-        sorted classes of ``y_true``.
+        The class of each column of ``probabilities``. None uses the column names of a
+        DataFrame, or else the sorted classes of ``y_true``.
     n_bins : int, default=10
-        Bins of equal numbers of objects; objects of equal probability stay in one bin.
+        Number of bins with equal numbers of objects; objects of equal probability stay in
+        one bin.
 
     Returns
     -------
     error : float
-        Mean over objects of the gap between accuracy and mean probability in their bins: 0 at
+        Mean over objects of the gap between accuracy and mean probability in their bins; 0 is
         best.
 
     Raises
     ------
     ValueError
-        Shapes do not fit, probabilities are none, or the classes of the columns are unclear.
+        Shapes do not fit, rows of ``probabilities`` do not sum to 1, or ``y_true`` holds a
+        class without a column.
 
     References
     ----------
@@ -73,7 +75,7 @@ def reliability_curve(
     n_bins: int = 10,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Compare the probability of the predicted class with how often it is right, in bins.
+    """Compare the probability of the predicted class with the accuracy, in bins.
 
     Parameters
     ----------
@@ -88,8 +90,8 @@ def reliability_curve(
     Returns
     -------
     table : DataFrame
-        A row for each bin, from unsure to sure: ``confidence`` (mean probability of the
-        predicted class), ``accuracy``, ``low``, ``high`` and ``n``.
+        One row for each bin, in ascending order of probability: ``confidence`` (mean
+        probability of the predicted class), ``accuracy``, ``low``, ``high`` and ``n``.
 
     Examples
     --------
@@ -99,18 +101,18 @@ def reliability_curve(
     0         0.6       0.5  0.09  0.91  2
     1         0.9       1.0  0.34  1.00  2
     """
-    sure, right = top_labels(y_true, probabilities, classes)
-    records = []
-    for bin_ in _equal_bins(sure, n_bins):
-        low, high = _wilson(right[bin_].sum(), len(bin_), confidence)
-        records.append((sure[bin_].mean(), right[bin_].mean(), low, high, len(bin_)))
+    top, right = top_labels(y_true, probabilities, classes)
+    records, number = [], _equal_bins(top, n_bins)
+    for rows in (number == bin_ for bin_ in np.unique(number)):
+        low, high = _wilson(right[rows].sum(), rows.sum(), confidence)
+        records.append((top[rows].mean(), right[rows].mean(), low, high, rows.sum()))
     return pd.DataFrame(records, columns=["confidence", "accuracy", "low", "high", "n"])
 
 
 def risk_coverage(
     y_true: ArrayLike, probabilities: ArrayLike, *, classes: ArrayLike | None = None
 ) -> pd.DataFrame:
-    """Tell what abstaining buys: the accuracy of those objects that are classified.
+    """Measure the accuracy of the objects that remain when unsure predictions are left out.
 
     Parameters
     ----------
@@ -122,9 +124,9 @@ def risk_coverage(
     Returns
     -------
     table : DataFrame
-        A row for each distinct probability of a predicted class, highest first:
-        ``threshold`` (for `abstain`), ``coverage`` (share of objects that reach it) and
-        ``accuracy`` of these; the risk is 1 - accuracy.
+        One row for each distinct probability of a predicted class, highest first:
+        ``threshold`` (for `abstain`), ``coverage`` (share of the objects whose probability
+        reaches the threshold) and ``accuracy`` of these objects; the risk is 1 - accuracy.
 
     References
     ----------
@@ -139,22 +141,17 @@ def risk_coverage(
     0        0.9       0.5      1.00
     1        0.6       1.0      0.75
     """
-    sure, right = top_labels(y_true, probabilities, classes)
-    order = np.argsort(-sure, kind="stable")
-    taken = np.arange(1, len(sure) + 1)
-    accuracy = np.cumsum(right[order]) / taken
-    last = np.flatnonzero(np.append(np.diff(sure[order]) != 0, True))
-    return pd.DataFrame(
-        {
-            "threshold": sure[order][last],
-            "coverage": taken[last] / len(sure),
-            "accuracy": accuracy[last],
-        }
-    )
+    top, right = top_labels(y_true, probabilities, classes)
+    order = np.argsort(-top, kind="stable")
+    table = pd.DataFrame({"threshold": top[order], "accuracy": right[order]})
+    n_kept = np.arange(1, len(table) + 1)
+    table.insert(1, "coverage", n_kept / len(table))
+    table["accuracy"] = table["accuracy"].cumsum() / n_kept
+    return table.drop_duplicates("threshold", keep="last", ignore_index=True)
 
 
 def abstain(probabilities: ArrayLike, classes: ArrayLike, *, threshold: float) -> NDArray[Any]:
-    """Predict the most probable class, and none where it is not probable enough.
+    """Predict the most probable class, or no class where its probability is too low.
 
     Parameters
     ----------
@@ -162,12 +159,12 @@ def abstain(probabilities: ArrayLike, classes: ArrayLike, *, threshold: float) -
     classes : array-like of shape (n_classes,)
         The class of each column, such as ``classes_`` of a classifier.
     threshold : float
-        Least probability of a prediction; `risk_coverage` tells what it buys.
+        Smallest probability of a prediction; `risk_coverage` shows the accuracy for each.
 
     Returns
     -------
     predicted : array of shape (n,)
-        Classes; where the probability is lower, what marks an unlabelled row among them:
+        Classes; where the probability is below the threshold, the mark of an unlabelled row:
         ``""`` for text, -1 for integers, NaN for floats.
 
     Raises
@@ -194,6 +191,30 @@ def abstain(probabilities: ArrayLike, classes: ArrayLike, *, threshold: float) -
     return predicted
 
 
+def tabulate_predictions(
+    ids: NDArray[Any],
+    labels: NDArray[Any],
+    probabilities: NDArray[Any],
+    classes: NDArray[Any],
+    *,
+    threshold: float = 0.0,
+) -> pd.DataFrame:
+    """Return a table of predictions, with classes and probabilities as in `abstain`.
+
+    Its columns are ``id``, ``label``, ``prediction`` (see `abstain`), ``most_probable`` (the class
+    without a threshold), its ``probability``, and ``p_<class>``.
+    """
+    columns = {
+        "id": ids,
+        "label": labels,
+        "prediction": abstain(probabilities, classes, threshold=threshold),
+        "most_probable": classes[probabilities.argmax(axis=1)],
+        "probability": probabilities.max(axis=1),
+    }
+    columns |= {f"p_{name}": probabilities[:, i] for i, name in enumerate(classes)}
+    return pd.DataFrame(columns)
+
+
 def accuracy_by_magnitude(
     y_true: ArrayLike,
     y_pred: ArrayLike,
@@ -208,22 +229,22 @@ def accuracy_by_magnitude(
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n,)
-        Classes. Rows whose ``y_true`` is marked as unlabelled, as in
+        True and predicted classes. Rows whose ``y_true`` is marked as unlabelled, as in
         `SelfSupervisedClassifier.fit`, are left out.
     magnitude : array-like of shape (n,)
-        Rows where it is NaN are left out.
+        Magnitudes; rows with NaN are left out.
     bins : int or sequence of float, default=8
-        Number of bins, of equal width over the central 98 % of the objects, the outer two
-        taking in the rest; or edges. A bin holds its lower edge, the last its upper one too.
+        Number of bins of equal width over the central 98 % of the objects, where the outer two
+        bins include the rest; or edges. A bin includes its lower edge, the last bin both edges.
     balanced : bool, default=True
-        Give each class that a bin has the same weight (balanced accuracy).
+        Whether all classes in a bin have the same weight (balanced accuracy).
     confidence : float in (0, 1), default=0.95
         Probability content of the intervals.
 
     Returns
     -------
     table : DataFrame
-        A row for each bin that holds objects: ``magnitude`` (median), ``from``, ``to``
+        One row for each bin that holds objects: ``magnitude`` (median), ``from``, ``to``
         (edges), ``n``, ``score``, ``low`` and ``high``.
 
     Raises
@@ -233,9 +254,9 @@ def accuracy_by_magnitude(
 
     Notes
     -----
-    The intervals join those of Wilson (1927) for the classes as Zou, Huang & Zhang (2009,
-    Computational Statistics & Data Analysis 53, 1080) do for sums of proportions. They hold
-    for one classifier on new objects, and do not cover the draw of its training labels.
+    The intervals of Wilson (1927) for the classes are combined by the method of Zou, Huang &
+    Zhang (2009, Computational Statistics & Data Analysis 53, 1080) for sums of proportions. They
+    hold for one classifier on new objects, and do not cover the draw of its training labels.
 
     Examples
     --------
@@ -259,36 +280,42 @@ def accuracy_by_magnitude(
     used = np.flatnonzero((codes >= 0) & np.isfinite(magnitude))
     if not len(used):
         raise ValueError("magnitude is NaN in all labelled rows: choose another.")
+    # find the bin of each row
+    values = magnitude[used]
+    edges = np.asarray(bins, dtype=np.float64)
+    if edges.ndim == 0:
+        edges = equal_widths(values, int(edges))
+    if len(edges) < 2 or not (np.diff(edges) > 0).all():
+        raise ValueError(f"bins={bins} must be a number of bins, or two or more increasing edges.")
+    number = np.searchsorted(edges, values, side="right") - 1
+    number[values == edges[-1]] = len(edges) - 2
+    filled = [bin_ for bin_ in np.unique(number) if 0 <= bin_ < len(edges) - 1]
+    if not filled:
+        raise ValueError(f"bins={bins} hold no object: choose other edges.")
+    # score each bin
     records = []
-    for low, high, rows in _magnitude_bins(magnitude, used, bins):
+    for bin_ in filled:
+        rows = used[number == bin_]
         score = _mean_of_shares(right[rows], codes[rows] * balanced, confidence)
-        records.append((np.median(magnitude[rows]), low, high, len(rows), *score))
+        records.append(
+            (np.median(magnitude[rows]), edges[bin_], edges[bin_ + 1], len(rows), *score)
+        )
     return pd.DataFrame(records, columns=["magnitude", "from", "to", "n", "score", "low", "high"])
 
 
 def top_labels(
     y_true: ArrayLike, probabilities: ArrayLike, classes: ArrayLike | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the probability of each predicted class, and whether it is right.
-
-    Parameters
-    ----------
-    y_true, probabilities, classes
-        As in `expected_calibration_error`.
-
-    Returns
-    -------
-    sure : float array of shape (n_labelled,)
-    right : bool array of shape (n_labelled,)
+    """Return the top probability of each labelled row, and whether that class is right.
 
     Examples
     --------
     >>> top_labels(["b", "", "a"], [[0.3, 0.7], [0.5, 0.5], [0.2, 0.8]])
     (array([0.7, 0.8]), array([ True, False]))
     """
-    known, codes = check_labels(y_true)
+    true_classes, codes = check_labels(y_true)
     if classes is None:
-        classes = getattr(probabilities, "columns", known)
+        classes = getattr(probabilities, "columns", true_classes)
     classes = np.asarray(classes)
     table = _check_probabilities(probabilities, len(classes))
     if len(table) != len(codes):
@@ -296,31 +323,22 @@ def top_labels(
             f"probabilities has {len(table)} rows, but y_true has {len(codes)} labels: "
             "pass one row for each."
         )
-    if strange := [label for label in known.tolist() if label not in classes.tolist()]:
+    names = classes.tolist()
+    if missing := [label for label in true_classes.tolist() if label not in names]:
         raise ValueError(
-            f"y_true holds {strange[0]!r}, but the columns of probabilities are "
-            f"{classes.tolist()}: pass their classes."
+            f"y_true holds {missing[0]!r}, but the columns of probabilities are {names}: pass "
+            "their classes."
         )
-    place = np.array([classes.tolist().index(label) for label in known.tolist()])
+    place = np.array([names.index(label) for label in true_classes.tolist()])
     labelled = codes >= 0
     table = table[labelled]
     return table.max(axis=1), table.argmax(axis=1) == place[codes[labelled]]
 
 
 def equal_widths(values: NDArray[np.float64], number: int) -> NDArray[np.float64]:
-    """Return edges of bins of equal width that far outliers do not stretch.
+    """Return edges of bins of equal width over the central 98 % of finite values.
 
-    Parameters
-    ----------
-    values : float array of shape (n,)
-        Finite.
-    number : int
-
-    Returns
-    -------
-    edges : float64 array of shape (number + 1,)
-        Equal widths over the central 98 % of the values, the outer bins taking in the rest;
-        one bin if that range is empty.
+    The outer bins include the rest. If all values are nearly equal there is one bin.
 
     Examples
     --------
@@ -345,46 +363,27 @@ def _check_probabilities(probabilities: ArrayLike, n_classes: int) -> NDArray[np
     wrong = ~((table >= 0).all(axis=1) & (np.abs(table.sum(axis=1) - 1) < _SUM_TOLERANCE))
     if wrong.any():
         raise ValueError(
-            f"probabilities in row {int(wrong.argmax())} are no shares of 1: "
+            f"probabilities in row {int(wrong.argmax())} do not sum to 1: "
             "pass what predict_proba returns."
         )
     return table
 
 
-def _equal_bins(values: NDArray[Any], n_bins: int) -> list[NDArray[np.intp]]:
-    """Return the rows of bins of about equal numbers; equal values stay together."""
+def _equal_bins(values: NDArray[np.float64], n_bins: int) -> NDArray[np.int64]:
+    """Return the bin of each value, for bins of equal numbers; equal values share a bin."""
     if n_bins < 1:
         raise ValueError(f"n_bins={n_bins} must be at least 1.")
-    ranks = stats.rankdata(values, method="average") - 0.5
-    number = (ranks * n_bins / len(values)).astype(np.int64)
-    return [np.flatnonzero(number == each) for each in np.unique(number)]
-
-
-def _magnitude_bins(
-    magnitude: NDArray[Any], used: NDArray[np.intp], bins: int | Sequence[float]
-) -> list[tuple[float, float, NDArray[np.intp]]]:
-    values = magnitude[used]
-    edges = np.asarray(bins, dtype=np.float64)
-    if edges.ndim == 0:
-        edges = equal_widths(values, int(edges))
-    if len(edges) < 2 or not (np.diff(edges) > 0).all():
-        raise ValueError(f"bins={bins} must be a number of bins, or two or more increasing edges.")
-    number = np.searchsorted(edges, values, side="right") - 1
-    number[values == edges[-1]] = len(edges) - 2
-    places = [each for each in np.unique(number) if 0 <= each < len(edges) - 1]
-    if not places:
-        raise ValueError(f"bins={bins} hold no object: choose other edges.")
-    return [(edges[i], edges[i + 1], used[number == i]) for i in places]
+    return ((stats.rankdata(values) - 0.5) * n_bins / len(values)).astype(np.int64)
 
 
 def _mean_of_shares(
     right: NDArray[np.bool_], codes: NDArray[np.int64], confidence: float
 ) -> tuple[float, float, float]:
-    """Return the mean over classes of the share that is right, and its interval."""
+    """Return the mean over classes of the share of right predictions, and its interval."""
     classes = np.unique(codes)
-    shares = np.array([right[codes == each].mean() for each in classes])
+    shares = np.array([right[codes == code].mean() for code in classes])
     limits = np.array(
-        [_wilson(right[codes == c].sum(), (codes == c).sum(), confidence) for c in classes]
+        [_wilson(right[codes == code].sum(), (codes == code).sum(), confidence) for code in classes]
     )
     mean = shares.mean()
     # Zou, Huang & Zhang (2009), equation 2

@@ -1,11 +1,13 @@
-"""How many labels a representation saves: label-efficiency curves and what is read off them."""
+"""Measure the test scores of estimators against the number of labels they learned from."""
 
 from __future__ import annotations
 
+import copy
+import inspect
 import itertools
-import operator
-from collections.abc import Callable, Container, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial, update_wrapper
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, Self
@@ -19,12 +21,12 @@ from scipy import stats
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
-from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import has_fit_parameter
 
-from skastro.evaluation.splits import Split, check_pool, draw_splits
+from skastro.evaluation.splits import Split, check_counts, draw_splits, number_groups
 from skastro.utils.files import replacing
+from skastro.utils.progress import report_to, reporting
 from skastro.utils.validation import (
     check_labels,
     check_properties,
@@ -32,12 +34,27 @@ from skastro.utils.validation import (
     take_rows,
 )
 
+METHOD = "self-supervised"  # skastro's own method among the estimators of a study
+METRIC_NAMES = {
+    "f1_macro": "macro-F1",
+    "f1_weighted": "weighted F1",
+    "neg_calibration_error": "negative expected calibration error",
+    "neg_log_loss": "\N{MINUS SIGN}log loss",
+    "neg_brier_score": "\N{MINUS SIGN}Brier score",
+    "roc_auc_ovr": "ROC AUC (one against rest)",
+    "roc_auc_ovo": "ROC AUC (one against one)",
+}
 _RUN_COLUMNS = ["estimator", "n_labels", "split", "repeat", "metric"]
+
 Scorer = Callable[..., Any]
 Scoring = str | Scorer | Sequence[str] | Mapping[str, str | Scorer]
+Cell = tuple[int, str, int, int]  # number of the split, estimator, number of labels, repeat
+Scores = tuple[dict[str, float], float]  # score of each metric, and seconds of the fit
 
-Cell = tuple[int, str, int, int]  # split, estimator, number of labels, repeat
-Scores = tuple[dict[str, float], float]  # of each metric, and the seconds of the fit
+
+def metric_name(metric: str) -> str:
+    """Return the name of a metric for figures and text."""
+    return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -87,7 +104,7 @@ class LabelEfficiencyCurve:
 
     @classmethod
     def from_scores(cls, scores: pd.DataFrame) -> Self:
-        """Make a curve of a table with the columns of ``scores``.
+        """Make a curve from a table with the columns of ``scores``.
 
         Parameters
         ----------
@@ -116,7 +133,7 @@ class LabelEfficiencyCurve:
 
     @classmethod
     def from_csv(cls, path: str | Path) -> Self:
-        """Read what `to_csv` wrote; the numbers come back exactly.
+        """Read a file that `to_csv` wrote; the numbers come back exactly.
 
         Parameters
         ----------
@@ -130,12 +147,13 @@ class LabelEfficiencyCurve:
             path,
             dtype={"estimator": str, "metric": str},
             keep_default_na=False,  # an estimator may well be called "None"
-            converters={"score": _exact_float, "fit_seconds": _exact_float},
+            # the number parser of pandas 2 loses the last bit
+            converters=dict.fromkeys(["score", "fit_seconds"], lambda text: float(text or "nan")),
         )
         return cls.from_scores(table)
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the scores as CSV, one run a line; the file appears when it is complete.
+        """Write the scores as CSV, one line for each run; the file appears when it is complete.
 
         Parameters
         ----------
@@ -150,12 +168,12 @@ class LabelEfficiencyCurve:
             self.scores.to_csv(temporary, index=False)
 
     def summary(self, metric: str | None = None, *, confidence: float = 0.95) -> pd.DataFrame:
-        """Mean score and its t-interval for each estimator and number of labels.
+        """Return the mean score and its t-interval for each estimator and number of labels.
 
         Parameters
         ----------
         metric : str, default=None
-            Summarise one metric only.
+            Metric to summarise; None summarises all.
         confidence : float in (0, 1), default=0.95
             Probability content of the interval.
 
@@ -173,37 +191,39 @@ class LabelEfficiencyCurve:
         Notes
         -----
         With one test split the interval is over the repeats: it covers another draw of the
-        labels (and the estimator's own randomness), and says nothing about other test rows.
-        With several splits it is over the means of the splits, because repeats on the same
-        test rows are not independent: it then covers another test split too, and is wide
-        for two or three of them (Student's t with one or two degrees of freedom). The
-        splits are drawn from the same objects, so neither covers another survey.
+        labels (and the estimator's own randomness), but not other test rows. With several
+        splits it is over the means of the splits, because repeats on the same test rows are
+        not independent: it then also covers another test split, and is wide for two or three
+        of them (Student's t with one or two degrees of freedom). The splits are drawn from
+        the same objects, so neither interval covers another survey.
         """
         scores = self.scores if metric is None else select_metric(self, metric)
         unit = find_independent_unit(self)
         keys, rows = ["estimator", "n_labels", "metric"], []
         for key, runs in scores.groupby(keys, sort=False):
-            units = [group.to_numpy() for _, group in runs.groupby(unit)["score"]]
-            interval = _t_interval(np.array([group.mean() for group in units]), confidence)
-            rows.append((*key, *interval, len(runs)))
+            values = np.array([group.to_numpy().mean() for _, group in runs.groupby(unit)["score"]])
+            mean, half = float(values.mean()), np.nan
+            if len(values) > 1:
+                half = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+            rows.append((*key, mean, mean - half, mean + half, len(runs)))
         return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n_runs"])
 
     def difference_to(self, reference: str) -> Self:
-        """Return how much better than one estimator each is on the same runs.
+        """Return how much better each estimator is than a reference on the same runs.
 
-        Two estimators of a curve learn from the same labels and are scored on the same rows, so
-        that their paired difference is known better than the score of either.
+        Two estimators of a curve learn from the same labels and are scored on the same rows.
+        Their paired difference therefore has a narrower interval than the score of either.
 
         Parameters
         ----------
         reference : str
-            An estimator of the curve.
+            Name of an estimator of the curve.
 
         Returns
         -------
         differences : LabelEfficiencyCurve
-            Of the same runs; ``score`` is that of the estimator minus that of the reference, NaN
-            where the reference was not run or has none.
+            The same runs, where ``score`` is the score of the estimator minus the score of the
+            reference; NaN where the reference has no score.
 
         Raises
         ------
@@ -226,7 +246,7 @@ class LabelEfficiencyCurve:
         """
         if reference not in self.estimators:
             raise ValueError(
-                f"reference={reference!r} is no estimator of the curve: choose from "
+                f"reference={reference!r} is not an estimator of the curve: choose from "
                 f"{self.estimators}."
             )
         runs = [name for name in _RUN_COLUMNS if name != "estimator"]
@@ -237,24 +257,24 @@ class LabelEfficiencyCurve:
 
     def __repr__(self) -> str:
         runs = self.scores[["split", "repeat"]].drop_duplicates()
-        text = (
+        return (
             f"LabelEfficiencyCurve: {len(self.estimators)} estimators, "
-            f"{len(self.label_counts)} label counts, {len(runs)} runs"
+            f"{len(self.label_counts)} label counts, {len(runs)} runs{describe_means(self)}"
         )
-        for metric in self.metrics:
-            means = self.summary(metric).pivot(index="estimator", columns="n_labels", values="mean")
-            table = means.reindex(self.estimators).rename_axis(index=None, columns=None)
-            text += f"\n\nmean {metric} by number of labels\n{table.to_string(float_format='%.3f')}"
-        return text
 
 
-def _exact_float(text: str) -> float:
-    # the parser of pandas 2 loses the last bit
-    return float(text or "nan")
+def describe_means(curve: LabelEfficiencyCurve) -> str:
+    """Return the mean scores of a curve as text, one table for each metric."""
+    text = ""
+    for metric in curve.metrics:
+        means = curve.summary(metric).pivot(index="estimator", columns="n_labels", values="mean")
+        table = means.reindex(curve.estimators).rename_axis(index=None, columns=None)
+        text += f"\n\nmean {metric} by number of labels\n{table.to_string(float_format='%.3f')}"
+    return text
 
 
 def select_metric(curve: LabelEfficiencyCurve, metric: str | None) -> pd.DataFrame:
-    """Return the scores of one metric; None takes the first that was scored."""
+    """Return the scores of one metric, or of the first metric for None."""
     metric = curve.metrics[0] if metric is None else metric
     if metric not in curve.metrics:
         raise ValueError(f"metric={metric!r} was not scored: choose from {curve.metrics}.")
@@ -262,16 +282,8 @@ def select_metric(curve: LabelEfficiencyCurve, metric: str | None) -> pd.DataFra
 
 
 def find_independent_unit(curve: LabelEfficiencyCurve) -> str:
-    """Return the column whose values are independent draws: the split, if there are several."""
+    """Return the column of independent draws: the split if there are several, else the repeat."""
     return "split" if curve.scores["split"].nunique() > 1 else "repeat"
-
-
-def _t_interval(values: NDArray[Any], confidence: float) -> tuple[float, float, float]:
-    mean = float(values.mean())
-    if len(values) < 2:
-        return mean, np.nan, np.nan
-    half = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
-    return mean, mean - half, mean + half
 
 
 class _Entry(NamedTuple):
@@ -292,28 +304,30 @@ def label_efficiency_curve(
     groups: ArrayLike | None = None,
     properties: Any = None,
     property_errors: Any = None,
+    catalog: Any = None,
     scoring: Scoring = "balanced_accuracy",
     random_state: int | np.random.RandomState | None = None,
     n_jobs: int | None = None,
     verbose: int = 0,
     progress: Callable[[int, int], None] | None = None,
     finished: MutableMapping[Cell, Scores] | None = None,
+    splits: Sequence[Split] | None = None,
 ) -> LabelEfficiencyCurve:
     """Score estimators on unseen rows after learning from more and more labels.
 
     Every estimator learns from the same nested, stratified label subsets and is scored on
-    the same test rows, which nothing has seen before: no pretraining, no scaling.
+    the same test rows, which no step has seen before: no pretraining, no scaling.
 
     Parameters
     ----------
     estimators : dict of str to estimator, or to tuple (estimator, X_other)
-        ``X_other`` is that estimator's own input with the rows of ``X``: catalogue columns
-        beside stamps, for example. Estimators are cloned, their ``random_state`` is kept.
+        ``X_other`` is that estimator's own input with the rows of ``X``, such as catalogue
+        columns instead of stamps. Estimators are cloned; they keep their ``random_state``.
     X : array-like of shape (n, bands, height, width) or (n, features)
         Array, memmap, DataFrame or lazy array-like; only the rows in use are read.
     y : array-like of shape (n,)
         Class labels. Unlabelled rows (-1 for integers, NaN for floats; None, NaN or ``""``
-        for text) serve the pretraining only.
+        for text) are used by the pretraining only.
     label_counts : sequence of int
         Sizes of the label subsets, in any order: at least one label for each class, at
         most the labelled rows outside the test rows.
@@ -323,14 +337,17 @@ def label_efficiency_curve(
         Independent draws of the test rows. See `LabelEfficiencyCurve.summary` for what the
         interval covers with one and with several.
     test_size : float in (0, 1), default=0.3
-        Share of the labelled rows, of every class alike, to test on.
+        Share of the labelled rows of each class to test on.
     groups : array-like of shape (n,), default=None
-        Rows that belong together (one galaxy, one field): whole groups stay on one side,
-        unlabelled rows included. An estimator whose ``fit`` takes ``groups`` gets them, too,
-        for its own validation. Of ten random draws of groups the one is taken that is
-        most nearly stratified and of ``test_size``.
+        Rows that belong together (one galaxy, one field). Whole groups stay on one side,
+        unlabelled rows included; of ten random draws of groups, the one that is most nearly
+        stratified and of ``test_size`` is used. Estimators whose ``fit`` takes ``groups``
+        receive them for their own validation. Missing values are an error.
     properties, property_errors : array-like of shape (n, p), default=None
         Catalogue values and their 1-sigma errors for the pretraining; NaN = not measured.
+    catalog : array-like of shape (n, q), default=None
+        Catalogue columns to classify by; NaN = not measured. Estimators whose ``fit`` takes
+        ``catalog`` receive them at fit and at prediction.
     scoring : str, callable, list of str or dict, default="balanced_accuracy"
         Scorers as in scikit-learn.
     random_state : int, RandomState or None, default=None
@@ -338,16 +355,19 @@ def label_efficiency_curve(
         as they are.
     n_jobs : int, default=None
         Fits at a time (joblib); the scores do not depend on it. Pretrainings run one after
-        another in this process, since a network takes all cores by itself.
+        another in this process, since one network uses all cores.
     verbose : int, default=0
         Verbosity of joblib.
     progress : callable, default=None
         Called as ``progress(done, total)`` after each pretraining and fit, in this process.
     finished : mutable mapping, default=None
-        Fits that are done: (split, estimator, n_labels, repeat) to (dict of metric to score,
-        seconds). They are not repeated, and each new one is put there at once, so that a
-        mapping that writes to disk makes an interrupted call go on. That they are of the same
-        call is for you to vouch.
+        Results of an interrupted call: (split, estimator, n_labels, repeat) to (dict of metric
+        to score, seconds). These fits are not repeated, and each new result is added at once,
+        so a mapping that writes to disk makes the call resumable. The caller must make sure
+        that the results are from a call with the same arguments.
+    splits : sequence of Split, default=None
+        Splits of `draw_splits` to use instead of drawing them; ``n_repeats``, ``n_splits``,
+        ``test_size`` and ``random_state`` then have no effect.
 
     Returns
     -------
@@ -367,13 +387,13 @@ def label_efficiency_curve(
     ``encoder`` and ``random_state``, on the same input share one pretraining. All others
     see the label subset only, also those with a pretraining inside, as in a Pipeline.
 
-    An ``encoder`` that is a FrozenEstimator already is used as it is. What it was trained
-    on cannot be known here: that it has never seen the test rows is for you to vouch.
+    An ``encoder`` that is a FrozenEstimator is used as it is. The caller must make sure that
+    it was not trained on the test rows.
 
     A subset is a prefix of one ordering of the labelled rows, by the divisor method of
-    Webster and Sainte-Lague: the j-th member of class c stands at (j - 1/2) / n_c, the first
-    of each class ahead. Largest remainders are proportional too, but not nested (the Alabama
-    paradox: a class can lose a seat when the house grows).
+    Webster and Sainte-Lague: the j-th member of class c stands at (j - 1/2) / n_c, and the
+    first members of all classes come first. Largest remainders are proportional too, but not
+    nested (the Alabama paradox: a class can lose a seat when the house grows).
 
     Examples
     --------
@@ -391,55 +411,59 @@ def label_efficiency_curve(
     >>> curve.estimators, curve.label_counts, curve.scores.shape
     (['linear', 'two columns'], [10, 30, 100], (18, 7))
     """
-    entries = _check_entries(estimators, X)
+    # check all arguments before anything is trained
     classes, codes = check_labels(y)
-    group_codes = _check_groups(groups)
-    _check_lengths(codes, entries, group_codes)
-    _check_amounts(n_repeats, n_splits, test_size)
-    counts = _check_counts(label_counts, len(classes))
-    scorers = _check_scorers(scoring)
-    properties, property_errors = _check_targets(properties, property_errors, len(codes))
-    splits = draw_splits(
-        classes,
-        codes,
-        group_codes,
-        test_size=test_size,
-        seed=check_random_state(random_state).randint(np.iinfo(np.int32).max),
-        shape=(n_splits, n_repeats),
-    )
-    check_pool(counts, splits, codes)
+    entries = _check_entries(estimators, X, len(codes))
+    scorers = check_scorers(scoring)
+    targets = _check_targets(properties, property_errors, len(codes))
+    if catalog is not None:
+        catalog = check_properties(catalog, len(codes), name="catalog")
+    by_row = {"groups": number_groups(groups, len(codes)), "catalog": catalog}
+    if splits is None:
+        splits = draw_splits(
+            y,
+            n_repeats=n_repeats,
+            n_splits=n_splits,
+            test_size=test_size,
+            groups=groups,
+            random_state=random_state,
+        )
+    counts = check_counts(label_counts, codes, splits)
 
+    # find the fits that are left, and the entries to prepare for each split
+    results = {} if finished is None else finished
+    cells = [
+        (number, entry.name, count, repeat)
+        for entry, count, number in itertools.product(entries, counts, range(len(splits)))
+        for repeat in range(len(splits[number].orders))
+    ]
+    left = [cell for cell in cells if cell not in results]
+    names = {cell[:2] for cell in left}
+    todo = [[e for e in entries if (i, e.name) in names] for i in range(len(splits))]
+
+    # pretrain and fit
+    total = len(cells) + sum(map(_count_pretrainings, todo))
+    stage = report_to("learning from few labels", total)
+    report = stage if progress is None else lambda done: progress(done, total)
+    done = itertools.count(1 + len(cells) - len(left))
     labels = classes[np.maximum(codes, 0)]
-    total = n_splits * (len(entries) * n_repeats * len(counts) + _n_pretrainings(entries))
-    report, steps = progress or (lambda _done, _total: None), itertools.count(1)
-    cells = itertools.product(entries, counts, range(n_splits), range(n_repeats))
-    wanted = [(split, entry.name, count, repeat) for entry, count, split, repeat in cells]
-    done = {} if finished is None else finished
-    for _ in filter(done.__contains__, wanted):
-        report(next(steps), total)
+    backend, _ = get_active_backend()  # that of Dask cannot return results as they come
+    return_as = "generator_unordered" if backend.supports_return_generator else "list"
     for number, split in enumerate(splits):
-        ready, left = [], _unfinished(entries, number, wanted, done)
-        for _ in range(_n_pretrainings(entries) - _n_pretrainings(left)):
-            report(next(steps), total)
-        for entry, is_new in _pretrain_all(left, split.pool, properties, property_errors):
-            ready.append(entry)
-            if is_new:
-                report(next(steps), total)
-        tasks = _fit_tasks(ready, number, split, labels, counts, scorers, group_codes, done)
-        parallel = Parallel(n_jobs=n_jobs, verbose=verbose, return_as=_return_as())
+        ready = _pretrain_all(todo[number], split.pool, targets, lambda: report(next(done)))
+        fit = partial(_fit_one, test=split.test, labels=labels, scorers=scorers, by_row=by_row)
+        tasks = (
+            delayed(fit)(ready[name], repeat, split.orders[repeat][:count])
+            for _, name, count, repeat in (cell for cell in left if cell[0] == number)
+        )
+        parallel = Parallel(n_jobs=n_jobs, verbose=verbose, return_as=return_as)
         for name, count, repeat, scores, seconds in parallel(tasks):
-            done[number, name, count, repeat] = scores, seconds
-            report(next(steps), total)
-    return LabelEfficiencyCurve(_tidy([(*cell, *done[cell]) for cell in wanted], list(scorers)))
+            results[number, name, count, repeat] = scores, seconds
+            report(next(done))
+    return LabelEfficiencyCurve(_tabulate(cells, results, list(scorers)))
 
 
-def _return_as() -> str:
-    """Say how joblib is to return results: as they come, which its Dask backend cannot."""
-    backend, _ = get_active_backend()
-    return "generator_unordered" if backend.supports_return_generator else "list"
-
-
-def _check_entries(estimators: Mapping[str, Any], X: Any) -> list[_Entry]:
+def _check_entries(estimators: Mapping[str, Any], X: Any, n: int) -> list[_Entry]:
     if not isinstance(estimators, Mapping) or not estimators:
         raise ValueError("estimators must be a dict of name to estimator with at least one entry.")
     entries = []
@@ -449,62 +473,28 @@ def _check_entries(estimators: Mapping[str, Any], X: Any) -> list[_Entry]:
             raise TypeError(
                 f"estimators[{name!r}] is not an estimator: pass an instance with a fit method."
             )
+        length = own_X.shape[0] if hasattr(own_X, "shape") else len(own_X)
+        if length != n:
+            raise ValueError(
+                f"the input of {name!r} has {length} rows, but y has {n}: pass one label for "
+                "each row."
+            )
         entries.append(_Entry(str(name), estimator, own_X))
     return entries
 
 
-def _check_groups(groups: ArrayLike | None) -> NDArray[np.intp] | None:
-    if groups is None:
-        return None
-    codes, _ = pd.factorize(np.asarray(groups))
-    if (codes < 0).any():
-        raise ValueError("groups has missing values: give each such row a group of its own.")
-    return codes
+def _check_targets(properties: Any, property_errors: Any, n: int) -> dict[str, Any]:
+    if properties is not None:
+        properties = check_properties(properties, n)
+    if property_errors is not None:
+        if properties is None:
+            raise ValueError("property_errors needs properties: pass the values they belong to.")
+        property_errors = check_property_errors(property_errors, properties)
+    return {"properties": properties, "property_errors": property_errors}
 
 
-def _check_lengths(codes: NDArray[Any], entries: list[_Entry], groups: NDArray[Any] | None) -> None:
-    lengths = {f"the input of {entry.name!r}": _length(entry.X) for entry in entries}
-    if groups is not None:
-        lengths["groups"] = len(groups)
-    for what, length in lengths.items():
-        if length != len(codes):
-            raise ValueError(
-                f"{what} has {length} rows, but y has {len(codes)}: pass one label for each row."
-            )
-
-
-def _length(X: Any) -> int:
-    return X.shape[0] if hasattr(X, "shape") else len(X)
-
-
-def _check_amounts(n_repeats: int, n_splits: int, test_size: float) -> None:
-    for name, value in (("n_repeats", n_repeats), ("n_splits", n_splits)):
-        if value < 1:
-            raise ValueError(f"{name}={value} leaves nothing to run: pass at least 1.")
-    if not 0 < test_size < 1:
-        raise ValueError(f"test_size={test_size} is not a share: pass a number between 0 and 1.")
-
-
-def _check_counts(label_counts: Sequence[int], n_classes: int) -> list[int]:
-    if n_classes < 2:
-        raise ValueError("y holds one class only: label rows of at least two classes.")
-    try:
-        counts = sorted({operator.index(count) for count in label_counts})
-    except TypeError:
-        raise ValueError(
-            f"label_counts={label_counts!r} must be whole numbers, such as [30, 100, 300]."
-        ) from None
-    if not counts:
-        raise ValueError("label_counts is empty: pass whole numbers, such as [30, 100, 300].")
-    if counts[0] < n_classes:
-        raise ValueError(
-            f"label_counts asks for {counts[0]} labels of {n_classes} classes: "
-            f"ask for {n_classes} at least, one of each class."
-        )
-    return counts
-
-
-def _check_scorers(scoring: Scoring) -> dict[str, Scorer]:
+def check_scorers(scoring: Scoring) -> dict[str, Scorer]:
+    """Return the scorers of metrics by name."""
     if isinstance(scoring, str):
         scoring = [scoring]
     if callable(scoring):
@@ -513,7 +503,7 @@ def _check_scorers(scoring: Scoring) -> dict[str, Scorer]:
     for scorer in named.values():
         if isinstance(scorer, str) and scorer not in get_scorer_names():
             raise ValueError(
-                f"scoring={scorer!r} is no metric of scikit-learn: "
+                f"scoring={scorer!r} is not a metric of scikit-learn: "
                 "see sklearn.metrics.get_scorer_names() for the names."
             )
     if not named:
@@ -521,122 +511,100 @@ def _check_scorers(scoring: Scoring) -> dict[str, Scorer]:
     return {name: get_scorer(scorer) for name, scorer in named.items()}
 
 
-def _check_targets(properties: Any, property_errors: Any, n: int) -> tuple[Any, Any]:
-    if properties is None:
-        if property_errors is not None:
-            raise ValueError("property_errors needs properties: pass the values they belong to.")
-        return None, None
-    table = check_properties(properties, n)
-    errors = None if property_errors is None else check_property_errors(property_errors, table)
-    return table, errors
-
-
-def _unfinished(
-    entries: list[_Entry], number: int, wanted: list[Cell], done: Container[Cell]
-) -> list[_Entry]:
-    """Return the entries that have a fit to do on a split."""
-    left = {cell[1] for cell in wanted if cell[0] == number and cell not in done}
-    return [entry for entry in entries if entry.name in left]
-
-
 def _pretraining_key(entry: _Entry) -> tuple[Any, ...] | None:
-    if not hasattr(entry.estimator, "pretrain"):
-        return None
+    """Return what entries that share one pretraining have in common; None without one."""
     params = entry.estimator.get_params(deep=False)
     encoder = params.get("encoder")
-    if isinstance(encoder, FrozenEstimator):
+    if not hasattr(entry.estimator, "pretrain") or isinstance(encoder, FrozenEstimator):
         return None
-    same = joblib.hash((encoder, params.get("random_state")))
-    return type(entry.estimator), id(entry.X), same
+    return type(entry.estimator), id(entry.X), joblib.hash((encoder, params.get("random_state")))
 
 
-def _n_pretrainings(entries: list[_Entry]) -> int:
+def _count_pretrainings(entries: list[_Entry]) -> int:
     return len({_pretraining_key(entry) for entry in entries} - {None})
 
 
 def _pretrain_all(
-    entries: list[_Entry], pool: NDArray[Any], properties: Any, property_errors: Any
-) -> Iterator[tuple[_Entry, bool]]:
-    """Yield the entries ready to fit, and whether each took a pretraining of its own."""
-    shared: dict[tuple[Any, ...], FrozenEstimator] = {}
-    for entry in entries:
-        key = _pretraining_key(entry)
-        if key is None:
-            yield entry, False
-            continue
-        is_new = key not in shared
-        if is_new:
-            shared[key] = _pretrain(entry, pool, properties, property_errors)
-        ready = clone(entry.estimator).set_params(encoder=shared[key])
-        yield entry._replace(estimator=ready), is_new
-
-
-def _pretrain(entry: _Entry, pool: NDArray[Any], properties: Any, errors: Any) -> FrozenEstimator:
-    pretrained = clone(entry.estimator).pretrain(
-        take_rows(entry.X, pool),
-        properties=take_rows(properties, pool),
-        property_errors=take_rows(errors, pool),
-    )
-    encoder = pretrained.get_params(deep=False).get("encoder")
-    if not isinstance(encoder, FrozenEstimator):
-        raise TypeError(
-            f"estimators[{entry.name!r}].pretrain must return an estimator whose encoder is a "
-            "FrozenEstimator: a bare one would be emptied by clone."
-        )
-    return encoder
-
-
-def _fit_tasks(
     entries: list[_Entry],
-    number: int,
-    split: Split,
-    labels: NDArray[Any],
-    counts: list[int],
-    scorers: dict[str, Scorer],
-    groups: NDArray[Any] | None,
-    done: Container[Cell],
-) -> Iterator[tuple[Any, ...]]:
-    cells = itertools.product(entries, enumerate(split.orders), counts)
-    for entry, (repeat, order), count in cells:
-        if (number, entry.name, count, repeat) in done:
+    pool: NDArray[Any],
+    targets: dict[str, Any],
+    report: Callable[[], None],
+) -> dict[str, _Entry]:
+    """Return the entries with pretrained encoders by name; report after each pretraining."""
+    encoders: dict[tuple[Any, ...], FrozenEstimator] = {}
+    ready = {entry.name: entry for entry in entries}
+    for entry in entries:
+        if (key := _pretraining_key(entry)) is None:
             continue
-        train = order[:count]
-        params = {} if groups is None else {"groups": groups[train]}
-        yield delayed(_fit_one)(
-            entry, repeat, train, split.test, labels, scorers=scorers, params=params
-        )
+        if key not in encoders:
+            pretrained = clone(entry.estimator).pretrain(
+                take_rows(entry.X, pool),
+                **{name: take_rows(values, pool) for name, values in targets.items()},
+            )
+            encoders[key] = pretrained.get_params(deep=False).get("encoder")
+            if not isinstance(encoders[key], FrozenEstimator):
+                raise TypeError(
+                    f"estimators[{entry.name!r}].pretrain must return an estimator whose encoder "
+                    "is a FrozenEstimator: clone would discard the training of any other."
+                )
+            report()
+        estimator = clone(entry.estimator).set_params(encoder=encoders[key])
+        ready[entry.name] = entry._replace(estimator=estimator)
+    return ready
 
 
 def _fit_one(
     entry: _Entry,
     repeat: int,
     train: NDArray[Any],
+    *,
     test: NDArray[Any],
     labels: NDArray[Any],
-    *,
     scorers: dict[str, Scorer],
-    params: dict[str, NDArray[Any]],
+    by_row: dict[str, Any],
 ) -> tuple[str, int, int, dict[str, float], float]:
+    """Fit a clone on the training rows, and score it on the test rows."""
     try:
         model = clone(entry.estimator)
-        wanted = {name: value for name, value in params.items() if has_fit_parameter(model, name)}
-        start = perf_counter()
-        model.fit(take_rows(entry.X, train), labels[train], **wanted)
-        seconds = perf_counter() - start
-        # one scorer for all metrics predicts once, which is what costs with a network
-        scores = check_scoring(model, scoring=scorers)(
-            model, take_rows(entry.X, test), labels[test]
-        )
+        params = {
+            name: take_rows(values, train)
+            for name, values in by_row.items()
+            if values is not None and has_fit_parameter(model, name)
+        }
+        with reporting(None):  # the curve itself reports its progress
+            start = perf_counter()
+            model.fit(take_rows(entry.X, train), labels[train], **params)
+            seconds = perf_counter() - start
+            if "catalog" in params:
+                model = _with_catalog(model, take_rows(by_row["catalog"], test))
+            # one scorer for all metrics predicts only once, which is slow with a network
+            scorer = check_scoring(model, scoring=scorers)
+            scores = scorer(model, take_rows(entry.X, test), labels[test])
     except Exception as error:
         error.add_note(f"raised by {entry.name!r} with {len(train)} labels, repeat {repeat}")
         raise
     return entry.name, len(train), repeat, scores, seconds
 
 
-def _tidy(rows: list[tuple[Any, ...]], metrics: list[str]) -> pd.DataFrame:
-    records = [
-        (name, count, split, repeat, metric, float(scores[metric]), seconds)
-        for split, name, count, repeat, scores, seconds in rows
-        for metric in metrics
-    ]
+def _with_catalog(model: Any, catalog: pd.DataFrame) -> Any:
+    """Return a copy of a fitted model that predicts with these columns, for scorers."""
+    model = copy.copy(model)
+    for name in ("predict", "predict_proba", "decision_function"):
+        method = getattr(model, name, None)
+        if method is not None and "catalog" in inspect.signature(method).parameters:
+            # scorers read the name of the method
+            setattr(model, name, update_wrapper(partial(method, catalog=catalog), method))
+    return model
+
+
+def _tabulate(
+    cells: list[Cell], results: Mapping[Cell, Scores], metrics: list[str]
+) -> pd.DataFrame:
+    records = []
+    for number, name, count, repeat in cells:
+        scores, seconds = results[number, name, count, repeat]
+        records += [
+            (name, count, number, repeat, metric, float(scores[metric]), seconds)
+            for metric in metrics
+        ]
     return pd.DataFrame(records, columns=[*_RUN_COLUMNS, "score", "fit_seconds"])

@@ -1,8 +1,6 @@
-"""Measure how many labels one method saves against another."""
+"""Measure how many labels one method saves compared with another."""
 
 from __future__ import annotations
-
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,12 +23,12 @@ def label_saving(
     confidence: float = 0.95,
     random_state: int | None = 0,
 ) -> pd.DataFrame:
-    """How many times fewer labels a method needs for the score a baseline reaches.
+    """Return how many times fewer labels a method needs to reach the score of a baseline.
 
-    Both mean curves are made monotone (running maximum) and read off linearly in the logarithm
-    of the number of labels. The saving is the ratio of the fewest labels at which either
-    reaches the baseline's score, so that a curve saves nothing over itself, not even where it
-    is flat.
+    Both mean curves are made monotone (running maximum) and interpolated linearly in the
+    logarithm of the number of labels. The saving is the ratio of the smallest numbers of labels
+    with which baseline and method reach the baseline's score. The saving of a curve compared
+    with itself is therefore 1, also where the curve is flat.
 
     Parameters
     ----------
@@ -39,9 +37,10 @@ def label_saving(
     method, baseline : str
         Names of estimators.
     metric : str, default=None
-        None takes the first.
+        Metric to compare; None uses the first.
     n_bootstrap : int, default=1000
-        Resamples of the runs, the same for both since they share their label subsets.
+        Number of resamples of the runs. Both estimators share each resample, since they share
+        their label subsets.
     confidence : float in (0, 1), default=0.95
         Probability content of the percentile interval.
     random_state : int or None, default=0
@@ -52,10 +51,10 @@ def label_saving(
     saving : DataFrame
         One row for each label count of the baseline: ``n_labels``, ``baseline_score``,
         ``method_labels``, ``saving``, ``low``, ``high`` and ``bound``. ``bound`` is ``"="``
-        inside the measured range; ``">="`` if the method's fewest labels do better already, the
-        saving being at least what is given; ``"<="`` if its most labels do not suffice.
-        Resamples outside the range count as unbounded: ``high`` can be infinite and ``low`` 0.
-        Both are NaN with a single run.
+        inside the measured range; ``">="`` if the method is better already with its fewest
+        labels, so that the saving is a lower bound; ``"<="`` if it does not reach the score
+        with its most labels. Resamples outside the range count as unbounded: ``high`` can be
+        infinite and ``low`` 0. Both are NaN with a single run.
 
     Raises
     ------
@@ -64,9 +63,9 @@ def label_saving(
 
     Notes
     -----
-    What is resampled is what `LabelEfficiencyCurve.summary` averages: repeats on one test
-    split, whole splits where there are several. Five of them make a rough interval that
-    tends to be too narrow.
+    The bootstrap resamples the units that `LabelEfficiencyCurve.summary` averages: repeats on
+    one test split, or whole splits if there are several. With five of them the interval is
+    rough and tends to be too narrow.
 
     Examples
     --------
@@ -82,36 +81,39 @@ def label_saving(
     1       100         31.623   3.162     =
     """
     scores = select_metric(curve, metric)
-    wide = {name: _units_by_count(curve, scores, name) for name in (method, baseline)}
-    ours, theirs = wide[method], wide[baseline]
-    if not ours.index.equals(theirs.index):
+    tables = _scores_by_unit(curve, scores, method), _scores_by_unit(curve, scores, baseline)
+    if not tables[0].index.equals(tables[1].index):
         raise ValueError(
             f"curve has different runs of {method!r} and {baseline!r}: score both on the same ones."
         )
-    mean = _savings(ours, theirs, np.full(len(ours), 1 / len(ours)))
-    rng = np.random.default_rng(random_state)
-    draws = rng.multinomial(len(ours), np.full(len(ours), 1 / len(ours)), size=n_bootstrap)
-    low, high = _bootstrap_interval(ours, theirs, draws / len(ours), confidence)
+    n = len(tables[0])
+    labels, saving, side = _measure_savings(*tables, np.full(n, 1 / n))
+    low = high = np.full(len(saving), np.nan)
+    if n > 1:
+        rng = np.random.default_rng(random_state)
+        draws = rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) / n
+        resampled = [_measure_savings(*tables, weights) for weights in draws]
+        savings, sides = (np.array([draw[i] for draw in resampled]) for i in (1, 2))
+        tail = (1 - confidence) / 2
+        # a bound is open on one side; quantiles are order statistics, as interpolation
+        # towards infinity would give NaN
+        low = np.quantile(np.where(sides < 0, 0.0, savings), tail, axis=0, method="lower")
+        high = np.quantile(np.where(sides > 0, np.inf, savings), 1 - tail, axis=0, method="higher")
     return pd.DataFrame(
         {
-            "n_labels": theirs.columns.to_numpy(),
-            "baseline_score": theirs.mean().to_numpy(),
-            "method_labels": mean.method_labels,
-            "saving": mean.saving,
+            "n_labels": tables[1].columns.to_numpy(),
+            "baseline_score": tables[1].mean().to_numpy(),
+            "method_labels": labels,
+            "saving": saving,
             "low": low,
             "high": high,
-            "bound": np.array(["<=", "=", ">="])[mean.side + 1],
+            "bound": np.array(["<=", "=", ">="])[side + 1],
         }
     )
 
 
-class _Savings(NamedTuple):
-    method_labels: NDArray[np.float64]
-    saving: NDArray[np.float64]
-    side: NDArray[np.intp]  # 1: the saving is at least this, -1: at most
-
-
-def _units_by_count(curve: LabelEfficiencyCurve, scores: pd.DataFrame, name: str) -> pd.DataFrame:
+def _scores_by_unit(curve: LabelEfficiencyCurve, scores: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the mean scores of an estimator: independent units by numbers of labels."""
     if name not in curve.estimators:
         raise ValueError(f"{name!r} is not in the curve: choose from {curve.estimators}.")
     runs = scores[scores["estimator"] == name]
@@ -121,39 +123,29 @@ def _units_by_count(curve: LabelEfficiencyCurve, scores: pd.DataFrame, name: str
     return table.groupby(level=find_independent_unit(curve)).mean()
 
 
-def _savings(ours: pd.DataFrame, theirs: pd.DataFrame, weights: NDArray[Any]) -> _Savings:
-    method, baseline = (
-        np.maximum.accumulate(weights @ table.to_numpy()) for table in (ours, theirs)
+def _measure_savings(
+    method: pd.DataFrame, baseline: pd.DataFrame, weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """Return the method's labels, its saving, and 1 or -1 where that is a lower or upper bound."""
+    method_scores, baseline_scores = (
+        np.maximum.accumulate(weights @ table.to_numpy()) for table in (method, baseline)
     )
-    needed = [_fewest_labels(ours.columns, method, score) for score in baseline]
-    had = np.array([_fewest_labels(theirs.columns, baseline, score)[0] for score in baseline])
-    labels = np.array([n for n, _ in needed])
-    return _Savings(labels, had / labels, np.array([side for _, side in needed]))
+    needed = [_fewest_labels(method.columns, method_scores, score) for score in baseline_scores]
+    labels, side = (np.array(values) for values in zip(*needed, strict=True))
+    baseline_labels = np.array(
+        [_fewest_labels(baseline.columns, baseline_scores, score)[0] for score in baseline_scores]
+    )
+    return labels, baseline_labels / labels, side
 
 
-def _fewest_labels(counts: pd.Index, reached: NDArray[Any], score: float) -> tuple[float, int]:
-    at = int(np.searchsorted(reached, score))
+def _fewest_labels(
+    counts: pd.Index, scores: NDArray[np.float64], score: float
+) -> tuple[float, int]:
+    """Return where a monotone curve reaches a score; 1 or -1 if it lies outside the curve."""
+    at = int(np.searchsorted(scores, score))
     if at == len(counts):
         return float(counts[-1]), -1
     if at == 0:
-        return float(counts[0]), int(reached[0] > score)
-    share = (score - reached[at - 1]) / (reached[at] - reached[at - 1])
+        return float(counts[0]), int(scores[0] > score)
+    share = (score - scores[at - 1]) / (scores[at] - scores[at - 1])
     return float(counts[at - 1] * (counts[at] / counts[at - 1]) ** share), 0
-
-
-def _bootstrap_interval(
-    ours: pd.DataFrame, theirs: pd.DataFrame, weights: NDArray[Any], confidence: float
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    if len(ours) < 2:
-        return np.full(theirs.shape[1], np.nan), np.full(theirs.shape[1], np.nan)
-    resampled = [_savings(ours, theirs, weight) for weight in weights]
-    saving = np.array([each.saving for each in resampled])
-    side = np.array([each.side for each in resampled])
-    # a bound says nothing about its open end
-    at_least, at_most = np.where(side < 0, 0.0, saving), np.where(side > 0, np.inf, saving)
-    tail = (1 - confidence) / 2
-    # order statistics: interpolating towards infinity would give NaN
-    return (
-        np.quantile(at_least, tail, axis=0, method="lower"),
-        np.quantile(at_most, 1 - tail, axis=0, method="higher"),
-    )

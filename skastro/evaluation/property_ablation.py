@@ -1,25 +1,28 @@
-"""What each kind of property buys as a target of the pretext."""
+"""Compare sets of properties as targets of the pretraining."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.frozen import FrozenEstimator
+from sklearn.base import clone
 
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.linear_probe import LinearProbe
 from skastro.evaluation.label_efficiency import (
     LabelEfficiencyCurve,
     Scoring,
+    check_scorers,
+    describe_means,
     label_efficiency_curve,
 )
+from skastro.evaluation.splits import check_counts, draw_splits
 from skastro.utils.validation import (
     check_labels,
     check_properties,
@@ -29,23 +32,23 @@ from skastro.utils.validation import (
     take_rows,
 )
 
-MEASURED = "measured"  # in a set: what the encoder measures from the pixels
+MEASURED = "measured"  # in a set: the properties that the encoder measures from the pixels
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class PropertyAblation:
-    """Test scores after pretraining on one set of properties and on another.
+    """Test scores after pretraining on different sets of properties.
 
     Made by `property_ablation`.
 
     Attributes
     ----------
     curve : LabelEfficiencyCurve
-        Of a `LinearProbe` on each representation; its estimators are the sets, in their order.
+        Scores of a `LinearProbe` on each representation; its estimators are the sets, in order.
     sets : dict of str to list of str
-        The columns of each set; ``"measured"`` for what was measured from the pixels.
+        The columns of each set; ``"measured"`` stands for properties measured from the pixels.
     reference : str
-        The set that the others are compared with.
+        The set with which the others are compared.
 
     Examples
     --------
@@ -69,16 +72,16 @@ class PropertyAblation:
 
     @property
     def scores(self) -> pd.DataFrame:
-        """One row for each probe and metric: the scores of ``curve``, with its column ``set``."""
+        """Scores of ``curve``, one row for each probe and metric, with a column ``set``."""
         return self.curve.scores.rename(columns={"estimator": "set"})
 
     def summary(self, metric: str | None = None, *, confidence: float = 0.95) -> pd.DataFrame:
-        """Mean score of each set, and its mean difference to the reference on the same runs.
+        """Return the mean score of each set and its mean difference from the reference.
 
         Parameters
         ----------
         metric : str, default=None
-            Summarise one metric only.
+            Metric to summarise; None summarises all.
         confidence : float in (0, 1), default=0.95
             Probability content of the intervals.
 
@@ -86,32 +89,25 @@ class PropertyAblation:
         -------
         summary : DataFrame
             Columns ``set``, ``n_labels``, ``metric``, ``mean``, ``low``, ``high``, ``n_runs``,
-            ``difference``, ``difference_low`` and ``difference_high``. A difference is paired:
+            ``difference``, ``difference_low`` and ``difference_high``. Differences are paired:
             set and reference learn from the same labels and are scored on the same rows, so
-            that its interval is narrower than those of the means. What intervals cover, and
-            when they are NaN, is said in `LabelEfficiencyCurve.summary`.
+            their intervals are narrower than those of the means. `LabelEfficiencyCurve.summary`
+            explains what intervals cover, and when they are NaN.
 
         Raises
         ------
         ValueError
-            There is no such metric.
+            The metric was not scored.
         """
         summary = self.curve.summary(metric, confidence=confidence)
-        differences = self.curve.difference_to(self.reference).summary(
-            metric, confidence=confidence
-        )
-        for name in ("mean", "low", "high"):
-            column = "difference" if name == "mean" else f"difference_{name}"
-            summary[column] = differences[name]
+        paired = self.curve.difference_to(self.reference).summary(metric, confidence=confidence)
+        summary["difference"] = paired["mean"]
+        summary[["difference_low", "difference_high"]] = paired[["low", "high"]]
         return summary.rename(columns={"estimator": "set"})
 
     def __repr__(self) -> str:
-        text = f"PropertyAblation: {len(self.sets)} sets, compared with {self.reference!r}"
-        for metric in self.curve.metrics:
-            table = self.summary(metric).pivot(index="set", columns="n_labels", values="mean")
-            table = table.reindex(self.curve.estimators).rename_axis(index=None, columns=None)
-            text += f"\n\nmean {metric} by number of labels\n{table.to_string(float_format='%.3f')}"
-        return text
+        means = describe_means(self.curve)
+        return f"PropertyAblation: {len(self.sets)} sets, compared with {self.reference!r}{means}"
 
 
 def property_ablation(
@@ -133,7 +129,7 @@ def property_ablation(
     n_jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PropertyAblation:
-    """Pretrain on one set of properties after another, and compare what a probe then knows.
+    """Pretrain on one set of properties after another, and compare the scores of a probe.
 
     For each set the encoder is pretrained on all rows but the test rows, labelled or not, with
     these properties as targets and from the same weights; a `LinearProbe` on the frozen
@@ -142,33 +138,31 @@ def property_ablation(
     Parameters
     ----------
     encoder : PropertyPretrainedEncoder
-        Cloned for each set. Its ``properties`` says nothing here: the set does.
+        Cloned for each set, which replaces its ``targets``.
     X : array-like of shape (n, bands, height, width) or (n, features)
     y : array-like of shape (n,)
         Class labels, with unlabelled rows marked as in `label_efficiency_curve`.
     properties : array-like, DataFrame or astropy Table of shape (n, p)
-        Everything that a set may hold; NaN = not measured.
+        All columns from which the sets choose; NaN = not measured.
     property_errors : array-like of shape (n, p), default=None
-        Their 1-sigma errors.
+        1-sigma errors of ``properties``.
     sets : dict of str to str or sequence of str
         Columns of ``properties`` or patterns such as ``"mag_*"``, by the name of the set.
-        ``"measured"`` stands for what the encoder measures from the pixels: alone for
-        ``properties="measured"``, beside columns for ``"catalog+measured"``. An empty
-        sequence leaves the network untrained.
+        ``"measured"`` stands for the properties that the encoder measures from the pixels. An
+        empty sequence leaves the network untrained.
     label_counts : sequence of int
-        As in `label_efficiency_curve`, like all that is not said here.
+        As in `label_efficiency_curve`, like the parameters without a description below.
     reference : str, default=None
-        The set to compare with; None takes the one with the most columns, and with
-        ``"measured"`` among equals.
+        The set to compare with; None chooses the set with the most entries.
     n_repeats : int, default=5
     n_splits : int, default=1
     test_size : float in (0, 1), default=0.3
     groups : array-like of shape (n,), default=None
     scoring : str, callable, list of str or dict, default="balanced_accuracy"
     random_state : int, RandomState or None, default=None
-        Of the splits and subsets, and of the networks where the encoder brings none.
+        Draws the splits and subsets, and seeds the networks if the encoder has no seed.
     n_jobs : int, default=None
-        Probes at a time; pretrainings run one after another.
+        Number of probes fitted at a time; pretrainings run one after another.
     progress : callable, default=None
         Called as ``progress(done, total)`` after each pretraining and each probe.
 
@@ -179,17 +173,17 @@ def property_ablation(
     Raises
     ------
     ValueError, TypeError
-        The encoder is none, a set names a column that is not there, ``reference`` is no set, or
-        anything that `label_efficiency_curve` refuses.
+        ``encoder`` has another type, a set names an unknown column, ``reference`` is not a
+        set, or an argument is one that `label_efficiency_curve` refuses.
 
     See Also
     --------
-    label_efficiency_curve : Other methods on the same label subsets, for the same seed.
+    label_efficiency_curve : Scores other methods on the same label subsets, for the same seed.
 
     Notes
     -----
-    The sets share one initial network, but one network for each split: how much the scores
-    depend on its random numbers is in the intervals only with ``n_splits`` of several.
+    All sets start from the same initial weights, and each set is pretrained once on a split.
+    The intervals cover the randomness of the pretraining only with several splits.
 
     Examples
     --------
@@ -213,6 +207,7 @@ def property_ablation(
     4  untrained        10       2
     5  untrained        20       2
     """
+    # check all arguments before anything is pretrained
     if not isinstance(encoder, PropertyPretrainedEncoder):
         raise TypeError(
             f"encoder is a {type(encoder).__name__}: pass a PropertyPretrainedEncoder, which every "
@@ -224,28 +219,80 @@ def property_ablation(
     table = check_properties(properties, len(codes))
     errors = None if property_errors is None else check_property_errors(property_errors, table)
     columns = _choose_columns(sets, list(table.columns))
-    reference = _choose_reference(reference, columns)
-    # one seed for all sets: they shall differ by their targets alone
+    if reference is None:
+        reference = max(columns, key=lambda name: len(columns[name]))
+    if reference not in columns:
+        raise ValueError(f"reference={reference!r} is not a set: choose from {list(columns)}.")
+    scorers = check_scorers(scoring)
+    # all sets start from the same weights, so that they differ by their targets alone
     seed = draw_seed(random_state if encoder.random_state is None else encoder.random_state)
     encoder = clone(encoder).set_params(random_state=seed)
-    rows = _Rows(X, np.arange(len(codes)), np.flatnonzero(codes >= 0))
-    curve = label_efficiency_curve(
-        {name: _SetProbe(_SetEncoder(encoder, chosen)) for name, chosen in columns.items()},
-        rows,
+    splits = draw_splits(
         y,
-        label_counts=label_counts,
         n_repeats=n_repeats,
         n_splits=n_splits,
         test_size=test_size,
         groups=groups,
-        properties=table,
-        property_errors=errors,
-        scoring=scoring,
         random_state=random_state,
-        n_jobs=n_jobs,
-        progress=progress,
     )
-    return PropertyAblation(curve, columns, reference)
+    counts = check_counts(label_counts, codes, splits)
+
+    # on each split: pretrain on every set, then run the probes on the embeddings
+    total = n_splits * len(columns) * (1 + len(counts) * n_repeats)
+    report, done = progress or (lambda _done, _total: None), itertools.count(1)
+    labelled, tables = np.flatnonzero(codes >= 0), []
+    for number, split in enumerate(splits):
+        probes = {}
+        for name, chosen in columns.items():
+            model = _pretrain(encoder, X, split.pool, chosen, table, errors)
+            embeddings = np.asarray(model.transform(take_rows(X, labelled)))
+            # zeros of the other rows take no memory, as nothing is written there
+            values = np.zeros((n, embeddings.shape[1]), dtype=embeddings.dtype)
+            values[labelled] = embeddings
+            probes[name] = LinearProbe(), values
+            report(next(done), total)
+        curve = label_efficiency_curve(
+            probes,
+            X,
+            y,
+            label_counts=counts,
+            groups=groups,
+            scoring=scorers,
+            n_jobs=n_jobs,
+            progress=lambda _done, _total: report(next(done), total),
+            splits=[split],
+        )
+        tables.append(curve.scores.assign(split=number))
+    scores = pd.concat(tables)
+    scores["place"] = scores["estimator"].map({name: i for i, name in enumerate(columns)})
+    scores = scores.sort_values(["place", "n_labels"], kind="stable").drop(columns="place")
+    return PropertyAblation(LabelEfficiencyCurve.from_scores(scores), columns, reference)
+
+
+def _pretrain(
+    encoder: PropertyPretrainedEncoder,
+    X: Any,
+    pool: NDArray[np.intp],
+    columns: list[str],
+    table: pd.DataFrame,
+    errors: NDArray[np.float64] | None,
+) -> PropertyPretrainedEncoder:
+    """Pretrain a clone of the encoder on one set of properties; on none, leave it untrained."""
+    names = [name for name in columns if name != MEASURED]
+    targets = "measured"
+    if names:
+        targets = "catalog+measured" if MEASURED in columns else "catalog"
+    encoder = clone(encoder).set_params(targets=targets)
+    if not columns:
+        encoder.set_params(max_epochs=0)
+    if not names:
+        return encoder.fit(take_rows(X, pool))
+    places = table.columns.get_indexer(names)
+    return encoder.fit(
+        take_rows(X, pool),
+        properties=table.iloc[pool, places],
+        property_errors=None if errors is None else errors[np.ix_(pool, places)],
+    )
 
 
 def _choose_columns(
@@ -263,97 +310,11 @@ def _choose_columns(
     for name, wanted in sets.items():
         patterns = [wanted] if isinstance(wanted, str) else list(wanted)
         for pattern in patterns:
-            if pattern != MEASURED and not any(fnmatchcase(each, pattern) for each in names):
+            if pattern != MEASURED and not any(fnmatchcase(column, pattern) for column in names):
                 raise ValueError(
-                    f"sets[{name!r}] names {pattern!r}, which is no column of properties"
+                    f"sets[{name!r}] names {pattern!r}, which is not a column of properties"
                     f"{name_near(pattern, names)}"
                 )
-        found = [each for each in names if any(fnmatchcase(each, p) for p in patterns)]
-        columns[str(name)] = found + [MEASURED] * (MEASURED in patterns)
+        chosen = [column for column in names if any(fnmatchcase(column, p) for p in patterns)]
+        columns[str(name)] = chosen + [MEASURED] * (MEASURED in patterns)
     return columns
-
-
-def _choose_reference(reference: str | None, columns: dict[str, list[str]]) -> str:
-    if reference is None:
-        return max(columns, key=lambda name: len(columns[name]))
-    if reference not in columns:
-        raise ValueError(f"reference={reference!r} is no set: choose from {list(columns)}.")
-    return reference
-
-
-class _Rows:
-    """Rows of a stack by their numbers: what is embedded once need not be read again."""
-
-    def __init__(self, images: Any, rows: NDArray[np.intp], embedded: NDArray[np.intp]) -> None:
-        self.images = images
-        self.rows = rows
-        self.embedded = embedded  # rows to embed after pretraining: those with a label
-        self.shape = (len(rows), 1)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, key: Any) -> Self:
-        chosen = self.rows[key[0] if isinstance(key, tuple) else key]
-        return type(self)(self.images, chosen, self.embedded)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # probes in other processes look their rows up: the pixels need not travel
-        return {**self.__dict__, "images": None}
-
-
-class _SetEncoder(BaseEstimator):
-    """An encoder pretrained on some of the properties, with its embeddings to look up."""
-
-    def __init__(self, encoder: PropertyPretrainedEncoder, columns: list[str]) -> None:
-        self.encoder = encoder
-        self.columns = columns
-
-    def fit(self, X: _Rows, *, properties: pd.DataFrame, property_errors: Any = None) -> Self:
-        names = [name for name in self.columns if name != MEASURED]
-        encoder = clone(self.encoder).set_params(properties=self._source(names))
-        if not self.columns:
-            encoder.set_params(max_epochs=0)
-        if names:
-            places = properties.columns.get_indexer(names)
-            errors = None if property_errors is None else property_errors[:, places]
-            targets = {"properties": properties.iloc[:, places], "property_errors": errors}
-        else:
-            targets = {}
-        encoder.fit(take_rows(X.images, X.rows), **targets)
-        self.rows_ = X.embedded
-        self.embeddings_ = np.asarray(encoder.transform(take_rows(X.images, X.embedded)))
-        return self
-
-    def transform(self, X: _Rows) -> NDArray[np.float32]:
-        return self.embeddings_[np.searchsorted(self.rows_, X.rows)]
-
-    def _source(self, names: list[str]) -> str:
-        if not names:
-            return "measured"
-        return "catalog+measured" if MEASURED in self.columns else "catalog"
-
-
-class _SetProbe(ClassifierMixin, BaseEstimator):
-    """A `LinearProbe` on the embeddings of a `_SetEncoder`."""
-
-    def __init__(self, encoder: _SetEncoder | FrozenEstimator) -> None:
-        self.encoder = encoder
-
-    def pretrain(self, X: _Rows, *, properties: Any = None, property_errors: Any = None) -> Self:
-        fitted = clone(self.encoder).fit(X, properties=properties, property_errors=property_errors)
-        return type(self)(FrozenEstimator(fitted))
-
-    def fit(self, X: _Rows, y: NDArray[Any], groups: NDArray[Any] | None = None) -> Self:
-        self.probe_ = LinearProbe().fit(self.encoder.transform(X), y, groups=groups)
-        self.classes_ = self.probe_.classes_
-        return self
-
-    def predict(self, X: _Rows) -> NDArray[Any]:
-        return self.probe_.predict(self.encoder.transform(X))
-
-    def predict_proba(self, X: _Rows) -> NDArray[np.float64]:
-        return self.probe_.predict_proba(self.encoder.transform(X))
-
-    def decision_function(self, X: _Rows) -> NDArray[np.float64]:
-        return self.probe_.decision_function(self.encoder.transform(X))

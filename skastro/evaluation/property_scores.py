@@ -1,4 +1,4 @@
-"""Score predicted properties against the true ones."""
+"""Compare predicted properties with the true ones."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import r2_score
 
-from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.evaluation.calibration import equal_widths
-from skastro.stamps.photometry import measure_properties
+from skastro.stamps.scaling import MAD_TO_SIGMA
 
-MAD_TO_SIGMA = 1.4826  # of a normal distribution
-_FEWEST_IN_A_BIN = 5
+GRADE_COLUMNS = ["property", "unit", "n_test", "r2", "scatter"]
+_MIN_BIN_OBJECTS = 5
 
 
 def residual_bins(
@@ -34,17 +33,17 @@ def residual_bins(
     errors : array-like of shape (n,), default=None
         1-sigma errors of ``true``; NaN where unknown.
     magnitude : array-like of shape (n,), default=None
-        What to bin by; None takes ``true``.
+        Values to bin by; None uses ``true``.
     n_bins : int, default=10
-        Bins of equal width over the central 98 % of the objects, the outer two taking in the
-        rest; those of fewer than 5 objects are left out.
+        Number of bins of equal width over the central 98 % of the objects; the outer two bins
+        include the rest. Bins of fewer than 5 objects are left out.
 
     Returns
     -------
     bins : DataFrame
         Columns ``magnitude`` (median), ``n``, ``bias`` (median of predicted - true),
         ``bias_error`` (1 sigma), ``scatter`` (1.4826 times the median absolute deviation) and
-        ``error`` (median of ``errors``, NaN without).
+        ``error`` (median of ``errors``; NaN where they are unknown).
 
     Examples
     --------
@@ -62,8 +61,8 @@ def residual_bins(
     table = table.dropna(subset=["true", "predicted", "magnitude"])
     edges = equal_widths(table["magnitude"].to_numpy(), n_bins)
     number = np.searchsorted(edges[1:-1], table["magnitude"], side="right")
-    parts = [table[number == each] for each in np.unique(number)]
-    full = [part for part in parts if len(part) >= _FEWEST_IN_A_BIN] or [table]
+    parts = [table[number == bin_] for bin_ in np.unique(number)]
+    full = [part for part in parts if len(part) >= _MIN_BIN_OBJECTS] or [table]
     return pd.DataFrame([_measure_bin(part) for part in full])
 
 
@@ -81,43 +80,45 @@ def _measure_bin(part: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def robust_sigma(residual: NDArray[Any]) -> float:
-    """Return the standard deviation of a normal distribution with the same median deviation."""
-    return float(MAD_TO_SIGMA * np.median(np.abs(residual - np.median(residual))))
+def robust_sigma(residuals: NDArray[Any]) -> float:
+    """Return 1.4826 times the median absolute deviation; NaN without residuals."""
+    if not len(residuals):
+        return np.nan
+    return float(MAD_TO_SIGMA * np.median(np.abs(residuals - np.median(residuals))))
 
 
-def grade_pretext(truth: pd.DataFrame, predicted: pd.DataFrame, test: NDArray[Any]) -> pd.DataFrame:
-    """Compare predicted and true properties of the test rows, property by property."""
-    units = truth.attrs["units"] | predicted.attrs["units"]
+def join_measured(properties: pd.DataFrame | None, measured: pd.DataFrame) -> pd.DataFrame:
+    """Join properties of the catalogue and of the pixels, named as the encoder names them."""
+    if properties is None:
+        return measured
+    units = {f"measured_{name}": unit for name, unit in measured.attrs["units"].items()}
+    new = measured.add_prefix("measured_").drop(columns=list(properties), errors="ignore")
+    table = pd.concat([properties.reset_index(drop=True), new], axis=1)
+    table.attrs["units"] = properties.attrs.get("units", {}) | units
+    return table
+
+
+def grade_properties(true: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
+    """Measure how well each property is predicted, in the units of the tables' ``attrs``.
+
+    Returns one row for each predicted property: ``property``, ``unit``, ``n_test`` (rows with a
+    true value), ``r2`` (NaN for fewer than two rows) and ``scatter`` (robust standard deviation
+    of the error).
+
+    Examples
+    --------
+    >>> true = pd.DataFrame({"mag_r": [20.0, 21.0, np.nan]})
+    >>> grade_properties(true, pd.DataFrame({"mag_r": [20.0, 21.0, 22.0]}))
+      property unit  n_test   r2  scatter
+    0    mag_r            2  1.0      0.0
+    """
+    units = true.attrs.get("units", {}) | predicted.attrs.get("units", {})
     rows = []
     for name in predicted:
-        true, guess = (table[name].to_numpy()[test] for table in (truth, predicted))
-        known = np.isfinite(true)
-        wrong = guess[known] - true[known]
-        scatter = 1.4826 * np.median(np.abs(wrong - np.median(wrong))) if len(wrong) else np.nan
-        r2 = r2_score(true[known], guess[known]) if known.sum() > 1 else np.nan
-        rows.append((name, units.get(name, ""), int(known.sum()), r2, scatter))
-    return pd.DataFrame(rows, columns=["property", "unit", "n_test", "r2", "scatter"])
-
-
-def grade_properties(
-    encoder: PropertyPretrainedEncoder, images: Any, known: pd.DataFrame | None
-) -> pd.DataFrame:
-    """Compare predicted properties with those of the catalogue or measured from the pixels."""
-    columns = ["property", "unit", "n", "r2", "scatter"]
-    if not len(images):
-        return pd.DataFrame(columns=columns)
-    truth = measure_properties(images)
-    if known is not None:
-        truth = truth.add_prefix("measured_")
-        truth = pd.concat([known.reset_index(drop=True), truth], axis=1)
-    predicted = encoder.predict(images)
-    rows = []
-    for name in encoder.property_names_:
-        true, guess = truth[name].to_numpy(), predicted[name].to_numpy()
-        there = np.isfinite(true)
-        wrong = (guess - true)[there]
-        scatter = 1.4826 * np.median(np.abs(wrong - np.median(wrong))) if len(wrong) else np.nan
-        r2 = r2_score(true[there], guess[there]) if len(wrong) > 1 else np.nan
-        rows.append((name, encoder.property_units_.get(name, ""), len(wrong), r2, scatter))
-    return pd.DataFrame(rows, columns=columns)
+        values, guesses = true[name].to_numpy(), predicted[name].to_numpy()
+        has_value = np.isfinite(values)
+        values, guesses = values[has_value], guesses[has_value]
+        r2 = r2_score(values, guesses) if len(values) > 1 else np.nan
+        scatter = robust_sigma(guesses - values)
+        rows.append((name, units.get(name, ""), len(values), r2, scatter))
+    return pd.DataFrame(rows, columns=GRADE_COLUMNS)

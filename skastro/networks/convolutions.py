@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import copy
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
 
-from torch import Tensor, nn, ones
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-_ROUNDING = 1e-3  # folding is refused where it changes more
-
-Padding = tuple[int, int, int, int]  # left, right, top, bottom, as torch wants it
+_MAX_FOLDING_ERROR = 1e-3  # of the largest output; more is not rounding
 
 
 class TrimmedConv2d(nn.Conv2d):
-    """A convolution without those of its weights that meet nothing but padding.
+    """A convolution that leaves out the weights that are multiplied by padding alone.
 
     Deep networks reduce small stamps to maps of a pixel or two, on which most of a 3 x 3 kernel
-    multiplies zeros: 62 % of the weights of timm's ``resnet18`` on 32 pixels. Here their gradient
-    is zero, where oneDNN leaves it in bfloat16 as it finds the memory (torch 2.14.1).
+    multiplies zeros: 62 % of the weights of timm's ``resnet18`` on 32 pixels. Here the gradient of
+    these weights is zero; in bfloat16 oneDNN leaves it uninitialised (torch 2.14.1).
 
-    Its parameters are those of ``torch.nn.Conv2d`` and stay whole: a call takes what it needs.
+    The parameters are those of ``torch.nn.Conv2d`` and stay whole; each call takes a part of them.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -34,132 +36,126 @@ class TrimmedConv2d(nn.Conv2d):
             maps, weight, self.bias, self.stride, 0, self.dilation, self.groups
         )
 
-    def trimmed(self, height: int, width: int) -> tuple[Tensor, Padding]:
-        """Return the weights that meet pixels of a map, and the padding that is left for them.
+    def trimmed(self, height: int, width: int) -> tuple[Tensor, tuple[int, int, int, int]]:
+        """Return the weights that meet pixels of a map, and the padding that these still need.
 
-        The weight is the parameter itself where all of it is wanted.
+        The weight is the parameter itself if all of it meets pixels. The padding is that on the
+        left, the right, the top and the bottom, as `torch.nn.functional.pad` takes it.
         """
-        rows, top, bottom = self._met(0, height)
-        columns, left, right = self._met(1, width)
+        rows, top, bottom = self._trim_axis(0, height)
+        columns, left, right = self._trim_axis(1, width)
         whole = (rows.stop - rows.start, columns.stop - columns.start) == self.kernel_size
         weight = self.weight if whole else self.weight[:, :, rows, columns]
         return weight, (left, right, top, bottom)
 
-    def _met(self, axis: int, side: int) -> tuple[slice, int, int]:
-        """Return the taps of an axis that meet pixels, and the padding before and behind."""
-        kernel, stride, dilation = (
-            parts[axis] for parts in (self.kernel_size, self.stride, self.dilation)
-        )
-        before, behind = self._padding(axis)
-        reach = dilation * (kernel - 1)
-        starts = range(-before, side + behind - reach, stride)
+    def _trim_axis(self, axis: int, side: int) -> tuple[slice, int, int]:
+        """Return the kernel elements of an axis that meet pixels, and the padding on both sides."""
+        kernel, stride, dilation = self.kernel_size[axis], self.stride[axis], self.dilation[axis]
+        before, after = _padding_of(self)[axis]
+        starts = range(-before, side + after - dilation * (kernel - 1), stride)
         met = [t for t in range(kernel) if any(0 <= s + t * dilation < side for s in starts)]
         if len(met) in {0, kernel}:
-            return slice(0, kernel), before, behind
+            return slice(0, kernel), before, after
         first, last = met[0], met[-1]
-        left = before - first * dilation
-        return slice(first, last + 1), left, starts[-1] + last * dilation + 1 - side
+        after = starts[-1] + last * dilation + 1 - side
+        return slice(first, last + 1), before - first * dilation, after
 
-    def _padding(self, axis: int) -> tuple[int, int]:
-        if not isinstance(self.padding, str):
-            return self.padding[axis], self.padding[axis]
-        reach = self.dilation[axis] * (self.kernel_size[axis] - 1)
-        return (reach // 2, reach - reach // 2) if self.padding == "same" else (0, 0)
+
+def _padding_of(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the padding above and below, and on the left and right."""
+    left, right, top, bottom = conv._reversed_padding_repeated_twice  # noqa: SLF001 - "same" in pixels
+    return (top, bottom), (left, right)
 
 
 def trim_convolutions(network: nn.Module) -> nn.Module:
-    """Make a network's convolutions `TrimmedConv2d`, in place: weights and outputs stay.
+    """Make a network's convolutions `TrimmedConv2d`, in place, and return the network.
 
     Convolutions of other classes, and those that pad with anything but zeros, stay as they are.
 
-    Parameters
-    ----------
-    network : nn.Module
-
-    Returns
-    -------
-    network : nn.Module
-        The same.
-
     Examples
     --------
-    >>> trim_convolutions(nn.Sequential(nn.Conv2d(5, 8, 3, padding=1)))
-    Sequential(
-      (0): TrimmedConv2d(5, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
-    )
+    >>> trim_convolutions(nn.Conv2d(5, 8, 3, padding=1))
+    TrimmedConv2d(5, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
     """
     for part in network.modules():
         if type(part) is nn.Conv2d and part.padding_mode == "zeros":
-            part.__class__ = TrimmedConv2d
+            part.__class__ = TrimmedConv2d  # as torch's lazy modules change theirs
     return network
 
 
-def fold_network(network: nn.Module, image_shape: tuple[int, ...]) -> nn.Module:
-    """Fold batch norms into the convolutions whose output they take, and trim these for good.
+def pads_beyond_maps(network: nn.Module, image_shape: tuple[int, ...]) -> bool:
+    """Whether a convolution that is not trimmed sees no more pixels than its padding.
 
-    Parameters
-    ----------
-    network : nn.Module
-        In evaluation mode, on the CPU; stays as it is.
-    image_shape : tuple (bands, height, width)
-        Of the stamps it will see.
-
-    Returns
-    -------
-    network : nn.Module
-        A copy that gives the same, to rounding.
+    Some of its weights are then multiplied by padding alone, see `TrimmedConv2d`.
     """
-    stamp = ones(1, *image_shape)
+    answers: list[bool] = []
+
+    def compare(conv: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+        sides = zip(_padding_of(conv), inputs[0].shape[2:], strict=True)
+        answers.append(any(max(padding) >= side for padding, side in sides))
+
+    was_training = network.training
+    with ExitStack() as hooks, torch.inference_mode():
+        hooks.callback(network.train, was_training)
+        for conv in network.modules():
+            if isinstance(conv, nn.Conv2d) and not isinstance(conv, TrimmedConv2d):
+                hooks.enter_context(conv.register_forward_pre_hook(compare))
+        network.eval()(torch.zeros(1, *image_shape))
+    return any(answers)
+
+
+def fold_network(network: nn.Module, image_shape: tuple[int, ...]) -> nn.Module:
+    """Return a copy of a network with batch norms folded into the convolutions before them.
+
+    Weights that `TrimmedConv2d` leaves out for stamps of ``image_shape`` (bands, height, width)
+    are removed for good. The network is in evaluation mode on the CPU; the outputs stay the same,
+    to rounding.
+    """
+    stamp = torch.ones(1, *image_shape)
     folded = copy.deepcopy(network)
-    for convolution, name in _find_norms(folded, stamp):
-        parent, leaf = folded.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
-        norm = getattr(parent, leaf)
-        fused = fuse_conv_bn_eval(convolution, norm)
-        convolution.weight, convolution.bias = fused.weight, fused.bias
-        setattr(parent, leaf, getattr(norm, "act", nn.Identity()))  # timm's have an activation
-    _cut_for_good(folded, stamp)
+    for conv, name in _trim_and_pair(folded, stamp):
+        norm: Any = folded.get_submodule(name)
+        fused = fuse_conv_bn_eval(conv, norm)
+        conv.weight, conv.bias = fused.weight, fused.bias
+        parent, _, leaf = name.rpartition(".")
+        # the batch norms of timm hold an activation
+        setattr(folded.get_submodule(parent), leaf, getattr(norm, "act", nn.Identity()))
     expected = network(stamp)
     error = (folded(stamp) - expected).abs().max()
-    # it would be, if a convolution were used twice, or if something else took its output
-    return folded if error <= _ROUNDING * expected.abs().max() else copy.deepcopy(network)
+    # the outputs differ if a convolution is used twice, or if its output is used elsewhere, too
+    close = error <= _MAX_FOLDING_ERROR * expected.abs().max()
+    return folded if close else copy.deepcopy(network)
 
 
-def _find_norms(network: nn.Module, stamp: Tensor) -> list[tuple[nn.Conv2d, str]]:
-    """Find convolutions and the names of the batch norms that take their output as it is.
+def _trim_and_pair(network: nn.Module, stamp: Tensor) -> list[tuple[nn.Conv2d, str]]:
+    """Trim convolutions for good, and pair them with the names of the batch norms after them.
 
-    Found by running the network: tracing it would disturb those that run in other threads.
+    Both need the sizes and the order of the maps, which hooks see while the network runs. Tracing
+    (torch.fx) would disturb networks in other threads, and fails where Python code branches.
     """
-    made: list[tuple[nn.Conv2d, Tensor]] = []
-    found: list[tuple[nn.Conv2d, str]] = []
-    hooks = []
-    for name, part in network.named_modules():
-        if isinstance(part, nn.Conv2d):
-            hooks.append(
-                part.register_forward_hook(lambda conv, _, output: made.append((conv, output)))
-            )
-        elif isinstance(part, nn.BatchNorm2d) and part.track_running_stats:
+    outputs: list[tuple[nn.Conv2d, Tensor]] = []
+    pairs: list[tuple[nn.Conv2d, str]] = []
 
-            def note(_: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
-                found.extend((conv, name) for conv, output in made if output is inputs[0])
-
-            hooks.append(part.register_forward_pre_hook(note))
-    network(stamp)
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
-def _cut_for_good(network: nn.Module, stamp: Tensor) -> None:
-    """Leave weights that meet padding alone out, where nothing is left to pad: each call would."""
-
-    def cut(conv: TrimmedConv2d, inputs: tuple[Tensor, ...]) -> None:
+    def trim(conv: TrimmedConv2d, inputs: tuple[Tensor, ...]) -> None:
         weight, padding = conv.trimmed(*inputs[0].shape[2:])
         if weight is not conv.weight and not any(padding):
             conv.weight = nn.Parameter(weight.contiguous(), conv.weight.requires_grad)
             conv.kernel_size, conv.padding = (weight.shape[2], weight.shape[3]), (0, 0)
+            conv._reversed_padding_repeated_twice = [0, 0, 0, 0]  # noqa: SLF001
 
-    trimmed = [part for part in network.modules() if isinstance(part, TrimmedConv2d)]
-    hooks = [part.register_forward_pre_hook(cut) for part in trimmed]
-    network(stamp)
-    for hook in hooks:
-        hook.remove()
+    def pair(_: nn.Module, inputs: tuple[Tensor, ...], name: str) -> None:
+        pairs.extend((conv, name) for conv, output in outputs if output is inputs[0])
+
+    with ExitStack() as hooks:
+        for name, part in network.named_modules():
+            if isinstance(part, TrimmedConv2d):
+                hooks.enter_context(part.register_forward_pre_hook(trim))
+            if isinstance(part, nn.Conv2d):
+                keep = part.register_forward_hook(
+                    lambda conv, _, maps: outputs.append((conv, maps))
+                )
+                hooks.enter_context(keep)
+            elif isinstance(part, nn.BatchNorm2d) and part.track_running_stats:
+                hooks.enter_context(part.register_forward_pre_hook(partial(pair, name=name)))
+        network(stamp)
+    return pairs

@@ -18,13 +18,14 @@ from skastro.networks.convolutions import fold_network
 from skastro.networks.device import keep_memory, resolve_device, to_device, uses_bfloat16
 from skastro.stamps.arrays import read_ahead
 
-# copies made ready to run, each with the marks of the weights it was made from
-_READY: weakref.WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = weakref.WeakKeyDictionary()
-_MAKING_READY = threading.Lock()
+# For each network the folded copy that computes, with the device, the shape of stamps and the
+# versions of the weights that it was made for.
+_FOLDED: weakref.WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = weakref.WeakKeyDictionary()
+_FOLDING = threading.Lock()
 
 
 def prepare_for_inference(network: nn.Module) -> None:
-    """Put a network on the CPU, in evaluation mode, in the memory order it computes in."""
+    """Move a network to the CPU, in evaluation mode and channels-last memory order."""
     network.cpu().eval().to(memory_format=torch.channels_last)
 
 
@@ -37,21 +38,24 @@ def run(
     average_views: bool,
     device: str = "auto",
     precision: str = "auto",
+    progress: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Run a network over all stamps, a batch at a time.
 
     Parameters
     ----------
     network : nn.Module
-        Stays as it is: a copy computes, with its batch norms folded, on the device.
+        Is not changed: a copy with folded batch norms computes on the device.
     images : array-like of shape (n, bands, height, width)
-        Lazy ones are read a batch ahead.
+        Lazy ones are read one batch ahead.
     output : callable
-        Network and raw pixels (batch, bands, height, width) to what is wanted (batch, d).
+        Called with the network and raw pixels (batch, bands, height, width); returns (batch, d).
     batch_size : int
     average_views : bool
-        Whether the result is the mean over the symmetries of the frame.
+        Whether to return the mean over the `dihedral_views` of each stamp.
     device, precision : str, default="auto"
+    progress : callable, default=None
+        Called after each batch with the number of stamps that are done; ends at n.
 
     Returns
     -------
@@ -61,50 +65,45 @@ def run(
     device = resolve_device(device)
     shape = tuple(images.shape[1:])
     bfloat16 = uses_bfloat16(precision, network, device, image_shape=shape, training=False)
-    ready = _ready(network, device, shape)
+    folded = _fold_once(network, device, shape)
     starts = range(0, len(images), batch_size)
     batches = read_ahead(images, (slice(start, start + batch_size) for start in starts))
     result: Any = None
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16)
     with torch.inference_mode(), autocast:
         for start, stamps in zip(starts, batches, strict=True):
-            batch = to_device(torch.from_numpy(_filled_up(stamps, batch_size)), device)
+            batch = to_device(torch.from_numpy(_fill_batch(stamps, batch_size)), device)
             views = dihedral_views(batch) if average_views else iter([batch])
-            outputs = [output(ready, _channels_last(view)).float() for view in views]
+            views = (view.contiguous(memory_format=torch.channels_last) for view in views)
+            outputs = [output(folded, view).float() for view in views]
             mean = sum(outputs[1:], outputs[0]) / len(outputs)
-            if result is None:  # filled in place: a list of parts would be there twice at the end
+            if result is None:  # filled in place, as joining a list needs twice the memory
                 result = np.empty((len(images), mean.shape[1]), np.float32)
             result[start : start + len(stamps)] = mean[: len(stamps)].cpu().numpy()
+            if progress is not None:
+                progress(start + len(stamps))
     return result
 
 
-def _ready(network: nn.Module, device: str, image_shape: tuple[int, ...]) -> nn.Module:
-    """Return a copy of a network that computes fast, made anew when its weights have changed."""
+def _fold_once(network: nn.Module, device: str, image_shape: tuple[int, ...]) -> nn.Module:
+    """Return the folded copy of a network, made anew when its weights have changed."""
     tensors = itertools.chain(network.parameters(), network.buffers())
-    marks = device, image_shape, [(tensor.data_ptr(), tensor._version) for tensor in tensors]  # noqa: SLF001
-    with _MAKING_READY:
-        known = _READY.get(network)
-        if known is None or known[0] != marks:
-            known = marks, _make_ready(network, device, image_shape)
-            _READY[network] = known
-    return known[1]
+    key = device, image_shape, [(tensor.data_ptr(), tensor._version) for tensor in tensors]  # noqa: SLF001
+    with _FOLDING, torch.no_grad():
+        cached = _FOLDED.get(network)
+        if cached is not None and cached[0] == key:
+            return cached[1]
+        folded = fold_network(network.cpu().eval(), image_shape)
+        folded = folded.to(device).to(memory_format=torch.channels_last)
+        _FOLDED[network] = key, folded
+        return folded
 
 
-def _make_ready(network: nn.Module, device: str, image_shape: tuple[int, ...]) -> nn.Module:
-    with torch.no_grad():
-        ready = fold_network(network.cpu().eval(), image_shape)
-        return ready.to(device).to(memory_format=torch.channels_last)
-
-
-def _filled_up(stamps: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
+def _fill_batch(stamps: NDArray[np.float32], batch_size: int) -> NDArray[np.float32]:
     """Repeat the first stamp up to a whole batch.
 
-    Convolutions take other paths, and round otherwise, for other batch sizes: so the numbers
-    of a stamp do not depend on how many are asked for.
+    Convolutions round differently for other batch sizes. With whole batches the numbers of a
+    stamp do not depend on how many stamps there are.
     """
     missing = batch_size - len(stamps)
     return np.concatenate([stamps, np.repeat(stamps[:1], missing, axis=0)]) if missing else stamps
-
-
-def _channels_last(stamps: Tensor) -> Tensor:
-    return stamps.contiguous(memory_format=torch.channels_last)

@@ -1,22 +1,21 @@
-"""Regression losses that skip what was not measured and weigh what was."""
+"""Losses of properties, which may be missing, and of classes; both with weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_ELEMENTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "huber": lambda prediction, target: functional.huber_loss(prediction, target, reduction="none"),
-    "mae": lambda prediction, target: functional.l1_loss(prediction, target, reduction="none"),
-    "mse": lambda prediction, target: functional.mse_loss(prediction, target, reduction="none"),
-}
+_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "huber": functional.huber_loss, "mae": functional.l1_loss, "mse": functional.mse_loss,
+}  # fmt: skip
 
 
 class PropertyLoss(nn.Module):
-    """Mean over measured properties of an elementwise loss, weighted.
+    """Weighted mean of an elementwise loss over the properties that were measured.
 
     Parameters
     ----------
@@ -33,15 +32,15 @@ class PropertyLoss(nn.Module):
 
     def __init__(self, loss: str | Callable[[Tensor, Tensor], Tensor] = "huber") -> None:
         super().__init__()
-        if not callable(loss) and loss not in _ELEMENTWISE:
-            raise ValueError(f"loss={loss!r} is unknown: use one of {sorted(_ELEMENTWISE)}.")
-        self.elementwise = loss if callable(loss) else _ELEMENTWISE[loss]
+        if not callable(loss) and loss not in _LOSSES:
+            raise ValueError(f"loss={loss!r} is unknown: use one of {sorted(_LOSSES)}.")
+        self.elementwise = loss if callable(loss) else partial(_LOSSES[loss], reduction="none")
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Return the scalar loss of (n, p) predictions; NaN targets count for nothing."""
+        """Return the scalar loss of (n, p) predictions; NaN targets are left out."""
         measured = ~torch.isnan(target)
         weight = weight * measured
-        # a NaN target would poison the gradient even under a weight of zero
+        # a NaN target makes the gradient NaN, even with a weight of zero
         loss = self.elementwise(prediction, torch.where(measured, target, 0.0))
         return (weight * loss).sum() / weight.sum().clamp(min=1e-6)
 

@@ -1,6 +1,7 @@
-"""Encoders on disk: safetensors with a JSON document in the header; reading executes no code.
+"""Files of weights: the safetensors container of encoders, and weights of other packages.
 
-One file, so that weights and description cannot be parted or half-written.
+An encoder is one file, with a JSON document in its header, so that weights and description cannot
+be separated. Reading executes no code.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import pickle
 import warnings
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,13 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from skastro.networks.backbones import PooledBackbone, adapt_bands
-from skastro.utils.files import reading, write_atomically, writing
+from skastro.utils.files import reading, write_whole
 from skastro.utils.packages import library_versions
+
+FORMAT_VERSION = 1
+_ENCODER_KEY, _CHECKSUM_KEY = "skastro", "sha256"  # of the header
+_TORCH_ENDINGS = (".pt", ".pth", ".ckpt", ".bin")
+_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")  # of checkpoints
 
 
 def load_weights(backbone: PooledBackbone, tensors: Mapping[str, Tensor], path: Any) -> None:
@@ -32,11 +38,11 @@ def load_weights(backbone: PooledBackbone, tensors: Mapping[str, Tensor], path: 
     backbone : PooledBackbone
         Filled in place.
     tensors : mapping of str to Tensor
-        Of a saved encoder, a timm model, or a larger model that holds one, such as a Lightning
-        module (``encoder.conv1.weight``). Where it holds several of them, a student and its
-        teacher, the one with the shortest prefix is taken. Heads are left out.
+        Weights of a saved encoder, a timm model, or a larger model that contains one, such as a
+        Lightning module (``encoder.conv1.weight``). If it contains several, such as a student and
+        its teacher, the one with the shortest prefix is taken. Heads are left out.
     path : str or path-like
-        For the error's sentence.
+        Named in errors.
 
     Raises
     ------
@@ -44,120 +50,96 @@ def load_weights(backbone: PooledBackbone, tensors: Mapping[str, Tensor], path: 
         The file holds another architecture, or numbers that are not finite.
     """
     body = backbone.body
-    ours = body.state_dict()
-    prefix = _find_prefix(tensors, ours)
-    theirs = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-    theirs = {k: t for k, t in theirs.items() if k in ours or not _in_a_head(k, body, ours)}
-    first = next((name for name, tensor in ours.items() if tensor.ndim == 4), None)
-    if first in theirs and theirs[first].ndim == 4:  # only the first layer sees bands
-        theirs[first] = adapt_bands(theirs[first], ours[first].shape[1])
-    problem = _misfit(theirs, ours)
-    if problem:
+    state = body.state_dict()
+    prefix = _find_prefix(tensors, state)
+    weights = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+    weights = {k: t for k, t in weights.items() if k in state or not _is_in_head(k, body, state)}
+    # only the first layer depends on the number of bands
+    first = next((name for name, tensor in state.items() if tensor.ndim == 4), None)
+    if first in weights and weights[first].ndim == 4:
+        weights[first] = adapt_bands(weights[first], state[first].shape[1])
+    difference = _compare_architectures(weights, state)
+    if difference:
         raise ValueError(
-            f"weights={str(path)!r} holds another architecture ({problem}): "
+            f"weights={str(path)!r} holds another architecture ({difference}): "
             "use the backbone it was trained with."
         )
-    for name, tensor in theirs.items():
+    for name, tensor in weights.items():
         if not tensor.isfinite().all():
             raise ValueError(
                 f"weights={str(path)!r} holds {name}, which is not finite: "
                 "take those of a training that converged."
             )
-    body.load_state_dict(theirs, strict=False)
+    body.load_state_dict(weights, strict=False)
 
 
-def _find_prefix(theirs: Iterable[str], ours: Container[str]) -> str:
-    """Return what stands before the names of a backbone in a larger model, as in most cases.
+def _find_prefix(names: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return the most frequent prefix of a backbone's names in a larger model.
 
-    Zoobot writes "encoder.", Lightning modules what they please, torch's wrappers "module." or
-    "_orig_mod.", and saved encoders "backbone.body.".
+    Zoobot writes "encoder.", torch's wrappers "module." or "_orig_mod.", and saved encoders
+    "backbone.body."; Lightning modules use any.
     """
-    found: Counter[str] = Counter()
-    for name in theirs:
+    counts: Counter[str] = Counter()
+    for name in names:
         parts = name.split(".")
         for i in range(len(parts)):
-            if ".".join(parts[i:]) in ours:
-                found["".join(f"{part}." for part in parts[:i])] += 1
-    return max(found, key=lambda prefix: (found[prefix], -len(prefix)), default="")
+            if ".".join(parts[i:]) in state:
+                counts["".join(f"{part}." for part in parts[:i])] += 1
+    return max(counts, key=lambda prefix: (counts[prefix], -len(prefix)), default="")
 
 
-def _in_a_head(name: str, body: nn.Module, ours: Iterable[str]) -> bool:
-    """Whether a tensor belongs to a head: a part that the backbone does without."""
+def _is_in_head(name: str, body: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Whether a tensor belongs to a head, which is a part that the backbone does not have."""
     heads = (getattr(body, "pretrained_cfg", None) or {}).get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else heads
-    parts = {each.partition(".")[0] for each in ours}
+    parts = {key.partition(".")[0] for key in state}
     return name.partition(".")[0] not in parts or name.startswith(tuple(f"{h}." for h in heads))
 
 
-def _misfit(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:
-    """Say what keeps weights from being loaded; "" if nothing does."""
-    # counters of batch normalisation, which old files lack
-    lacking = [k for k in ours if k not in theirs and not k.endswith("num_batches_tracked")]
-    unknown = [k for k in theirs if k not in ours]
-    wrong = [k for k, t in theirs.items() if k in ours and t.shape != ours[k].shape]
+def _compare_architectures(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return the first difference that keeps weights from being loaded, or an empty text."""
+    # old files lack the counters of batch normalisation
+    lacking = [k for k in state if k not in weights and not k.endswith("num_batches_tracked")]
+    unknown = [k for k in weights if k not in state]
     for words, names in (("it lacks", lacking), ("it has besides", unknown)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             return f"{words} {names[0]}{more}"
-    if wrong:
-        shapes = f"{tuple(theirs[wrong[0]].shape)}, not {tuple(ours[wrong[0]].shape)}"
-        return f"its {wrong[0]} is {shapes}"
+    for name, tensor in weights.items():
+        if tensor.shape != state[name].shape:
+            return f"its {name} is {tuple(tensor.shape)}, not {tuple(state[name].shape)}"
     return ""
 
 
-FORMAT_VERSION = 1
-_KEY = "skastro"
-_CHECKSUM = "sha256"
-_TORCH_FILES = (".pt", ".pth", ".ckpt", ".bin")
-_STATE_DICTS = ("state_dict", "model_state_dict", "model")  # where checkpoints keep it
-
-
 def write_encoder(
-    path: Any, tensors: dict[str, Tensor], document: dict[str, Any], *, kind: str = _KEY
+    path: Any, tensors: dict[str, Tensor], document: dict[str, Any], *, kind: str = _ENCODER_KEY
 ) -> None:
-    """Write tensors and a document to one file, atomically.
+    """Write tensors and a JSON document to one file, which replaces an earlier one as a whole.
 
-    Parameters
-    ----------
-    path : str or path-like
-        Its folder must exist.
-    tensors : dict of str to Tensor
-    document : dict
-        What JSON can hold; format and library versions are added.
-    kind : str, default="skastro"
-        What the document is called in the header; an encoder is none of another kind.
+    Format and library versions are added to the document. ``kind`` is its name in the header, and
+    `read_encoder` has to ask for the same. The folder must exist.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise ValueError(f"the folder {path.parent} does not exist: create it first.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    made_by = {"format_version": FORMAT_VERSION, "libraries": library_versions()}
-    text = json.dumps({**document, **made_by})
-    header = {kind: text, _CHECKSUM: _checksum(text, tensors)}
-    content = to_bytes(tensors, metadata=header)
-    with writing(path):
-        write_atomically(path, content)
+    versions = {"format_version": FORMAT_VERSION, "libraries": library_versions()}
+    text = json.dumps({**document, **versions})
+    header = {kind: text, _CHECKSUM_KEY: _checksum(text, tensors)}
+    write_whole(path, to_bytes(tensors, metadata=header))
 
 
-def read_encoder(path: Any, *, kind: str = _KEY) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_encoder` has written.
-
-    Parameters
-    ----------
-    path : str or path-like
-    kind : str, default="skastro"
-
-    Returns
-    -------
-    tensors : dict of str to Tensor
-    document : dict
+def read_encoder(
+    path: Any, *, kind: str = _ENCODER_KEY
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and the document that `write_encoder` has written.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        The file is no encoder, truncated, altered, or of a newer format.
+        The file is of another kind, truncated, altered, or of a newer format.
     """
     path = Path(path)
     if not path.is_file():
@@ -173,8 +155,8 @@ def read_tensors(path: Any) -> dict[str, Tensor]:
     ----------
     path : str or path-like
         ``.pt``, ``.pth``, ``.ckpt`` or ``.bin`` of `torch.save`: a state dict, or a checkpoint that
-        holds one as ``state_dict``, ``model_state_dict`` or ``model``. Any other name is that of a
-        safetensors file; a saved encoder is checked as `read_encoder` does.
+        holds one as ``state_dict``, ``model_state_dict`` or ``model``. Any other ending is read as
+        safetensors; a saved encoder is checked as `read_encoder` does.
 
     Returns
     -------
@@ -186,19 +168,18 @@ def read_tensors(path: Any) -> dict[str, Tensor]:
     FileNotFoundError
         There is no such file.
     ValueError
-        The file is damaged, altered, holds no tensors, or objects beside them that only code can
-        make.
+        The file is damaged, altered, holds no tensors, or also objects that only code can make.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist: pass 'imagenet' or the path of a file of weights."
         )
-    if path.suffix.lower() in _TORCH_FILES:
+    if path.suffix.lower() in _TORCH_ENDINGS:
         return _read_torch(path)
     tensors, header = _read_safetensors(path)
-    if _KEY in header:
-        _read_document(path, header, tensors, _KEY)
+    if _ENCODER_KEY in header:
+        _read_document(path, header, tensors, _ENCODER_KEY)
     return tensors
 
 
@@ -216,8 +197,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on old formats
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            warnings.simplefilter("ignore")  # about old formats
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is damaged, or holds more than tensors, which is not read because it could "
@@ -225,12 +206,10 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # damaged files raise many kinds
         raise ValueError(f"{path} cannot be read by torch: copy or save it again.") from error
-    for name in _STATE_DICTS:
-        if isinstance(found, dict) and isinstance(found.get(name), dict):
-            found = found[name]
-            break
-    tensors = found if isinstance(found, dict) else {}
-    tensors = {k: t for k, t in tensors.items() if isinstance(k, str) and isinstance(t, Tensor)}
+    content = content if isinstance(content, dict) else {}
+    state_dicts = (content[k] for k in _STATE_DICT_KEYS if isinstance(content.get(k), dict))
+    content = next(state_dicts, content)
+    tensors = {k: t for k, t in content.items() if isinstance(k, str) and isinstance(t, Tensor)}
     if not tensors:
         raise ValueError(f"{path} holds no state dict: save model.state_dict() in it.")
     return tensors
@@ -253,7 +232,7 @@ def _read_document(
             f"{path} has format {version}, but this skastro reads up to {FORMAT_VERSION}: "
             "pip install --upgrade skastro."
         )
-    if header.get(_CHECKSUM) != _checksum(header[kind], tensors):
+    if header.get(_CHECKSUM_KEY) != _checksum(header[kind], tensors):
         raise ValueError(f"{path} was altered after it was saved: copy or save it again.")
     return document
 
@@ -263,6 +242,6 @@ def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        # as bytes: numpy has not all the types that a file may hold
+        # as bytes, because numpy lacks some of the dtypes that a file may hold
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,12 +1,11 @@
-"""The interactive projection: one page that shows which objects lie together, and what they are."""
+"""Write interactive projections: pages that show which objects lie together."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,33 +16,20 @@ from skastro.pages.thumbnails import encode_thumbnails, sheet_columns
 from skastro.plots.style import OKABE_ITO
 from skastro.utils.packages import import_optional
 
-# as the displays have them: 7 colours and 8 forms have no common divisor, 56 pairs are different
+# as in the displays, 7 colours and 8 markers make 56 different pairs
 _MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus", "hex", "star")
-_MOST_CLASSES = len(OKABE_ITO) * len(_MARKERS)
-_FEW_INTEGERS = 12  # distinct values of an integer column that is a class, not a number
-_MOST_ON_CANVAS = 8000  # points
-_DIGITS = 5  # significant, of the numbers on the page
+_MAX_CLASSES = len(OKABE_ITO) * len(_MARKERS)
+_MAX_INTEGER_CLASSES = 12  # integer columns of more distinct values are numbers
+_MAX_CANVAS_POINTS = 8000  # more points are drawn by WebGL
+_DIGITS = 5  # significant digits of the numbers on the page
 _NEEDED = {"extra": "report", "needed_by": "The projection page"}
 
 
-@dataclass(frozen=True)
-class ExplorerParts:
-    """What a page needs to show the interactive projection.
+class ExplorerParts(NamedTuple):
+    """Parts of a page with an interactive projection.
 
-    Parameters
-    ----------
-    style : str
-        CSS, for a ``style`` element.
-    div : str
-        HTML, for the place where the projection shall stand.
-    script : str
-        HTML: ``script`` elements for the end of the body, BokehJS among them.
-
-    Examples
-    --------
-    >>> parts = explorer_parts([[0, 0], [1, 2]], table=pd.DataFrame({"id": ["a", "b"]}))
-    >>> parts.div.startswith("<div")
-    True
+    They are CSS for a ``style`` element, HTML for the place of the projection, and ``script``
+    elements for the end of the body, with BokehJS.
     """
 
     style: str
@@ -67,36 +53,38 @@ def write_explorer(
 ) -> Path:
     """Write a projection as one interactive page that needs no network.
 
-    Hovering shows an object's stamp and columns; the colour can be that of any column; objects
-    are selected by box, lasso or id, listed, and their ids saved as CSV; a click on a class
-    or cluster shows its contact sheet.
+    The page shows the stamp and the columns of the object under the pointer, and colours the
+    objects by any column. Objects are selected by box, lasso or id, listed, and their ids saved
+    as CSV. A click on a class or cluster shows its contact sheet.
 
     Parameters
     ----------
     path : path
-        For example ``explore.html``.
+        File to write, for example ``explore.html``.
     coordinates : array-like of shape (n, 2)
-        As `project_embedding` gives them; no NaN.
+        Places of the objects, such as those of `project_embedding`; no NaN.
     table : DataFrame of n rows
-        What is known of the objects, in the order of ``coordinates``: column ``id`` (row
-        numbers where there is none) and any others. Text, booleans and integers of few
-        distinct values are classes, missing where empty or NaN.
+        Columns to show, in the order of ``coordinates``: ``id`` (by default row numbers) and
+        any others. Text, booleans and integers of few distinct values are classes, missing
+        where empty or NaN.
     images : array-like of shape (n, bands, height, width), default=None
-        The stamps; None shows none.
+        Stamps of the objects; by default the page has no stamps.
     bands : sequence of three int or str, default=None
-        As in ``encode_thumbnails``.
+        Bands shown as red, green and blue, by default those of `write_thumbnails`.
     color : str, default=None
-        The column that colours the points at first. None takes ``cluster`` or the first class.
+        Column that colours the objects first; by default ``cluster`` or the first class.
     cluster : str, default=None
-        The column with the clusters, in which -1 is noise.
+        Column of the clusters, in which -1 is noise.
     certainty : str or mapping of str to str, default=None
-        A numeric column: contact sheets begin with its largest values. A mapping gives each
-        class column (``{"cluster": "probability"}``) its own. None keeps the order.
+        Numeric column by which contact sheets are sorted, the largest values first. A mapping
+        gives a class column its own (``{"cluster": "probability"}``). By default, contact
+        sheets have the order of the rows.
     units : mapping of str to str, default=None
-        Units of columns.
+        Units by column.
     title : str, default="Projection of the embeddings"
+        Title of the page.
     projection : str, default="t-SNE"
-        What the coordinates are.
+        Name of the projection, for the axes.
 
     Returns
     -------
@@ -107,7 +95,7 @@ def write_explorer(
     ValueError
         The rows of the arguments differ, a column does not exist, or coordinates are not finite.
     ImportError
-        bokeh is not installed.
+        bokeh or jinja2 is not installed.
 
     Examples
     --------
@@ -125,15 +113,9 @@ def write_explorer(
         _check_rows("images", len(images), len(table))
         sheet = encode_thumbnails(images, bands=bands)
     parts = explorer_parts(
-        coordinates,
-        table=table,
-        sheet=sheet,
-        color=color,
-        cluster=cluster,
-        certainty=certainty,
-        units=units,
-        projection=projection,
-    )
+        coordinates, table=table, sheet=sheet, color=color, cluster=cluster, certainty=certainty,
+        units=units, projection=projection,
+    )  # fmt: skip
     content = {"title": title, "parts": parts, "n": len(table)}
     return write_page(path, render("explorer_page.html", content, needed_by="The projection page"))
 
@@ -150,25 +132,10 @@ def explorer_parts(
     units: Mapping[str, str] | None = None,
     projection: str = "t-SNE",
 ) -> ExplorerParts:
-    """Make the interactive projection as parts of a page.
+    """Return the parts of the page that `write_explorer` writes.
 
-    Parameters
-    ----------
-    sheet : bytes, default=None
-        The picture that ``encode_thumbnails`` makes of the n stamps.
-    style : bool, default=True
-        Whether the style holds that picture; False where the page has `stamp_style` already.
-    coordinates, table, color, cluster, certainty, units, projection
-        As in `write_explorer`.
-
-    Returns
-    -------
-    parts : ExplorerParts
-
-    Raises
-    ------
-    ValueError, ImportError
-        As `write_explorer`.
+    ``sheet`` is the result of `encode_thumbnails`. Without ``style``, the CSS does not hold this
+    picture, for pages that have `stamp_style` already.
 
     Examples
     --------
@@ -194,34 +161,27 @@ def explorer_parts(
         "sheet": None if sheet is None else sheet_columns(len(table)),
         "colors": list(OKABE_ITO),
         "markers": list(_MARKERS),
-        "ramp": _ramp(),
-        "plot": _draw(points),
+        "ramp": list(import_optional("bokeh.palettes", **_NEEDED).viridis(64)),
+        "plot": _scatter_plot(points),
     }
     page = {"projection": projection, "n": len(table), "stamps": sheet is not None}
     pictures = stamp_style(sheet, len(table)) if style and sheet is not None else ""
+    bokeh_js = import_optional("bokeh.resources", **_NEEDED).Resources(
+        mode="inline", components=["bokeh", "bokeh-gl"], log_level="error"
+    )
+    data = render("explorer_script.html", {"data": embed_json(content)})
     return ExplorerParts(
         style=render("explorer.css", {}) + pictures,
         div=render("explorer.html", page),
-        script=_bokeh() + render("explorer_script.html", {"data": embed_json(content)}),
+        script=bokeh_js.render_js() + data,
     )
 
 
 def stamp_style(sheet: bytes, n: int) -> str:
-    """Return the CSS that shows thumbnails of a sheet.
+    """Return CSS that shows n thumbnails of a WebP sheet.
 
-    An element ``<span class="stamp" style="--c: 3; --r: 1">`` is the stamp in column 3 of row
-    1 of the sheet, whatever the size of the element.
-
-    Parameters
-    ----------
-    sheet : bytes
-        WebP, as ``encode_thumbnails`` makes it.
-    n : int
-        Number of stamps on it.
-
-    Returns
-    -------
-    style : str
+    An element ``<span class="stamp" style="--c: 3; --r: 1">`` of any size shows the stamp in
+    column 3 and row 1 of the sheet.
 
     Examples
     --------
@@ -230,7 +190,7 @@ def stamp_style(sheet: bytes, n: int) -> str:
     """
     columns = sheet_columns(n)
     rows = -(-n // columns)
-    # in percent, an offset counts in units of what the background is larger than its element
+    # offsets in percent are relative to the difference of the sizes of background and element
     x, y = 100 / max(columns - 1, 1), 100 / max(rows - 1, 1)
     picture = base64.b64encode(sheet).decode("ascii")
     return (
@@ -240,94 +200,78 @@ def stamp_style(sheet: bytes, n: int) -> str:
     )
 
 
-def _check_rows(name: str, rows: int, expected: int) -> None:
-    if rows != expected:
+def _check_rows(name: str, n: int, expected: int) -> None:
+    if n != expected:
         raise ValueError(
-            f"{name} has {rows:,} rows, but table has {expected:,}: pass the same objects in "
+            f"{name} has {n:,} rows, but table has {expected:,}: pass the same objects in "
             "the same order."
         )
 
 
 def _check_names(table: pd.DataFrame, **arguments: str | Mapping[str, str] | None) -> None:
+    """Raise a ValueError unless all columns that the arguments name exist."""
     for argument, value in arguments.items():
-        pairs = value.items() if isinstance(value, Mapping) else [(value,)]
-        for name in (name for pair in pairs for name in pair if name is not None):
-            if name not in table.columns:
-                known = ", ".join(map(str, table.columns))
-                raise ValueError(f"{argument}={name!r} is no column of table: choose of {known}.")
+        names = [*value, *value.values()] if isinstance(value, Mapping) else [value]
+        for name in names:
+            if name is not None and name not in table.columns:
+                raise ValueError(
+                    f"{argument}={name!r} is not a column of table: choose one of "
+                    f"{', '.join(map(str, table.columns))}."
+                )
 
 
 def _check_coordinates(coordinates: ArrayLike, n: int) -> NDArray[np.float32]:
     points = np.asarray(coordinates, dtype=np.float32)
     if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(f"coordinates has shape {points.shape}, but points are (n, 2).")
+        raise ValueError(f"coordinates has shape {points.shape}: pass (n, 2) coordinates.")
     _check_rows("coordinates", len(points), n)
     if not len(points):
         raise ValueError("table has no row: pass at least one object.")
     lost = np.flatnonzero(~np.isfinite(points).all(axis=1))
     if len(lost):
-        raise ValueError(f"coordinates has no finite point in row {lost[0]}: leave the row out.")
+        raise ValueError(f"coordinates is not finite in row {lost[0]}: leave such rows out.")
     return points
 
 
 def _describe_column(values: pd.Series, *, unit: str | None, cluster: bool) -> dict[str, Any]:
-    """Return a column as JSON: numbers, or codes of its classes (-1 = missing)."""
+    """Return a column as JSON: numbers, codes of classes (-1 = missing), or text."""
     column = {"name": str(values.name), "unit": unit or ""}
     present = values.notna() & (values.astype(str) != "")
     if cluster:
         present &= values.astype(str) != "-1"
-    if not cluster and _is_number(values, present):
-        return column | {"kind": "number", "values": _round(values)}
-    kept = values[present]
-    if pd.api.types.is_numeric_dtype(kept.dtype) and not pd.api.types.is_bool_dtype(kept.dtype):
-        levels = [f"{level:g}" for level in sorted(kept.unique())]
-        text = kept.map("{:g}".format)
-    else:
-        text = kept.astype(str)
-        levels = sorted(text.unique())
-    if len(levels) > _MOST_CLASSES:
-        return column | {"kind": "text", "values": values.where(present, "").astype(str).tolist()}
-    codes = pd.Categorical(text.reindex(values.index), categories=levels).codes
-    missing = "noise" if cluster else "none"
-    return column | {
-        "kind": "class",
-        "levels": levels,
-        "missing": missing,
-        "values": codes.tolist(),
-    }
-
-
-def _is_number(values: pd.Series, present: pd.Series) -> bool:
-    if pd.api.types.is_bool_dtype(values.dtype) or not pd.api.types.is_numeric_dtype(values.dtype):
-        return False
+    is_numeric = pd.api.types.is_numeric_dtype(values.dtype)
+    is_numeric &= not pd.api.types.is_bool_dtype(values.dtype)
     distinct = values[present].unique()
-    whole = (np.asarray(distinct, dtype=np.float64) % 1 == 0).all()
-    return not whole or len(distinct) > _FEW_INTEGERS
-
-
-def _round(values: pd.Series) -> list[float | None]:
-    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    return [float(f"{x:.{_DIGITS}g}") if np.isfinite(x) else None for x in numbers]
+    if is_numeric and not cluster:
+        whole = (np.asarray(distinct, dtype=np.float64) % 1 == 0).all()
+        if not whole or len(distinct) > _MAX_INTEGER_CLASSES:
+            numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+            rounded = [float(f"{x:.{_DIGITS}g}") if np.isfinite(x) else None for x in numbers]
+            return column | {"kind": "number", "values": rounded}
+    # sort numbers as numbers, and show 2.0 as 2
+    form = "{:g}".format if is_numeric else str
+    levels = list(dict.fromkeys(map(form, sorted(distinct if is_numeric else map(str, distinct)))))
+    if len(levels) > _MAX_CLASSES:
+        return column | {"kind": "text", "values": values.where(present, "").astype(str).tolist()}
+    text = values[present].map(form).reindex(values.index)
+    codes = pd.Categorical(text, categories=levels).codes.tolist()
+    missing = "noise" if cluster else "none"
+    return column | {"kind": "class", "levels": levels, "missing": missing, "values": codes}
 
 
 def _first_color(
     columns: list[dict[str, Any]], color: str | None, cluster: str | None
 ) -> str | None:
-    kinds = {column["name"]: column["kind"] for column in columns}
+    """Return the column that colours the objects first, if any column can."""
+    kinds = {column["name"]: column["kind"] for column in columns if column["kind"] != "text"}
     wanted = color if color is not None else cluster
-    if wanted in kinds and kinds[wanted] != "text":
+    if wanted in kinds:
         return wanted
-    by_kind = sorted((name for name in kinds if kinds[name] != "text"), key=kinds.__getitem__)
-    return by_kind[0] if by_kind else None
+    return min(kinds, key=kinds.__getitem__, default=None)  # "class" comes before "number"
 
 
-def _ramp() -> list[str]:
-    palettes = import_optional("bokeh.palettes", **_NEEDED)
-    return list(palettes.viridis(64))
-
-
-def _draw(points: NDArray[np.float32]) -> dict[str, Any]:
-    """Return the scatter plot as JSON for BokehJS; explorer.js gives it colours and life."""
+def _scatter_plot(points: NDArray[np.float32]) -> dict[str, Any]:
+    """Return the scatter plot as JSON for BokehJS; explorer.js sets colours and reacts to users."""
     plotting = import_optional("bokeh.plotting", **_NEEDED)
     models = import_optional("bokeh.models", **_NEEDED)
     embed = import_optional("bokeh.embed", **_NEEDED)
@@ -348,8 +292,8 @@ def _draw(points: NDArray[np.float32]) -> dict[str, Any]:
         toolbar_location=None,
         sizing_mode="stretch_both",
         min_height=200,
-        # explorer.js falls back on the canvas where there is no graphics card
-        output_backend="canvas" if len(points) <= _MOST_ON_CANVAS else "webgl",
+        # without a graphics card, explorer.js uses the canvas
+        output_backend="canvas" if n <= _MAX_CANVAS_POINTS else "webgl",
         match_aspect=True,
         background_fill_color=None,
         border_fill_color=None,
@@ -367,10 +311,3 @@ def _draw(points: NDArray[np.float32]) -> dict[str, Any]:
         nonselection_fill_alpha=0.12, nonselection_line_alpha=0.12,
     )  # fmt: skip
     return embed.json_item(figure)
-
-
-def _bokeh() -> str:
-    """Return BokehJS as script elements."""
-    resources = import_optional("bokeh.resources", **_NEEDED)
-    inline = resources.Resources(mode="inline", components=["bokeh", "bokeh-gl"], log_level="error")
-    return inline.render_js()

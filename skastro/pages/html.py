@@ -1,4 +1,4 @@
-"""Self-contained pages: the templates and how they are filled and written."""
+"""Fill and write self-contained HTML pages."""
 
 from __future__ import annotations
 
@@ -6,30 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from skastro.utils.files import write_atomically, writing
+from skastro.utils.files import write_whole
 from skastro.utils.packages import import_optional
 
 
 def render(template: str, content: dict[str, Any], *, needed_by: str = "The report") -> str:
-    """Fill one of the package's templates.
+    """Fill a file of ``skastro/pages/templates``; text is escaped.
 
-    Parameters
-    ----------
-    template : str
-        Name of a file in ``skastro/pages/templates``.
-    content : dict
-        What the template asks for; text is escaped.
-    needed_by : str, default="The report"
-        Who wants jinja2, should it be missing.
-
-    Returns
-    -------
-    text : str
-
-    Raises
-    ------
-    ImportError
-        jinja2 is not installed.
+    Without jinja2, an ImportError says that ``needed_by`` needs it and how to install it.
     """
     jinja2 = import_optional("jinja2", extra="report", needed_by=needed_by)
     environment = jinja2.Environment(
@@ -43,39 +27,14 @@ def render(template: str, content: dict[str, Any], *, needed_by: str = "The repo
 
 
 def write_page(path: str | Path, page: str) -> Path:
-    """Write a page under a temporary name and rename it.
-
-    Parameters
-    ----------
-    path : path
-    page : str
-
-    Returns
-    -------
-    path : Path
-
-    Raises
-    ------
-    OSError
-        The file cannot be written.
-    """
+    """Write a page as a whole, and return its path."""
     path = Path(path).expanduser()
-    with writing(path):
-        write_atomically(path, page.encode())
+    write_whole(path, page.encode())
     return path
 
 
 def embed_json(content: Any) -> str:
-    r"""Return JSON that may stand inside a script element.
-
-    Parameters
-    ----------
-    content : object
-        What JSON can hold; NaN is an error.
-
-    Returns
-    -------
-    text : str
+    r"""Return JSON for a script element; NaN is a ValueError.
 
     Examples
     --------

@@ -1,20 +1,28 @@
-"""One self-contained page from the folder of a study: no network, nothing to install."""
+"""Write the report of a study: one self-contained page that needs no network."""
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
+from skastro.evaluation.label_efficiency import LabelEfficiencyCurve, metric_name
+from skastro.pages.explorer import ExplorerParts, explorer_parts, stamp_style
 from skastro.pages.html import render, write_page
-from skastro.pages.objects import ReportObjects
-from skastro.pages.summary import confusion_table, metric_name, score_table, summarise, text_table
+from skastro.pages.summary import confusion_table, score_table, summarise, text_table
+from skastro.pages.thumbnails import sheet_columns
 
-_EXTRAS = ("by_magnitude", "calibration", "representations", "ablation")  # sections, if there
+_OPTIONAL_SECTIONS = ("by_magnitude", "calibration", "representations", "ablation")
+_MAX_CARDS = 24  # mistakes or outliers shown
+_MAX_CLUSTERS = 20
+_MAX_STAMPS = 12  # of a cluster
+_CERTAINTY = "cluster_probability"
 
 
 def write_report(folder: str | Path) -> Path:
@@ -23,21 +31,21 @@ def write_report(folder: str | Path) -> Path:
     Parameters
     ----------
     folder : path
-        With ``config.json``, ``scores.csv``, ``label_efficiency.png``, ``pretext.csv`` and
-        ``predictions.csv``, as ``run_study`` writes them. What else there is gets a section each:
+        Folder with ``config.json``, ``scores.csv``, ``label_efficiency.png``, ``pretext.csv``
+        and ``predictions.csv``, as ``run_study`` writes them. Further files get a section each:
 
         - ``objects.csv``: the ``id`` of ``predictions.csv``, row by row, and any of ``x`` and
           ``y`` (the interactive projection), ``cluster`` (-1 = noise), ``cluster_probability``,
           ``outlier_score`` and properties;
-        - ``thumbnails.webp``, of the same rows, as `write_thumbnails` makes it: hovering, contact
-          sheets, the most confident mistakes and the strangest objects;
+        - ``thumbnails.webp``, of the same rows, as `write_thumbnails` makes it: stamps of the
+          projection and the clusters, the most confident mistakes and the outliers;
         - ``by_magnitude.csv``, ``calibration.csv``, ``representations.csv``, ``ablation.csv``:
-          tables of any columns, the first with names; with ``confidence``, ``accuracy`` and
-          ``n`` of bins in ``calibration.csv`` the calibration error is said too;
-        - ``.png`` of the names of these tables, and ``pretext.png`` and ``confusion.png``.
+          tables of any columns, the first with names; if ``calibration.csv`` has
+          ``confidence``, ``accuracy`` and ``n`` of bins, the calibration error is printed, too;
+        - ``.png`` files with the names of these tables, and ``pretext.png`` and
+          ``confusion.png``.
 
-        A picture that has a narrow version beside it, ``<name>_phone.png``, is replaced by it on
-        phones.
+        Phones show ``<name>_phone.png``, a narrow version, in place of ``<name>.png``.
 
     Returns
     -------
@@ -51,7 +59,7 @@ def write_report(folder: str | Path) -> Path:
     ValueError
         The rows of ``objects.csv`` are not those of ``predictions.csv``.
     ImportError
-        jinja2 is not installed, or bokeh, where there is a projection.
+        jinja2 is not installed, or bokeh, which the projection needs.
 
     Examples
     --------
@@ -68,25 +76,38 @@ def write_report(folder: str | Path) -> Path:
 
 
 def _content(folder: Path) -> dict[str, Any]:
+    """Return all that the template of the report needs."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     curve = LabelEfficiencyCurve.from_csv(folder / "scores.csv")
     predictions = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
     pretext = pd.read_csv(
         folder / "pretext.csv", keep_default_na=False, na_values={"r2": [""], "scatter": [""]}
     )
+    projection = config.get("projection") or {}
+    objects = _Objects.read(folder)
     return {
         "config": config,
         "sentences": summarise(curve),
         "figure": _embed_figure(folder / "label_efficiency.png"),
-        "alt": _alt_text(curve),
+        "alt": (
+            f"{metric_name(curve.metrics[0]).capitalize()} on unseen stamps against the number of "
+            f"labels, one line each for {', '.join(curve.estimators)}. The same numbers are in "
+            "the table below."
+        ),
         "counts": curve.label_counts,
         "tables": [(metric_name(metric), score_table(curve, metric)) for metric in curve.metrics],
         "pretext": pretext.sort_values("r2", ascending=False).to_dict("records"),
         "pretext_figure": _embed_figure(folder / "pretext.png"),
         "confusion": confusion_table(predictions),
         "confusion_figure": _embed_figure(folder / "confusion.png"),
-        "extras": _extras(folder),
-        **_objects(ReportObjects.read(folder, config)),
+        "extras": _optional_sections(folder),
+        "projection": projection,
+        "explorer": objects.explorer(projection, config.get("units") or {}),
+        "stamp_style": stamp_style(objects.sheet, len(objects.table)) if objects.sheet else "",
+        "clusters": objects.clusters(),
+        "n_noise": int((objects.table.get("cluster", pd.Series(dtype=int)) < 0).sum()),
+        "mistakes": objects.mistakes(),
+        "outliers": objects.outliers(),
         "files": sorted(
             path.name
             for path in folder.iterdir()
@@ -95,64 +116,147 @@ def _content(folder: Path) -> dict[str, Any]:
     }
 
 
-def _objects(objects: ReportObjects) -> dict[str, Any]:
-    return {
-        "projection": objects.projection,
-        "explorer": objects.explorer(),
-        "stamp_style": objects.style(),
-        "clusters": objects.clusters(),
-        "noise": objects.noise(),
-        "mistakes": objects.mistakes(),
-        "strangest": objects.strangest(),
-    }
+@dataclass(frozen=True)
+class _Objects:
+    """Objects of a study: ``predictions.csv`` with ``objects.csv``, and the thumbnails if any."""
+
+    table: pd.DataFrame
+    sheet: bytes | None
+
+    @classmethod
+    def read(cls, folder: Path) -> _Objects:
+        """Read the files of a study; ``confidence`` is the probability of the predicted class."""
+        text = {"id": str, "split": str, "label": str, "prediction": str}
+        table = pd.read_csv(folder / "predictions.csv", dtype=text, keep_default_na=False)
+        probabilities = [name for name in table.columns if name.startswith("p_")]
+        if probabilities:
+            table["confidence"] = table[probabilities].astype(float).max(axis=1)
+        table = table.drop(columns=["used", *probabilities], errors="ignore")
+        if (folder / "objects.csv").is_file():
+            more = pd.read_csv(folder / "objects.csv", dtype={"id": str})
+            if more["id"].tolist() != table["id"].tolist():
+                raise ValueError(
+                    f"{folder / 'objects.csv'} has other ids than predictions.csv: write both "
+                    "with the same objects in the same order."
+                )
+            new = [name for name in more.columns if name not in table.columns]
+            table = pd.concat([table, more[new]], axis=1)
+        picture = folder / "thumbnails.webp"
+        return cls(table, picture.read_bytes() if picture.is_file() else None)
+
+    def explorer(
+        self, projection: Mapping[str, Any], units: Mapping[str, str]
+    ) -> ExplorerParts | None:
+        """Return the interactive projection, if the objects have coordinates ``x`` and ``y``."""
+        if not {"x", "y"} <= set(self.table.columns):
+            return None
+        # only test rows are right or wrong: the classifier may have learned the others
+        tested = (self.table["label"] != "") & (self.table["split"] == "test")
+        right = np.where(self.table["label"] == self.table["prediction"], "right", "wrong")
+        table = self.table.drop(columns=["x", "y"])
+        table.insert(4, "verdict", np.where(tested, right, ""))
+        certainty = {"prediction": "confidence", "cluster": _CERTAINTY, "label": "confidence"}
+        return explorer_parts(
+            self.table[["x", "y"]],
+            table=table,
+            sheet=self.sheet,
+            style=False,
+            color="label",
+            cluster="cluster" if "cluster" in table else None,
+            certainty={a: b for a, b in certainty.items() if a in table and b in table},
+            units=units,
+            projection=projection.get("method", "projection"),
+        )
+
+    def clusters(self) -> list[dict[str, Any]]:
+        """Return the contact sheets of the clusters, the largest first."""
+        if self.sheet is None or "cluster" not in self.table:
+            return []
+        clusters = []
+        sizes = self.table.loc[self.table["cluster"] >= 0, "cluster"].value_counts()
+        for name in sizes.index[:_MAX_CLUSTERS]:
+            members = self.table[self.table["cluster"] == name]
+            if _CERTAINTY in members:
+                members = members.sort_values(_CERTAINTY, ascending=False, kind="stable")
+            shares = members.loc[members["label"] != "", "label"].value_counts(normalize=True)
+            majority = f"{_percent(shares.iloc[0])} {shares.index[0]}" if len(shares) else ""
+            cards = [self._card(row, "") for row in members.index[:_MAX_STAMPS]]
+            clusters.append(
+                {"name": f"{name:g}", "size": len(members), "majority": majority, "cards": cards}
+            )
+        return clusters
+
+    def mistakes(self) -> list[dict[str, Any]]:
+        """Return the wrongly classified test rows, the most confident first."""
+        if self.sheet is None or "confidence" not in self.table:
+            return []
+        tested = (self.table["split"] == "test") & (self.table["label"] != "")
+        wrong = self.table[tested & (self.table["label"] != self.table["prediction"])]
+        wrong = wrong.sort_values("confidence", ascending=False, kind="stable").head(_MAX_CARDS)
+        return [
+            self._card(
+                row.Index, f"{row.label} classified as {row.prediction}, {_percent(row.confidence)}"
+            )
+            for row in wrong.itertuples()
+        ]
+
+    def outliers(self) -> list[dict[str, Any]]:
+        """Return the objects with the highest outlier scores."""
+        if self.sheet is None or "outlier_score" not in self.table:
+            return []
+        scores = self.table["outlier_score"].dropna().sort_values(ascending=False, kind="stable")
+        labels = self.table["label"]
+        return [
+            self._card(row, f"{score:.2f}" + (f", {labels[row]}" if labels[row] else ""))
+            for row, score in scores.head(_MAX_CARDS).items()
+        ]
+
+    def _card(self, row: int, text: str) -> dict[str, Any]:
+        """Return the place of a stamp on the sheet of thumbnails, its id and a text."""
+        line, column = divmod(row, sheet_columns(len(self.table)))
+        return {"column": column, "line": line, "id": self.table["id"][row], "text": text}
 
 
-def _extras(folder: Path) -> dict[str, Any]:
-    """Return the sections that a study may have or not."""
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _optional_sections(folder: Path) -> dict[str, Any]:
+    """Return the sections that have a table or a figure."""
     sections = {}
-    for name in _EXTRAS:
+    for name in _OPTIONAL_SECTIONS:
         table, figure = folder / f"{name}.csv", _embed_figure(folder / f"{name}.png")
-        frame = pd.read_csv(table) if table.is_file() else None
-        if frame is None and figure is None:
-            continue
-        sections[name] = {
-            "sentence": _calibration_sentence(frame) if name == "calibration" else "",
-            "figure": figure,
-            "table": None if frame is None else text_table(frame, best=name == "representations"),
-        }
+        frame = pd.read_csv(table) if (has_table := table.is_file()) else None
+        if has_table or figure is not None:
+            sections[name] = {
+                "sentence": _calibration_sentence(frame) if name == "calibration" else "",
+                "figure": figure,
+                "table": text_table(frame, best=name == "representations") if has_table else None,
+            }
     return sections
 
 
 def _embed_figure(path: Path) -> dict[str, str | None] | None:
-    """Return a picture, and its narrow version for phones if there is one."""
-    wide, phone = _embed(path), _embed(path.with_stem(f"{path.stem}_phone"))
+    """Return a picture as data URL, and its narrow version for phones if there is one."""
+    wide, phone = (
+        f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode('ascii')}"
+        if picture.is_file()
+        else None
+        for picture in (path, path.with_stem(f"{path.stem}_phone"))
+    )
     return None if wide is None else {"wide": wide, "phone": phone}
 
 
-def _embed(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
 def _calibration_sentence(bins: pd.DataFrame | None) -> str:
-    """Say the expected calibration error (Naeini et al. 2015) of each group of bins."""
+    """Return the expected calibration error (Naeini et al. 2015) of each group of bins."""
     if bins is None or not {"confidence", "accuracy", "n"} <= set(bins.columns):
         return ""
-    groups = [name for name in bins.columns if name in {"estimator", "n_labels"}]
-    parts = []
-    for key, group in bins.groupby(groups, sort=False) if groups else [((), bins)]:
+    keys = [name for name in bins.columns if name in {"estimator", "n_labels"}]
+    errors = []
+    for values, group in bins.groupby(keys, sort=False) if keys else [((), bins)]:
         distance = (group["confidence"] - group["accuracy"]).abs()
         error = (distance * group["n"]).sum() / group["n"].sum()
-        named = zip(groups, key if isinstance(key, tuple) else (key,), strict=True)
-        what = ", ".join(f"{v:,} labels" if g == "n_labels" else str(v) for g, v in named)
-        parts.append(f"{error:.3f}" + (f" ({what})" if what else ""))
-    return f"Expected calibration error: {', '.join(parts)}."
-
-
-def _alt_text(curve: LabelEfficiencyCurve) -> str:
-    return (
-        f"{metric_name(curve.metrics[0]).capitalize()} on unseen stamps against the number of "
-        f"labels, one line each for {', '.join(curve.estimators)}. The same numbers are in the "
-        "table below."
-    )
+        named = zip(keys, values if isinstance(values, tuple) else (values,), strict=True)
+        names = [f"{v:,} labels" if key == "n_labels" else str(v) for key, v in named]
+        errors.append(f"{error:.3f}" + (f" ({', '.join(names)})" if names else ""))
+    return f"Expected calibration error: {', '.join(errors)}."

@@ -1,4 +1,4 @@
-"""Put the results of a study into sentences and text tables."""
+"""Describe the results of a study in sentences and text tables."""
 
 from __future__ import annotations
 
@@ -7,37 +7,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
+from skastro.evaluation.label_efficiency import METHOD, LabelEfficiencyCurve, metric_name
 from skastro.evaluation.label_saving import label_saving
 
-METHOD = "self-supervised"
-METRIC_NAMES = {
-    "balanced_accuracy": "balanced accuracy",
-    "f1_macro": "macro-F1",
-    "neg_calibration_error": "negative expected calibration error",
-}
-_REFERENCE = 100  # labels, of the summary
+_TYPICAL_LABELS = 100  # the summary uses the measured number of labels nearest to it
 _BASELINES = {
     "scratch": "a network trained from scratch",
     "catalogue": "the catalogue columns alone",
 }
-_ABOUT_EQUAL = 1.05  # savings below it are none
+_MIN_SAVING = 1.05  # smaller savings are called "as many"
 
 
 def text_table(frame: pd.DataFrame, *, best: bool = False) -> dict[str, Any]:
-    """Return a table as text.
+    """Return the cells of a table as text; the first column names the rows.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        The first column names the rows.
-    best : bool, default=False
-        Whether the largest number of each column is marked.
-
-    Returns
-    -------
-    table : dict
-        ``columns``, names; ``rows``, lists of dicts with ``text`` and ``best``.
+    ``columns`` are names, and ``rows`` are lists of dicts with ``text`` and ``best`` (whether
+    the number is the largest of its column, always False without the option ``best``).
 
     Examples
     --------
@@ -47,10 +32,10 @@ def text_table(frame: pd.DataFrame, *, best: bool = False) -> dict[str, Any]:
     (['row', 'k NN', 'n'], ['a', '0.500', '1,200'])
     """
     numeric = frame.select_dtypes("number").columns.difference(frame.columns[:1])
-    tops = frame[numeric].max() if best else {}
+    largest = frame[numeric].max() if best else {}
     rows = [
         [
-            {"text": _cell(row[name]), "best": name in tops and row[name] == tops[name]}
+            {"text": _cell(row[name]), "best": name in largest and row[name] == largest[name]}
             for name in row
         ]
         for row in frame.to_dict("records")
@@ -70,25 +55,11 @@ def _cell(value: Any) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def metric_name(metric: str) -> str:
-    """Return the name of a metric for people."""
-    return METRIC_NAMES.get(metric, metric.replace("_", " "))
-
-
 def score_table(curve: LabelEfficiencyCurve, metric: str | None = None) -> list[dict[str, Any]]:
-    """Return the scores as text, for terminals and pages.
+    """Return the scores as text, by default of the first metric.
 
-    Parameters
-    ----------
-    curve : LabelEfficiencyCurve
-    metric : str, default=None
-        None takes the first.
-
-    Returns
-    -------
-    rows : list of dict
-        ``name`` of the estimator and its ``cells``, one dict for each number of labels:
-        ``text`` (mean ± half-width of the 95 % interval) and ``best`` (bool).
+    Each row has the ``name`` of the estimator and its ``cells``, one dict for each number of
+    labels: ``text`` (mean ± half-width of the 95 % interval) and ``best`` (bool).
 
     Examples
     --------
@@ -113,17 +84,10 @@ def score_table(curve: LabelEfficiencyCurve, metric: str | None = None) -> list[
 
 
 def summarise(curve: LabelEfficiencyCurve, method: str = METHOD) -> list[str]:
-    """Say in sentences what a method reaches, and how many labels it saves.
+    """Return sentences about the score of a method, and how many labels it saves.
 
-    Parameters
-    ----------
-    curve : LabelEfficiencyCurve
-    method : str, default="self-supervised"
-
-    Returns
-    -------
-    sentences : list of str
-        At the measured count nearest to 100 labels, against scratch and the catalogue.
+    The method is compared with scratch and the catalogue, at the measured number of labels
+    nearest to 100.
 
     Examples
     --------
@@ -134,11 +98,11 @@ def summarise(curve: LabelEfficiencyCurve, method: str = METHOD) -> list[str]:
     >>> for sentence in summarise(LabelEfficiencyCurve.from_scores(scores)):
     ...     print(sentence)
     With 100 labels, self-supervised classification reaches an accuracy of 0.80 on unseen stamps.
-    A network trained from scratch with 100 labels reaches 0.75: self-supervised takes 55, 1.8
-    times fewer.
+    A network trained from scratch with 100 labels reaches 0.75: self-supervised needs 55
+    labels, 1.8 times fewer.
     """
     counts = np.array(curve.label_counts)
-    count = int(counts[np.abs(np.log(counts / _REFERENCE)).argmin()])
+    count = int(counts[np.abs(np.log(counts / _TYPICAL_LABELS)).argmin()])
     summary = curve.summary(curve.metrics[0]).set_index(["estimator", "n_labels"])["mean"]
     metric = metric_name(curve.metrics[0])
     article = "an" if metric[0] in "aeiou" else "a"
@@ -157,23 +121,18 @@ def summarise(curve: LabelEfficiencyCurve, method: str = METHOD) -> list[str]:
 
 
 def _saving_text(saving: pd.Series, method: str) -> str:
-    ratio, labels = saving["saving"], f"{saving['method_labels']:,.0f}"
+    """Compare a method with a baseline by one row of `label_saving`."""
+    ratio, labels = saving["saving"], f"{saving['method_labels']:,.0f} labels"
+    times = f"{ratio:.1f} times fewer" if ratio >= 1 else f"{1 / ratio:.1f} times more"
     if saving["bound"] == "<=":
         return f"{method} does not reach that, even with {labels}"
-    if saving["bound"] == ">=" and ratio < _ABOUT_EQUAL:
-        return f"{method} is better with as many"
+    if saving["bound"] == ">=" and ratio < _MIN_SAVING:
+        return f"{method} is better with as many labels"
     if saving["bound"] == ">=":
-        return (
-            f"{method} is better already with {labels}, at least "
-            f"{_times_fewer(ratio)}{_interval(saving)}"
-        )
-    if 1 / _ABOUT_EQUAL < ratio < _ABOUT_EQUAL:
-        return f"{method} takes as many{_interval(saving)}"
-    return f"{method} takes {labels}, {_times_fewer(ratio)}{_interval(saving)}"
-
-
-def _times_fewer(ratio: float) -> str:
-    return f"{ratio:.1f} times fewer" if ratio >= 1 else f"{1 / ratio:.1f} times more"
+        return f"{method} is already better with {labels}, at least {times}{_interval(saving)}"
+    if 1 / _MIN_SAVING < ratio < _MIN_SAVING:
+        return f"{method} needs as many labels{_interval(saving)}"
+    return f"{method} needs {labels}, {times}{_interval(saving)}"
 
 
 def _interval(saving: pd.Series) -> str:
@@ -188,18 +147,10 @@ def _interval(saving: pd.Series) -> str:
 
 
 def confusion_table(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Count predicted against true classes on the labelled test rows.
+    """Count predicted against true classes of the labelled test rows of ``predictions.csv``.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        As in ``predictions.csv``: columns ``split``, ``label`` and ``prediction``.
-
-    Returns
-    -------
-    table : dict
-        ``classes``, and ``rows``: for each true class its ``name``, ``total`` and ``cells``
-        with ``count`` and ``share`` (of the true class).
+    The table has ``classes`` and ``rows``: for each true class its ``name``, ``total`` and
+    ``cells`` with ``count`` and ``share`` (of the true class).
     """
     test = predictions[(predictions["split"] == "test") & (predictions["label"] != "")]
     classes = sorted(set(test["label"]) | set(test["prediction"]))

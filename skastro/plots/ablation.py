@@ -1,45 +1,38 @@
-"""Draw what each property is worth."""
+"""Draw how much each set of properties contributes."""
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from skastro.plots.style import (
-    MARKERS,
-    MINUS,
-    MUTED,
-    OKABE_ITO,
-    dress_axes,
-    make_axes,
-    place_legend_above,
-)
+from skastro.plots import style
 
-_ROW_HEIGHT = 0.34  # inches, of one interval of an ablation
+_ROW_HEIGHT = 0.34  # inches, of the row of one setting
 
 
-class AblationDisplay:
+@dataclass(eq=False, repr=False)
+class AblationDisplay(style.Display):
     """Differences of scores by setting, as points with intervals about zero.
 
-    Made by `from_scores` or `from_ablation`, which draw it too.
+    `from_scores` or `from_ablation` make and draw it. A new figure is 6.4 inches wide.
 
     Parameters
     ----------
     table : DataFrame
-        As in `from_scores`.
+        A row for each setting and number of labels, as in `from_scores`.
     metric : str, default="score"
-        Of what these are differences, for the axis.
+        Name of the score, for the axis.
     reference : str, default=None
-        What they are differences from, for the axis.
+        Setting that the differences are measured from, for the axis.
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
-    points_ : dict
-        The errorbar container of each number of labels; of ``None`` without such a column.
+    ax_, figure_ : matplotlib Axes and Figure
+    points_ : dict of int to errorbar container
+        Points by number of labels; without such a column the only key is None.
 
     Examples
     --------
@@ -52,12 +45,10 @@ class AblationDisplay:
     'difference in balanced accuracy from "all"'
     """
 
-    def __init__(
-        self, table: pd.DataFrame, *, metric: str = "score", reference: str | None = None
-    ) -> None:
-        self.table = table
-        self.metric = metric
-        self.reference = reference
+    table: pd.DataFrame
+    _: KW_ONLY
+    metric: str = "score"
+    reference: str | None = None
 
     @classmethod
     def from_scores(
@@ -68,16 +59,18 @@ class AblationDisplay:
         reference: str | None = None,
         **plot_params: Any,
     ) -> Self:
-        """Draw a table.
+        """Draw a table of differences.
 
         Parameters
         ----------
         table : DataFrame
             Columns ``setting`` (drawn from top to bottom in the order of their first rows),
-            ``mean``, ``low`` and ``high`` (NaN where there is no interval), and perhaps
-            ``n_labels``: then each setting has a point for each number of labels.
+            ``mean``, ``low`` and ``high`` (NaN where there is no interval). With a column
+            ``n_labels``, each setting has a point for each number of labels.
         metric : str, default="score"
+            Name of the score, for the axis.
         reference : str, default=None
+            Setting that the differences are measured from, for the axis.
         **plot_params
             Passed to `plot`.
 
@@ -104,8 +97,9 @@ class AblationDisplay:
         Parameters
         ----------
         ablation : PropertyAblation
+            Result of `property_ablation`.
         metric : str, default=None
-            None takes the first.
+            Metric to draw, by default the first.
         **plot_params
             Passed to `plot`.
 
@@ -116,89 +110,65 @@ class AblationDisplay:
         Raises
         ------
         ValueError
-            There is no such metric, or nothing beside the reference.
+            The metric is unknown, or the reference is the only set.
         """
         metric = ablation.curve.metrics[0] if metric is None else metric
         summary = ablation.summary(metric)
         others = summary[summary["set"] != ablation.reference]
-        table = pd.DataFrame(
-            {
-                "setting": others["set"],
-                "n_labels": others["n_labels"],
-                "mean": others["difference"],
-                "low": others["difference_low"],
-                "high": others["difference_high"],
-            }
-        )
+        columns = {
+            "set": "setting", "n_labels": "n_labels", "difference": "mean",
+            "difference_low": "low", "difference_high": "high",
+        }  # fmt: skip
         return cls.from_scores(
-            table, metric=metric.replace("_", " "), reference=ablation.reference, **plot_params
-        )
+            others[list(columns)].rename(columns=columns),
+            metric=metric.replace("_", " "), reference=ablation.reference, **plot_params,
+        )  # fmt: skip
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw into axes.
+    def _settings(self) -> list[str]:
+        return list(dict.fromkeys(self.table["setting"]))
 
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            None makes a figure 6.4 inches wide, and as high as the rows need.
+    def _label_counts(self) -> list[Any]:
+        return sorted(self.table["n_labels"].unique()) if "n_labels" in self.table else [None]
 
-        Returns
-        -------
-        display : AblationDisplay
+    def _figure_size(self) -> tuple[float, float]:
+        counts = self._label_counts()
+        rows = len(self._settings()) * max(1.0, 0.5 * len(counts))
+        return 6.4, 1.1 + _ROW_HEIGHT * rows + 0.3 * (counts != [None])
 
-        Raises
-        ------
-        ImportError
-            matplotlib is not installed.
-        """
-        settings = list(dict.fromkeys(self.table["setting"]))
-        has_counts = "n_labels" in self.table.columns
-        counts = sorted(self.table["n_labels"].unique()) if has_counts else [None]
-        height = 1.1 + _ROW_HEIGHT * len(settings) * max(1.0, 0.5 * len(counts))
-        ax = make_axes(ax, "AblationDisplay", (6.4, height + 0.3 * has_counts))
-        self.ax_, self.figure_, self.points_ = ax, ax.figure, {}
-        _draw_rows(ax, settings)
-        styles = zip(_shades(len(counts)), np.resize(MARKERS, len(counts)), strict=True)
+    def _draw(self, ax: Any) -> None:
+        settings, counts = self._settings(), self._label_counts()
+        # a row for each setting, with a grey stripe behind every other row
+        for row in range(0, len(settings), 2):
+            ax.axhspan(row - 0.5, row + 0.5, color="#f5f5f5", linewidth=0, zorder=0)
+        ax.axvline(0, color=style.MUTED, linewidth=1.1, zorder=1)
+        style.dress_axes(ax, grid="x")
+        ax.spines["left"].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+        ax.set_yticks(range(len(settings)), settings)
+        ax.set_ylim(len(settings) - 0.5, -0.5)
+        # a point for each number of labels
+        self.points_ = {}
+        styles = zip(_shades(len(counts)), np.resize(style.MARKERS, len(counts)), strict=True)
         for place, (count, (colour, marker)) in enumerate(zip(counts, styles, strict=True)):
-            table = self.table[self.table["n_labels"] == count] if has_counts else self.table
+            table = self.table if count is None else self.table[self.table["n_labels"] == count]
             rows = np.array([settings.index(setting) for setting in table["setting"]])
             offset = 0.62 * ((place + 0.5) / len(counts) - 0.5)
             mean, low, high = table[["mean", "low", "high"]].to_numpy().T
-            reach = np.stack([mean - low, high - mean])
             self.points_[count] = ax.errorbar(
-                mean, rows + offset, xerr=reach, fmt=marker, color=colour, markersize=6,
-                markeredgecolor="white", markeredgewidth=0.7, elinewidth=1.8,
-                label=None if count is None else f"{count:,}",
+                mean, rows + offset, xerr=np.stack([mean - low, high - mean]), fmt=marker,
+                color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.7,
+                elinewidth=1.8, label=None if count is None else f"{count:,}",
             )  # fmt: skip
-        ax.set_xlabel(f"difference in {self.metric}" + _named(self.reference))
-        ax.xaxis.set_major_formatter(_signed_tick)
-        if has_counts:
-            place_legend_above(ax, len(counts), title="labels")
-        return self
-
-
-def _draw_rows(ax: Any, settings: list[str]) -> None:
-    for row in range(0, len(settings), 2):  # stripes lead the eye from the name to the point
-        ax.axhspan(row - 0.5, row + 0.5, color="#f5f5f5", linewidth=0, zorder=0)
-    ax.axvline(0, color=MUTED, linewidth=1.1, zorder=1)
-    dress_axes(ax, grid="x")
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
-    ax.set_yticks(range(len(settings)), settings)
-    ax.set_ylim(len(settings) - 0.5, -0.5)
+        origin = "" if self.reference is None else f' from "{self.reference}"'
+        ax.set_xlabel(f"difference in {self.metric}{origin}")
+        ax.xaxis.set_major_formatter(lambda value, _: style.signed(value, "g") if value else "0")
+        if counts != [None]:
+            style.place_legend_above(ax, len(counts), title="labels")
 
 
 def _shades(number: int) -> list[Any]:
     """Return one colour, or several from light to dark."""
     if number == 1:
-        return [OKABE_ITO[0]]
+        return [style.OKABE_ITO[0]]
     light, dark = np.array([0.62, 0.78, 0.91]), np.array([0.0, 0.20, 0.42])
     return [tuple(light + share * (dark - light)) for share in np.linspace(0, 1, number)]
-
-
-def _named(reference: str | None) -> str:
-    return "" if reference is None else f' from "{reference}"'
-
-
-def _signed_tick(value: float, _: int) -> str:
-    return f"{value:+g}".replace("-", MINUS) if value else "0"

@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from skastro.plots.style import INK, anchor_axes, check_stack, make_axes, show_stamps
+from skastro.plots import style
 from skastro.utils.validation import check_labels
 
 _NOISE = -1
-_GAP = 0.06  # between stamps, in sides of a stamp
+_STAMP_GAP = 0.06  # between stamps, in sides of a stamp
 
 
-class ClusterDisplay:
+@dataclass(eq=False, repr=False)
+class ClusterDisplay(style.Display):
     r"""Contact sheet: a row of stamps for each cluster, the largest first, noise last.
 
-    Made by `from_predictions` or `from_clusterer`, which draw it too.
+    `from_predictions` or `from_clusterer` make and draw it. A new figure fits the sheet.
 
     Parameters
     ----------
     table : DataFrame
-        A row for each cluster shown: ``cluster`` (-1 for noise), ``size``, and perhaps
+        A row for each cluster shown: ``cluster`` (-1 for noise), ``size``, and optionally
         ``majority`` (class) and ``purity`` (its share of the labelled members).
     pictures : list of list of uint8 array of shape (height, width, 3)
-        Of each row of ``table``.
+        Pictures of the stamps for each row of ``table``.
     n_hidden : int, default=0
-        Smaller clusters that are not shown.
+        Number of smaller clusters that are not shown.
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+    ax_, figure_ : matplotlib Axes and Figure
     image_ : AxesImage
         The sheet.
 
@@ -46,16 +47,10 @@ class ClusterDisplay:
     ['cluster 1\n3 objects', 'cluster 0\n2 objects', 'in no cluster\n1 object']
     """
 
-    def __init__(
-        self,
-        table: pd.DataFrame,
-        pictures: Sequence[Sequence[NDArray[np.uint8]]],
-        *,
-        n_hidden: int = 0,
-    ) -> None:
-        self.table = table
-        self.pictures = pictures
-        self.n_hidden = n_hidden
+    table: pd.DataFrame
+    pictures: Sequence[Sequence[NDArray[np.uint8]]]
+    _: KW_ONLY
+    n_hidden: int = 0
 
     @classmethod
     def from_predictions(
@@ -78,21 +73,21 @@ class ClusterDisplay:
         labels : int array-like of shape (n,)
             Cluster of each object; -1 is noise.
         images : array-like of shape (n, bands, height, width)
-            Composed by `to_rgb`, all with one stretch.
+            Stamps, composed by `to_rgb` with one stretch.
         probabilities : array-like of shape (n,), default=None
-            Strengths of membership: the strongest members are shown. None shows some at even
-            distances in the order of the rows.
+            Membership strengths: each cluster shows its strongest members. By default it shows
+            rows at even distances.
         exemplars : dict of int to rows, or sequence of rows, default=None
-            Rows by cluster that are shown first.
+            Rows to show first, by cluster.
         y : array-like of shape (n,), default=None
-            Classes, unlabelled rows marked as in `SelfSupervisedClassifier.fit`: each cluster's
-            majority is written beside it.
+            Classes, unlabelled rows marked as in `SelfSupervisedClassifier.fit`. The majority
+            class of each cluster is written next to it.
         bands : sequence of three int or str, default=None
-            As in `ConfusionDisplay.from_predictions`.
+            Bands shown as red, green and blue; by default 3, 2, 1 of five bands or more.
         n_stamps : int, default=10
-            Stamps of a cluster, at most.
+            Largest number of stamps of a cluster.
         max_clusters : int, default=12
-            The largest are shown, and how many are not is said.
+            Number of the largest clusters to show; a line counts the others.
         **plot_params
             Passed to `plot`.
 
@@ -106,39 +101,35 @@ class ClusterDisplay:
             Numbers of rows differ.
         """
         labels = np.asarray(labels)
-        stack = check_stack(images, len(labels))
-        for name, values in (("probabilities", probabilities), ("y", y)):
-            if values is not None and (n := len(np.asarray(values))) != len(labels):
-                raise ValueError(f"{name} has {n} rows for {len(labels)} objects.")
+        stack = style.check_stack(images, len(labels))
+        style.check_values(len(labels), probabilities=probabilities, y=y)
+        # the largest clusters first, noise last
         clusters, sizes = np.unique(labels, return_counts=True)
-        table = pd.DataFrame({"cluster": clusters, "size": sizes})
-        table["noise"] = table["cluster"] == _NOISE
-        table = table.sort_values(["noise", "size"], ascending=[True, False], kind="stable")
-        shown = table[table["noise"] | (np.arange(len(table)) < max_clusters)].drop(columns="noise")
+        order = np.lexsort([-sizes, clusters == _NOISE])
+        table = pd.DataFrame({"cluster": clusters, "size": sizes}).iloc[order]
+        shown = table[(table["cluster"] == _NOISE) | (np.arange(len(table)) < max_clusters)]
         if y is not None:
-            shown = shown.assign(**_majorities(labels, y, shown["cluster"]))
+            shown = shown.assign(**_find_majorities(labels, y, shown["cluster"]))
         rows = {
-            cluster: _members(labels, cluster, probabilities, exemplars)
+            cluster: _order_members(labels, cluster, probabilities, exemplars)
             for cluster in shown["cluster"].tolist()
         }
-        pictures = show_stamps(
-            stack, rows, n_stamps, bands, len(labels),
-            spread_out=probabilities is None and exemplars is None,
-        )  # fmt: skip
+        spread_out = probabilities is None and exemplars is None
+        pictures = style.choose_stamps(stack, rows, n_stamps, bands, spread_out=spread_out)
         display = cls(shown, list(pictures.values()), n_hidden=len(table) - len(shown))
         return display.plot(**plot_params)
 
     @classmethod
     def from_clusterer(cls, clusterer: Any, images: Any, **params: Any) -> Self:
-        """Draw what a fitted clusterer found.
+        """Draw the clusters of a fitted clusterer.
 
         Parameters
         ----------
         clusterer : fitted clusterer
-            With ``labels_`` and, if it has them, ``exemplar_indices_`` and
-            ``probabilities_``, such as `EmbeddingClusterer`.
+            With ``labels_`` and optionally ``exemplar_indices_`` and ``probabilities_``, such
+            as `EmbeddingClusterer`.
         images : array-like of shape (n, bands, height, width)
-            Stamps of the objects that it was fitted on.
+            Stamps of the objects that the clusterer was fitted on.
         **params
             Passed to `from_predictions`.
 
@@ -150,44 +141,31 @@ class ClusterDisplay:
         params.setdefault("exemplars", getattr(clusterer, "exemplar_indices_", None))
         return cls.from_predictions(clusterer.labels_, images, **params)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw into axes.
+    def _sheet_shape(self) -> tuple[int, int, float]:
+        """Return the numbers of rows and columns, and the height of a stamp over its width."""
+        height, width = self.pictures[0][0].shape[:2]
+        return len(self.pictures), max(len(row) for row in self.pictures), height / width
 
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            None makes a figure whose size is that of the sheet.
+    def _figure_size(self) -> tuple[float, float]:
+        n_rows, n_columns, aspect = self._sheet_shape()
+        return 0.72 * n_columns + 1.7, 0.72 * aspect * n_rows + 0.4
 
-        Returns
-        -------
-        display : ClusterDisplay
-
-        Raises
-        ------
-        ImportError
-            matplotlib is not installed.
-        """
-        sheet, aspect = _lay_out(self.pictures)
-        rows, columns = len(self.pictures), max(len(each) for each in self.pictures)
-        ax = make_axes(ax, "ClusterDisplay", (0.72 * columns + 1.7, 0.72 * aspect * rows + 0.4))
-        self.ax_, self.figure_ = ax, ax.figure
-        step = 1 + _GAP
-        anchor_axes(ax)
-        self.image_ = ax.imshow(sheet, extent=(0, columns * step, rows * step * aspect, 0))
-        places = (np.arange(rows) + 0.5) * step * aspect
+    def _draw(self, ax: Any) -> None:
+        n_rows, n_columns, aspect = self._sheet_shape()
+        step = 1 + _STAMP_GAP
+        style.frame_pictures(ax)
+        extent = (0, n_columns * step, n_rows * step * aspect, 0)
+        self.image_ = ax.imshow(_compose_sheet(self.pictures, n_columns), extent=extent)
+        places = (np.arange(n_rows) + 0.5) * step * aspect
         names = [_cluster_name(row) for row in self.table.to_dict("records")]
-        ax.set_yticks(places, names, color=INK, fontsize=9, linespacing=1.3)
-        ax.tick_params(length=0)
+        ax.set_yticks(places, names, color=style.INK, fontsize=9, linespacing=1.3)
         ax.set_xticks([])
-        for spine in ax.spines.values():
-            spine.set_visible(False)
         if self.n_hidden:
-            what = "cluster is" if self.n_hidden == 1 else "clusters are"
-            ax.set_xlabel(f"{self.n_hidden:,} smaller {what} not shown", loc="left", fontsize=9)
-        return self
+            noun = "cluster is" if self.n_hidden == 1 else "clusters are"
+            ax.set_xlabel(f"{self.n_hidden:,} smaller {noun} not shown", loc="left", fontsize=9)
 
 
-def _members(
+def _order_members(
     labels: NDArray[Any],
     cluster: int,
     probabilities: ArrayLike | None,
@@ -195,19 +173,20 @@ def _members(
 ) -> NDArray[np.intp]:
     """Return the rows of a cluster: exemplars first, then by falling probability."""
     rows = np.flatnonzero(labels == cluster)
-    if cluster == _NOISE:
-        return np.random.default_rng(0).permutation(rows)  # none is more typical than another
+    if cluster == _NOISE:  # no object of the noise is more typical than another
+        return np.random.default_rng(0).permutation(rows)
     if probabilities is not None:
         rows = rows[np.argsort(-np.asarray(probabilities)[rows], kind="stable")]
-    first = np.empty(0, dtype=np.intp)
-    if exemplars is not None:
-        known = exemplars.keys() if isinstance(exemplars, Mapping) else range(len(exemplars))
-        if cluster in known:
-            first = np.asarray(exemplars[cluster], dtype=np.intp)
+    if exemplars is None or not isinstance(exemplars, Mapping):
+        exemplars = dict(enumerate(() if exemplars is None else exemplars))
+    first = np.asarray(exemplars.get(cluster, ()), dtype=np.intp)
     return np.concatenate([first, rows[~np.isin(rows, first)]])
 
 
-def _majorities(labels: NDArray[Any], y: ArrayLike, clusters: pd.Series) -> dict[str, list[Any]]:
+def _find_majorities(
+    labels: NDArray[Any], y: ArrayLike, clusters: pd.Series
+) -> dict[str, list[Any]]:
+    """Return the most frequent class of each cluster and its share of the labelled members."""
     classes, codes = check_labels(y)
     majority, purity = [], []
     for cluster in clusters:
@@ -218,19 +197,16 @@ def _majorities(labels: NDArray[Any], y: ArrayLike, clusters: pd.Series) -> dict
     return {"majority": majority, "purity": purity}
 
 
-def _lay_out(pictures: Sequence[Sequence[NDArray[Any]]]) -> tuple[NDArray[np.uint8], float]:
-    """Lay rows of pictures out on white; return the sheet and a picture's height to width."""
+def _compose_sheet(pictures: Sequence[Sequence[NDArray[Any]]], n_columns: int) -> NDArray[np.uint8]:
+    """Place rows of pictures on a white sheet, with gaps to the right and below."""
     height, width = pictures[0][0].shape[:2]
-    columns = max(len(row) for row in pictures)
-    gaps = max(1, round(_GAP * height)), max(1, round(_GAP * width))
-    steps = height + gaps[0], width + gaps[1]
-    sheet = np.full((steps[0] * len(pictures), steps[1] * columns, 3), 255, dtype=np.uint8)
+    step_y, step_x = (side + max(1, round(_STAMP_GAP * side)) for side in (height, width))
+    sheet = np.full((step_y * len(pictures), step_x * n_columns, 3), 255, dtype=np.uint8)
     for i, row in enumerate(pictures):
         for j, picture in enumerate(row):
-            sheet[i * steps[0] : i * steps[0] + height, j * steps[1] : j * steps[1] + width] = (
-                picture
-            )
-    return sheet, height / width
+            top, left = i * step_y, j * step_x
+            sheet[top : top + height, left : left + width] = picture
+    return sheet
 
 
 def _cluster_name(row: Mapping[str, Any]) -> str:

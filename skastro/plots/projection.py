@@ -1,75 +1,63 @@
-"""Drawings of projected representations: by class, property, cluster or error."""
+"""Draw projected representations: coloured by class, property, cluster or error."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skastro.embeddings.projection import project_embedding
-from skastro.plots.style import (
-    INK,
-    MARKERS,
-    MUTED,
-    OKABE_ITO,
-    UNKNOWN,
-    check_stack,
-    compose_stamps,
-    make_axes,
-    property_map,
-    with_unit,
-)
-from skastro.utils.packages import import_optional
+from skastro.embeddings.projection import METHOD_NAMES, project_embedding
+from skastro.plots import style
 from skastro.utils.validation import check_labels, is_continuous
 
 _KINDS = ("class", "property", "cluster", "error")
-_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
-_RIGHT = "#a9c9dd"
-_LONGEST_LEGEND = 18
-_PANEL = 3.4  # inches
-_MOST_GROUPS = len(OKABE_ITO) * len(MARKERS)  # that colour and marker tell apart
-_APART = 1.25  # least distance of thumbnails, in their sides
-_VECTORS = 5000  # points that a PDF keeps as such
-_CANDIDATES = 20_000  # objects among which room for thumbnails is looked for
+_RIGHT_COLOUR = "#a9c9dd"
+_MAX_LEGEND_ROWS = 18
+_PANEL_SIDE = 3.4  # inches
+_MAX_GROUPS = len(style.OKABE_ITO) * len(style.MARKERS)  # pairs of colour and marker
+_MIN_DISTANCE = 1.25  # between thumbnails, in their sides
+_MAX_VECTOR_POINTS = 5000  # more points are stored in a PDF as one image
+_MAX_CANDIDATES = 20_000  # objects tried as places of thumbnails
 _LEGEND = {
-    "frameon": False, "fontsize": 9, "title_fontsize": 9, "labelcolor": INK, "alignment": "left",
-    "handletextpad": 0.3, "borderaxespad": 0.2,
+    "frameon": False, "fontsize": 9, "title_fontsize": 9, "labelcolor": style.INK,
+    "alignment": "left", "handletextpad": 0.3, "borderaxespad": 0.2,
 }  # fmt: skip
+_Entry = tuple[str, str, str]  # of a legend: name, colour and marker
 
 
+@dataclass(eq=False, repr=False)
 class ProjectionDisplay:
-    """Objects in the plane of a projection, coloured by what is known of them.
+    """Objects in the plane of a projection, coloured by class, property, cluster or error.
 
-    Made by `from_projection`, `from_embedding`, `from_estimator` or `from_embeddings`, which
-    draw it too.
+    `from_projection`, `from_embedding`, `from_estimator` or `from_embeddings` make and draw it.
 
     Parameters
     ----------
     coordinates : float array of shape (n, 2)
+        Places of the objects, without NaN.
     color : array of shape (n,), default=None
-        As in `from_projection`.
+        Classes, values, clusters or errors, as in `from_projection`.
     kind : {"auto", "class", "property", "cluster", "error"}, default="auto"
-    name : str, default=None
-        Of what the colour is, for the legend.
-    unit : str, default=None
-        Of a property.
+        Meaning of ``color``.
+    name, unit : str, default=None
+        Name of ``color`` and unit of a property, for the legend.
     method : str, default=None
-        Of the projection, for the axes.
+        Method of the projection, for the axes.
     trustworthiness : float, default=None
-        Share of neighbourhoods kept by the projection, written into a corner.
+        Share of neighbourhoods that the projection keeps, written below the axes.
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+    ax_, figure_ : matplotlib Axes and Figure
     points_ : PathCollection
-        All objects, those that nothing is known of first.
+        All objects; those whose ``color`` is missing are drawn first.
     entries_ : list of tuple (name, colour, marker)
-        What the colours mean, with numbers of objects; empty for a property known everywhere.
+        Legend entries, with numbers of objects; empty for a property without missing values.
     thumbnails_ : list of AnnotationBbox
     legend_ : Legend, Colorbar or None
 
@@ -85,24 +73,14 @@ class ProjectionDisplay:
     't-SNE 1'
     """
 
-    def __init__(
-        self,
-        coordinates: NDArray[np.floating],
-        *,
-        color: ArrayLike | None = None,
-        kind: str = "auto",
-        name: str | None = None,
-        unit: str | None = None,
-        method: str | None = None,
-        trustworthiness: float | None = None,
-    ) -> None:
-        self.coordinates = coordinates
-        self.color = color
-        self.kind = kind
-        self.name = name
-        self.unit = unit
-        self.method = method
-        self.trustworthiness = trustworthiness
+    coordinates: NDArray[np.floating]
+    _: KW_ONLY
+    color: ArrayLike | None = None
+    kind: str = "auto"
+    name: str | None = None
+    unit: str | None = None
+    method: str | None = None
+    trustworthiness: float | None = None
 
     @classmethod
     def from_projection(
@@ -121,20 +99,19 @@ class ProjectionDisplay:
         Parameters
         ----------
         projection : Projection or array-like of shape (n, 2)
-            As of `project_embedding`, or coordinates alone.
+            Result of `project_embedding`, or coordinates alone.
         color : array-like of shape (n,), default=None
-            Classes, unlabelled rows marked as in `SelfSupervisedClassifier.fit`; or a
-            property, NaN where not measured; or clusters, -1 for noise; or whether a
-            prediction is wrong.
+            One of: classes, unlabelled rows marked as in `SelfSupervisedClassifier.fit`; values
+            of a property, NaN where not measured; clusters, -1 for noise; or booleans, True
+            where a prediction is wrong.
         kind : {"auto", "class", "property", "cluster", "error"}, default="auto"
-            What ``color`` is: by default "error" for bool, "property" for floats that are no
-            whole numbers and for numbers of more than 56 values, and else "class".
-        name : str, default=None
-            Of ``color``, for the legend.
-        unit : str, default=None
-            Of a property.
+            Meaning of ``color``. "auto" is "error" for booleans, "property" for numbers with
+            fractions or more than 56 values, and "class" for everything else.
+        name, unit : str, default=None
+            Name of ``color`` and unit of a property, for the legend.
         method : str, default=None
-            Of the projection, such as "tsne", for the axes; None takes the projection's own.
+            Method of the projection for the axes, such as "tsne"; by default that of
+            ``projection``.
         **plot_params
             Passed to `plot`.
 
@@ -155,20 +132,12 @@ class ProjectionDisplay:
             raise ValueError(f"projection is not finite in row {row}: leave such rows out.")
         if color is not None:
             color = np.asarray(color)
-            if color.shape != (len(coordinates),):
-                raise ValueError(
-                    f"color has shape {color.shape}, but there are {len(coordinates)} objects: "
-                    "pass one value for each."
-                )
+            style.check_values(len(coordinates), color=color)
         display = cls(
-            coordinates,
-            color=color,
-            kind=_find_kind(color, kind),
-            name=name,
-            unit=unit,
+            coordinates, color=color, kind=_find_kind(color, kind), name=name, unit=unit,
             method=getattr(projection, "method", None) if method is None else method,
             trustworthiness=getattr(projection, "trustworthiness", None),
-        )
+        )  # fmt: skip
         return display.plot(**plot_params)
 
     @classmethod
@@ -185,9 +154,11 @@ class ProjectionDisplay:
         Parameters
         ----------
         E : array-like of shape (n, d)
+            Embedding.
         method : str, default="tsne"
+            Method of `project_embedding`.
         random_state : int, RandomState or None, default=None
-            As in `project_embedding`, like all above.
+            Seed of `project_embedding`.
         **params
             Passed to `from_projection`.
 
@@ -206,7 +177,7 @@ class ProjectionDisplay:
         ----------
         encoder : fitted transformer
         X : array-like of n rows
-            What it transforms, such as stamps of shape (n, bands, height, width).
+            Input of the transformer, such as stamps of shape (n, bands, height, width).
         **params
             Passed to `from_embedding`.
 
@@ -233,52 +204,58 @@ class ProjectionDisplay:
         Parameters
         ----------
         embeddings : dict of str to array-like of shape (n, d), or to Projection
-            Representations, projected where they are not yet.
+            Representations by name. Embeddings are projected first.
         y : array-like of shape (n,)
-            As ``color`` in `from_projection`.
+            Colour of the objects: ``color`` of `from_projection`.
         method : str, default="tsne"
+            Method of `project_embedding`.
         random_state : int, RandomState or None, default=None
-            As in `project_embedding`, like ``method``.
+            Seed of `project_embedding`.
         n_columns : int, default=2
-            Panels in a row.
+            Number of panels in a row.
         figure : matplotlib Figure or SubFigure, default=None
-            Empty, and best with ``layout="constrained"``; None makes one.
+            Empty figure to draw into, preferably with ``layout="constrained"``; by default a
+            new one.
         **params
             Passed to `from_projection`.
 
         Returns
         -------
         displays : dict of str to ProjectionDisplay
-            All in one figure.
+            Displays by name, all in one figure.
 
         Raises
         ------
         ValueError
-            There is no representation, or anything that `from_projection` refuses.
+            There is no representation, or `from_projection` refuses one.
 
         Examples
         --------
         >>> from types import SimpleNamespace
         >>> rng = np.random.default_rng(0)
-        >>> flat = {each: SimpleNamespace(coordinates=rng.normal(size=(4, 2))) for each in "ab"}
-        >>> displays = ProjectionDisplay.from_embeddings(flat, ["star", "galaxy"] * 2)
+        >>> planes = {name: SimpleNamespace(coordinates=rng.normal(size=(4, 2))) for name in "ab"}
+        >>> displays = ProjectionDisplay.from_embeddings(planes, ["star", "galaxy"] * 2)
         >>> [display.ax_.get_title(loc="left") for display in displays.values()]
         ['a', 'b']
         """
         if not embeddings:
             raise ValueError("embeddings is empty: pass at least one representation.")
-        axes = _make_panels(len(embeddings), n_columns, figure)
+        n_columns = min(n_columns, len(embeddings))
+        n_rows = math.ceil(len(embeddings) / n_columns)
+        if figure is None:
+            size = (_PANEL_SIDE * n_columns, _PANEL_SIDE * n_rows + 0.6)
+            figure = style.import_matplotlib("pyplot").figure(figsize=size, layout="constrained")
+        axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+        project = partial(project_embedding, method=method, random_state=random_state)
         displays = {}
-        for (name, E), ax in zip(embeddings.items(), axes, strict=True):
+        for (name, E), ax in zip(embeddings.items(), axes, strict=False):
             common = {"color": y, "ax": ax, "legend": False, **params}
-            if hasattr(E, "coordinates"):
-                displays[name] = cls.from_projection(E, **common)
-            else:
-                displays[name] = cls.from_embedding(
-                    E, method=method, random_state=random_state, **common
-                )
+            projection = E if hasattr(E, "coordinates") else project(E)
+            displays[name] = cls.from_projection(projection, **common)
             ax.set_title(name, loc="left", fontsize=10.5)
-        legend = _draw_legend(next(iter(displays.values())), list(axes))
+        for ax in axes[len(displays) :]:
+            ax.remove()
+        legend = _draw_legend(next(iter(displays.values())), list(axes[: len(displays)]))
         for display in displays.values():
             display.legend_ = legend
         return displays
@@ -297,15 +274,15 @@ class ProjectionDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None makes a figure of 7.2 by 5.4 inches.
+            Axes to draw into. By default, a new figure of 7.2 by 5.4 inches is made.
         images : array-like of shape (n, bands, height, width), default=None
-            Stamps, some of which are drawn at their places, where they do not overlap.
+            Stamps of the objects. As many as do not overlap are drawn at their places.
         bands : sequence of three int or str, default=None
-            The bands shown as red, green and blue; None takes 3, 2, 1 of five bands and more.
+            Bands shown as red, green and blue; by default 3, 2, 1 of five bands or more.
         thumbnail_size : float, default=0.06
-            Height of a thumbnail, in heights of the axes.
+            Height of a drawn stamp, as a share of the height of the axes.
         legend : bool, default=True
-            Explain the colours, right of the axes.
+            Whether to draw a legend to the right of the axes.
 
         Returns
         -------
@@ -316,102 +293,105 @@ class ProjectionDisplay:
         ImportError
             matplotlib is not installed.
         ValueError
-            ``images`` is of another length, or ``thumbnail_size`` not in (0, 1].
+            ``images`` has another length, or ``thumbnail_size`` is not in (0, 1].
         """
         if not 0 < thumbnail_size <= 1:
             raise ValueError(f"thumbnail_size={thumbnail_size} must be in (0, 1].")
-        ax = make_axes(ax, "ProjectionDisplay", (7.2, 5.4))
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_ = ax = style.make_axes(ax, (7.2, 5.4))
+        self.figure_ = ax.figure
         self.thumbnails_: list[Any] = []
         self.entries_ = self._draw_points(ax)
-        _dress_plane(ax, self.method, self._notes())
-        self.legend_ = _draw_legend(self) if legend else None
-        if images is not None:
-            self._draw_thumbnails(images, bands, thumbnail_size)
-        return self
-
-    def _draw_points(self, ax: Any) -> list[tuple[str, str, str]]:
-        """Draw all objects as one collection; return name, colour and marker for a legend."""
-        n = len(self.coordinates)
-        groups, codes = self._groups()
-        order = np.random.default_rng(0).permutation(n)  # no class shall cover the others
-        order = order[np.argsort(codes[order] >= 0, kind="stable")]
-        inches = ax.get_window_extent().size / ax.figure.dpi
-        style: dict[str, Any] = {
-            "s": float(np.clip(900 * inches.prod() / n, 3.5, 30)),
-            "linewidths": 0,
-            "rasterized": n > _VECTORS,
-        }
-        if self.kind == "property":
-            values = np.asarray(self.color, dtype=np.float64)
-            style |= {"c": values[order], "cmap": property_map("ProjectionDisplay")}
-            style |= {"plotnonfinite": True, **_range(values)}
-        else:
-            colours = np.array([UNKNOWN, *(colour for _, colour, _ in groups)])
-            style["c"] = colours[codes[order] + 1].tolist()
-        self.points_ = ax.scatter(*self.coordinates[order].T, **style)
-        if self.kind != "property":
-            markers = np.array(["o", *(marker for _, _, marker in groups)])
-            _set_markers(self.points_, markers[codes[order] + 1])
-        self._colours = np.empty((n, 4))
-        self.points_.update_scalarmappable()
-        self._colours[order] = np.broadcast_to(self.points_.get_facecolors(), (n, 4))
-        return groups + self._unknown(codes)
-
-    def _groups(self) -> tuple[list[tuple[str, str, str]], NDArray[np.int64]]:
-        """Return name, colour and marker of each group, and each object's group or -1."""
-        if self.color is None:
-            return [("", OKABE_ITO[0], "o")], np.zeros(len(self.coordinates), dtype=np.int64)
-        if self.kind == "property":
-            return [], np.where(np.isfinite(np.asarray(self.color, dtype=np.float64)), 0, -1)
-        if self.kind == "error":
-            names, codes = ["right", "wrong"], np.asarray(self.color).astype(bool).astype(np.int64)
-            styles = [(_RIGHT, "o"), (OKABE_ITO[1], "X")]
-        else:
-            classes, codes = check_labels(self.color)
-            names = [f"cluster {c}" if self.kind == "cluster" else str(c) for c in classes.tolist()]
-            if len(names) > _MOST_GROUPS:
-                raise ValueError(
-                    f"color has {len(names)} classes, of which {_MOST_GROUPS} can be told apart: "
-                    "join the rare ones."
-                )
-            pairs = zip(itertools.cycle(OKABE_ITO), itertools.cycle(MARKERS), strict=True)
-            styles = list(itertools.islice(pairs, len(names)))
-        counts = np.bincount(codes[codes >= 0], minlength=len(names))
-        groups = [
-            (f"{name} ({count:,})", *style)
-            for name, count, style in zip(names, counts, styles, strict=False)
-        ]
-        return groups, codes
-
-    def _notes(self) -> list[str]:
+        # axes without numbers: only neighbourhoods have a meaning
+        method = METHOD_NAMES.get(self.method or "", self.method or "projection")
+        ax.set(xlabel=f"{method} 1", ylabel=f"{method} 2", xticks=[], yticks=[])
+        ax.set_aspect("equal", adjustable="datalim")
+        ax.margins(0.04)
+        ax.spines[:].set_color("#bbbbbb")
+        # notes below the frame, where they cover no objects
         notes = []
         if self.trustworthiness is not None:
             notes.append(f"trustworthiness {self.trustworthiness:.3f}")
         if self.kind == "property" and self.entries_:
             notes.append(f"grey: {self.entries_[0][0]}")
-        return notes
+        place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "top"}
+        ax.text(1, -0.015, "\n".join(notes), fontsize=8, color=style.MUTED, **place)
+        self.legend_ = _draw_legend(self) if legend else None
+        if images is not None:
+            self._draw_thumbnails(images, bands, thumbnail_size)
+        return self
 
-    def _unknown(self, codes: NDArray[np.int64]) -> list[tuple[str, str, str]]:
-        if not (number := int((codes < 0).sum())):
-            return []
-        name = {"cluster": "in no cluster", "property": "not measured"}.get(self.kind, "unlabelled")
-        return [(f"{name} ({number:,})", UNKNOWN, "o")]
+    def _draw_points(self, ax: Any) -> list[_Entry]:
+        """Draw all objects as one collection; return the entries of the legend."""
+        n = len(self.coordinates)
+        entries, codes = self._find_groups()
+        # in random order, so that no class covers the others, above objects of unknown colour
+        order = np.random.default_rng(0).permutation(n)
+        order = order[np.argsort(codes[order] >= 0, kind="stable")]
+        inches = ax.get_window_extent().size / ax.figure.dpi
+        look: dict[str, Any] = {
+            "s": float(np.clip(900 * inches.prod() / n, 3.5, 30)),
+            "linewidths": 0,
+            "rasterized": n > _MAX_VECTOR_POINTS,
+        }
+        if self.kind == "property":
+            values = np.asarray(self.color, dtype=np.float64)
+            look |= {"c": values[order], "plotnonfinite": True, **_colour_scale(values)}
+        else:  # code -1 selects the last entry, that of objects of unknown colour
+            look["c"] = [entries[code][1] for code in codes[order].tolist()]
+        self.points_ = ax.scatter(*self.coordinates[order].T, **look)
+        if self.kind != "property":
+            make_marker = style.import_matplotlib("markers").MarkerStyle
+            markers = [make_marker(marker) for _, _, marker in entries]
+            paths = [m.get_path().transformed(m.get_transform()) for m in markers]
+            self.points_.set_paths([paths[code] for code in codes[order].tolist()])
+        # colours by row, for the frames of thumbnails
+        self.points_.update_scalarmappable()
+        self._colours = np.empty((n, 4))
+        self._colours[order] = np.broadcast_to(self.points_.get_facecolors(), (n, 4))
+        return entries
+
+    def _find_groups(self) -> tuple[list[_Entry], NDArray[np.int64]]:
+        """Return the legend entries, unknown objects last, and each object's entry or -1."""
+        names, looks, unknown = [], [], "unlabelled"
+        if self.color is None:
+            return [("", style.OKABE_ITO[0], "o")], np.zeros(len(self.coordinates), dtype=np.int64)
+        if self.kind == "property":
+            unknown = "not measured"
+            codes = np.where(np.isfinite(np.asarray(self.color, dtype=np.float64)), 0, -1)
+        elif self.kind == "error":
+            names, codes = ["right", "wrong"], np.asarray(self.color).astype(bool).astype(np.int64)
+            looks = [(_RIGHT_COLOUR, "o"), (style.OKABE_ITO[1], "X")]
+        else:
+            classes, codes = check_labels(self.color)
+            names = [str(label) for label in classes.tolist()]
+            if self.kind == "cluster":
+                names, unknown = [f"cluster {name}" for name in names], "in no cluster"
+            if len(names) > _MAX_GROUPS:
+                raise ValueError(
+                    f"color has {len(names)} classes, of {_MAX_GROUPS} at most: join the rare ones."
+                )
+            pairs = zip(names, style.line_styles(), strict=False)
+            looks = [(look["color"], look["marker"]) for _, look in pairs]
+        counts = np.bincount(codes[codes >= 0], minlength=len(names))
+        entries = [
+            (f"{name} ({count:,})", *look)
+            for name, count, look in zip(names, counts, looks, strict=False)
+        ]
+        if n_unknown := int((codes < 0).sum()):
+            entries.append((f"{unknown} ({n_unknown:,})", style.UNKNOWN_COLOUR, "o"))
+        return entries, codes
 
     def _draw_thumbnails(self, images: Any, bands: Sequence[int | str] | None, size: float) -> None:
-        offsetbox = import_optional(
-            "matplotlib.offsetbox", extra="report", needed_by="ProjectionDisplay"
-        )
-        stack = check_stack(images, len(self.coordinates))
-        ax = self.ax_
-        # a layout moves the axes at the first drawing
+        stack = style.check_stack(images, len(self.coordinates))
+        ax, offsetbox = self.ax_, style.import_matplotlib("offsetbox")
+        # a constrained layout moves the axes at the first drawing
         ax.figure.canvas.figure.draw_without_rendering()
         window = ax.get_window_extent()
         height = size * window.height
         sides = np.array([height * stack.shape[3] / stack.shape[2], height])
         rows = _choose_apart(ax.transData.transform(self.coordinates), sides, window)
         zoom = height / ax.figure.dpi * 72 / stack.shape[2]
-        for row, picture in compose_stamps(stack, rows, bands).items():
+        for row, picture in style.compose_stamps(stack, rows, bands).items():
             box = offsetbox.AnnotationBbox(
                 offsetbox.OffsetImage(picture, zoom=zoom), self.coordinates[row], pad=0,
                 bboxprops={"edgecolor": self._colours[row], "linewidth": 2}, zorder=5,
@@ -421,14 +401,15 @@ class ProjectionDisplay:
 
 
 def _draw_legend(display: ProjectionDisplay, axes: list[Any] | None = None) -> Any:
-    """Explain the colours beside the axes, or below several."""
-    figure = display.ax_.figure
+    """Draw a legend or colour bar right of the display's axes, or one for several axes."""
     if display.color is None:
         return None
     if display.kind == "property":
         places = display.ax_ if axes is None else axes
-        bar = figure.colorbar(display.points_, ax=places, shrink=0.7, aspect=28, pad=0.02)
-        bar.set_label(with_unit(display.name or "", display.unit))
+        bar = display.figure_.colorbar(
+            display.points_, ax=places, shrink=0.7, aspect=28, pad=0.02,
+            label=style.with_unit(display.name or "", display.unit),
+        )  # fmt: skip
         bar.outline.set_visible(False)
         return bar
     handles = [
@@ -436,11 +417,11 @@ def _draw_legend(display: ProjectionDisplay, axes: list[Any] | None = None) -> A
         for label, colour, marker in display.entries_
     ]
     if axes is None:
-        columns = math.ceil(len(handles) / _LONGEST_LEGEND)
+        columns = math.ceil(len(handles) / _MAX_LEGEND_ROWS)
         place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "ncols": columns}
         return display.ax_.legend(handles=handles, title=display.name, **place, **_LEGEND)
     place = {"loc": "outside lower center", "ncols": min(len(handles), 4)}
-    return figure.legend(handles=handles, title=display.name, **place, **_LEGEND)
+    return display.figure_.legend(handles=handles, title=display.name, **place, **_LEGEND)
 
 
 def _find_kind(color: NDArray[Any] | None, kind: str) -> str:
@@ -450,54 +431,22 @@ def _find_kind(color: NDArray[Any] | None, kind: str) -> str:
         return kind
     if color.dtype.kind == "b":
         return "error"
-    if color.dtype.kind in "iuf" and len(np.unique(color)) > _MOST_GROUPS:
-        return "property"
-    return "property" if is_continuous(color) else "class"
+    many_numbers = color.dtype.kind in "iuf" and len(np.unique(color)) > _MAX_GROUPS
+    return "property" if many_numbers or is_continuous(color) else "class"
 
 
-def _range(values: NDArray[Any]) -> dict[str, float]:
-    """Return the range of the colours, which a few outliers do not stretch."""
-    known = values[np.isfinite(values)]
-    low, high = np.quantile(known, [0.01, 0.99]) if len(known) else (0.0, 1.0)
-    return {"vmin": low, "vmax": high if high > low else low + 1.0}
-
-
-def _set_markers(points: Any, markers: NDArray[Any]) -> None:
-    """Give each point of a collection its marker."""
-    styles = import_optional("matplotlib.markers", extra="report", needed_by="ProjectionDisplay")
-    paths = {}
-    for marker in np.unique(markers).tolist():
-        style = styles.MarkerStyle(marker)
-        paths[marker] = style.get_path().transformed(style.get_transform())
-    points.set_paths([paths[marker] for marker in markers.tolist()])
-
-
-def _dress_plane(ax: Any, method: str | None, notes: list[str]) -> None:
-    """Name the axes, without numbers: only who lies beside whom has a meaning."""
-    name = "projection" if method is None else _NAMES.get(method, method)
-    ax.set(xlabel=f"{name} 1", ylabel=f"{name} 2", xticks=[], yticks=[])
-    ax.set_aspect("equal", adjustable="datalim")
-    ax.margins(0.04)
-    for spine in ax.spines.values():
-        spine.set_color("#bbbbbb")
-    if notes:  # below the frame, within which they would cover objects
-        ax.text(
-            1, -0.015, "\n".join(notes), transform=ax.transAxes, ha="right", va="top",
-            fontsize=8, color=MUTED,
-        )  # fmt: skip
-
-
-def _make_panels(number: int, n_columns: int, figure: Any) -> NDArray[Any]:
-    columns = min(n_columns, number)
-    rows = math.ceil(number / columns)
-    if figure is None:
-        pyplot = import_optional("matplotlib.pyplot", extra="report", needed_by="ProjectionDisplay")
-        size = (_PANEL * columns, _PANEL * rows + 0.6)
-        figure = pyplot.figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes[number:]:
-        ax.remove()
-    return axes[:number]
+def _colour_scale(values: NDArray[np.float64]) -> dict[str, Any]:
+    """Return colour map and limits: few outliers do not stretch it, missing values are grey."""
+    # viridis without its palest end
+    shades = style.import_matplotlib("pyplot").get_cmap("viridis")(np.linspace(0, 0.93, 256))
+    colours = style.import_matplotlib("colors").ListedColormap(shades)
+    finite = values[np.isfinite(values)]
+    low, high = np.quantile(finite, [0.01, 0.99]) if len(finite) else (0.0, 1.0)
+    return {
+        "cmap": colours.with_extremes(bad=style.UNKNOWN_COLOUR),
+        "vmin": low,
+        "vmax": high if high > low else low + 1.0,
+    }
 
 
 def _choose_apart(pixels: NDArray[Any], sides: NDArray[Any], window: Any) -> NDArray[np.intp]:
@@ -505,8 +454,8 @@ def _choose_apart(pixels: NDArray[Any], sides: NDArray[Any], window: Any) -> NDA
     inside = (pixels > window.min + sides / 2) & (pixels < window.max - sides / 2)
     order = np.random.default_rng(0).permutation(np.flatnonzero(inside.all(axis=1)))
     chosen: list[int] = []
-    for row in order[:_CANDIDATES].tolist():
+    for row in order[:_MAX_CANDIDATES].tolist():
         distance = np.abs(pixels[chosen] - pixels[row]) / sides
-        if not (distance < _APART).all(axis=1).any():
+        if not (distance < _MIN_DISTANCE).all(axis=1).any():
             chosen.append(row)
     return np.array(chosen, dtype=np.intp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -9,33 +10,33 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from skastro.evaluation.calibration import reliability_curve, top_labels
-from skastro.plots.style import FOOTNOTE_SHARE, MUTED, OKABE_ITO, dress_axes, make_axes
+from skastro.plots import style
 
-_CONFIDENCES = 20  # bars of the histogram below a reliability curve
+_HISTOGRAM_BINS = 20
 
 
-class ReliabilityDisplay:
-    """How often predictions are right against how probable they were said to be.
+@dataclass(eq=False, repr=False)
+class ReliabilityDisplay(style.Display):
+    """Share of right predictions against their predicted probability.
 
-    Made by `from_predictions` or `from_estimator`, which draw it too.
+    `from_predictions` or `from_estimator` make and draw it. A new figure is 4.8 by 4.8 inches.
 
     Parameters
     ----------
     table : DataFrame
-        As of `reliability_curve`.
+        Result of `reliability_curve`.
     confidences : array of shape (n,)
         Probabilities of the predicted classes, for the histogram.
     name : str, default=None
-        Of the classifier, for the title.
+        Name of the classifier, for the title.
 
     Attributes
     ----------
     error : float
-        The expected calibration error.
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+        Expected calibration error.
+    ax_, figure_ : matplotlib Axes and Figure
     points_ : errorbar container
-        The bins with their 95 % intervals.
+        Bins with their 95 % intervals.
 
     Examples
     --------
@@ -46,12 +47,11 @@ class ReliabilityDisplay:
     'expected calibration error 0.100'
     """
 
-    def __init__(
-        self, table: pd.DataFrame, confidences: NDArray[np.float64], *, name: str | None = None
-    ) -> None:
-        self.table = table
-        self.confidences = confidences
-        self.name = name
+    _size = (4.8, 4.8)
+    table: pd.DataFrame
+    confidences: NDArray[np.float64]
+    _: KW_ONLY
+    name: str | None = None
 
     @classmethod
     def from_predictions(
@@ -64,17 +64,18 @@ class ReliabilityDisplay:
         name: str | None = None,
         **plot_params: Any,
     ) -> Self:
-        """Bin and draw.
+        """Measure with `reliability_curve`, and draw.
 
         Parameters
         ----------
         y_true : array-like of shape (n,)
         probabilities : array-like or DataFrame of shape (n, n_classes)
         classes : array-like of shape (n_classes,), default=None
+            Classes of the columns, as in `expected_calibration_error`.
         n_bins : int, default=10
-            As in `expected_calibration_error`.
+            Number of bins, each with as many objects.
         name : str, default=None
-            Of the classifier, for the title.
+            Name of the classifier, for the title.
         **plot_params
             Passed to `plot`.
 
@@ -85,7 +86,7 @@ class ReliabilityDisplay:
         Raises
         ------
         ValueError
-            As in `expected_calibration_error`.
+            `expected_calibration_error` would refuse the data.
         """
         table = reliability_curve(y_true, probabilities, classes=classes, n_bins=n_bins)
         confidences, _ = top_labels(y_true, probabilities, classes)
@@ -93,14 +94,15 @@ class ReliabilityDisplay:
 
     @classmethod
     def from_estimator(cls, classifier: Any, X: Any, y: ArrayLike, **params: Any) -> Self:
-        """Predict, bin and draw.
+        """Predict probabilities, measure with `reliability_curve`, and draw.
 
         Parameters
         ----------
         classifier : fitted classifier with ``predict_proba``
         X : array-like of n rows
-            Objects that it has not seen.
+            Objects that the classifier was not fitted on.
         y : array-like of shape (n,)
+            True classes.
         **params
             Passed to `from_predictions`.
 
@@ -117,56 +119,29 @@ class ReliabilityDisplay:
         gaps = (self.table["accuracy"] - self.table["confidence"]).abs()
         return float(np.average(gaps, weights=self.table["n"]))
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw into axes.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            None makes a figure of 4.8 by 4.8 inches.
-
-        Returns
-        -------
-        display : ReliabilityDisplay
-
-        Raises
-        ------
-        ImportError
-            matplotlib is not installed.
-        """
-        ax = make_axes(ax, "ReliabilityDisplay", (4.8, 4.8))
-        self.ax_, self.figure_ = ax, ax.figure
+    def _draw(self, ax: Any) -> None:
         table = self.table
-        _draw_confidences(ax, self.confidences)
-        ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
+        # histogram of the probabilities at the bottom, without a scale
+        counts, edges = np.histogram(self.confidences, bins=_HISTOGRAM_BINS, range=(0, 1))
+        ax.bar(
+            edges[:-1], style.COUNTS_SHARE * counts / counts.max(), width=np.diff(edges),
+            align="edge", color="#e6e6e6", edgecolor="white", linewidth=0.8, zorder=1,
+            transform=ax.get_xaxis_transform(),
+        )  # fmt: skip
+        note = "grey: number of objects"
+        ax.text(0.06, 0.014, note, transform=ax.transAxes, fontsize=8, color=style.MUTED)
+        # curve with intervals, and the diagonal of a calibrated classifier
+        ax.plot([0, 1], [0, 1], color=style.MUTED, zorder=2, **style.REFERENCE_LINE)
         reach = [table["accuracy"] - table["low"], table["high"] - table["accuracy"]]
         self.points_ = ax.errorbar(
             table["confidence"], table["accuracy"], yerr=np.maximum(reach, 0), fmt="-o",
-            color=OKABE_ITO[0], markersize=6, markeredgecolor="white", markeredgewidth=0.8,
+            color=style.OKABE_ITO[0], markersize=6, markeredgecolor="white", markeredgewidth=0.8,
             elinewidth=1.4, linewidth=1.4, clip_on=False, zorder=3,
         )  # fmt: skip
-        dress_axes(ax, grid="both")
-        start = _axis_start(min(self.confidences.min(), table["low"].min()))
+        style.dress_axes(ax, grid="both")
+        lowest = min(self.confidences.min(), table["low"].min())
+        start = max(0.0, np.floor(10 * lowest) / 10)
         ax.set(xlim=(start, 1), ylim=(start, 1))
-        ax.set_xlabel("probability of the predicted class")
-        ax.set_ylabel("share that is right")
+        ax.set(xlabel="probability of the predicted class", ylabel="share that is right")
         title = f"expected calibration error {self.error:.3f}"
         ax.set_title(f"{self.name}: {title}" if self.name else title, loc="left", fontsize=10.5)
-        return self
-
-
-def _draw_confidences(ax: Any, confidences: NDArray[Any]) -> None:
-    """Draw a histogram at the foot of the axes, without a scale."""
-    counts, edges = np.histogram(confidences, bins=_CONFIDENCES, range=(0, 1))
-    ax.bar(
-        edges[:-1], FOOTNOTE_SHARE * counts / counts.max(), width=np.diff(edges), align="edge",
-        color="#e6e6e6", edgecolor="white", linewidth=0.8, zorder=1,
-        transform=ax.get_xaxis_transform(),
-    )  # fmt: skip
-    ax.text(
-        0.06, 0.014, "grey: number of objects", transform=ax.transAxes, fontsize=8, color=MUTED
-    )  # fmt: skip
-
-
-def _axis_start(lowest: float) -> float:
-    return max(0.0, np.floor(10 * lowest) / 10)

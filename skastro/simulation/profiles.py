@@ -1,4 +1,7 @@
-"""Sources through an atmosphere, drawn in Fourier space: one transform serves all bands."""
+"""Draw light profiles as seen through the atmosphere, in Fourier space.
+
+One transform of a profile serves all bands.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from skastro.utils.packages import import_optional
 PIXEL_SCALE = 0.3  # arcsec: 32 pixels hold a galaxy of i = 18 and its sky
 _OVERSAMPLING = 2  # the best seeing has no power beyond the Nyquist frequency of half a pixel
 _STEP = PIXEL_SCALE / _OVERSAMPLING  # arcsec
-_TRUNCATION = 8  # half-light radii: the far wings of de Vaucouleurs are nobody's light
-_MARGIN = 4.0  # arcsec for the wings of the seeing
+_TRUNCATION = 8  # half-light radii: real galaxies lack the far wings of de Vaucouleurs
+_SEEING_MARGIN = 4.0  # arcsec, for the wings of the seeing
 
 
 class Component(NamedTuple):
-    """A part of a source that has one spectrum: a point, a Sersic profile, or a chain of knots."""
+    """A part of an object with one spectrum: a point, a Sersic profile, or a chain of knots."""
 
     flux: np.ndarray  # (6,) nanomaggies in ugrizy
     radius: float = 0.0  # half-light radius in arcsec; 0 is a point
@@ -32,7 +35,7 @@ class Component(NamedTuple):
 
 
 class Canvas(NamedTuple):
-    """The frequencies that a stamp is drawn with."""
+    """The frequencies at which a stamp is drawn."""
 
     size: int  # pixels of the stamp
     centre: tuple[float, float]  # of the target from the middle of the stamp, arcsec
@@ -42,35 +45,25 @@ class Canvas(NamedTuple):
 
 
 def make_canvas(parts: Sequence[Component], size: int, centre: np.ndarray) -> Canvas:
-    """Choose a grid large enough that no light comes in again at the other side.
+    """Choose a grid so large that no light leaves it on one side and returns on the other.
 
-    Parameters
-    ----------
-    parts : sequence of Component
-        All that is going to be drawn on it.
-    size : int
-        Height and width of the stamp in pixels.
-    centre : array of shape (2,)
-        x and y of the target from the middle of the stamp, in pixels.
-
-    Returns
-    -------
-    canvas : Canvas
+    ``parts`` are all components that will be drawn, ``size`` is the height and width of the stamp
+    in pixels, ``centre`` (2,) the position x and y of the target from its middle in pixels.
     """
     half = size * PIXEL_SCALE / 2
-    side = max(half + max(map(_reach, parts), default=0.0), 2 * half + _MARGIN)
+    side = max(half + max(map(_reach, parts), default=0.0), 2 * half + _SEEING_MARGIN)
     kx, ky, pixel = _frequencies(2 * fft.next_fast_len(int(np.ceil(side / _STEP / 2))))
-    x, y = (float(each) * PIXEL_SCALE for each in centre)
+    x, y = (float(value) * PIXEL_SCALE for value in centre)
     return Canvas(size, (x, y), kx, ky, pixel)
 
 
 def _reach(part: Component) -> float:
-    """Distance in arcsec from the target to the last light of a component."""
-    own = _TRUNCATION * part.radius / np.sqrt(part.axis_ratio)
+    """Return the distance in arcsec from the target to the edge of a component."""
+    extent = _TRUNCATION * part.radius / np.sqrt(part.axis_ratio)
     if part.knots is not None:
         x, y, sigma, _ = part.knots.T
-        own = np.max(np.hypot(x, y) + 4 * sigma)
-    return float(np.hypot(*part.offset) + own)
+        extent = np.max(np.hypot(x, y) + 4 * sigma)
+    return float(np.hypot(*part.offset) + extent)
 
 
 @lru_cache(maxsize=64)
@@ -82,18 +75,7 @@ def _frequencies(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def transform(part: Component, canvas: Canvas) -> np.ndarray:
-    """Return the Fourier transform of a component of unit flux.
-
-    Parameters
-    ----------
-    part : Component
-    canvas : Canvas
-
-    Returns
-    -------
-    plane : complex array of shape (n, n // 2 + 1)
-        The same for all bands, which differ in flux and seeing.
-    """
+    """Return the Fourier transform (n, n // 2 + 1) of a component of unit flux, for all bands."""
     middle = PIXEL_SCALE * (canvas.size - 1) / 2
     x, y = (middle + c + o for c, o in zip(canvas.centre, part.offset, strict=True))
     if part.knots is not None:
@@ -110,7 +92,7 @@ def transform(part: Component, canvas: Canvas) -> np.ndarray:
 
 
 def _transform_knots(knots: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """Transform Gaussians (k, 4), each the product of one factor along x and one along y."""
+    """Return the transform of Gaussians (k, 4): products of a factor along x and one along y."""
     x, y, sigma, share = knots.T
     along = np.exp(-0.5 * (canvas.kx.T * sigma) ** 2 - 1j * canvas.kx.T * x)
     up = share * np.exp(-0.5 * (canvas.ky * sigma) ** 2 - 1j * canvas.ky * y)
@@ -124,23 +106,13 @@ def _sersic(index: float) -> tuple[np.ndarray, np.ndarray]:
     galsim = import_optional("galsim", extra="sim", needed_by="make_survey")
     profile = galsim.Sersic(index, half_light_radius=1.0, trunc=_TRUNCATION)
     k = np.concatenate([[0.0], np.geomspace(0.01, 1000, 1500)])
-    return k, np.array([profile.kValue(each, 0.0).real for each in k])
+    return k, np.array([profile.kValue(value, 0.0).real for value in k])
 
 
 def blur(fwhm: float, shear: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """Return the Fourier transform of the seeing and the pixel.
+    """Return the Fourier transform (n, n // 2 + 1) of the seeing and the pixel.
 
-    Parameters
-    ----------
-    fwhm : float
-        Of the Kolmogorov profile in arcsec.
-    shear : array of shape (2,)
-        Its ellipticity g1 and g2.
-    canvas : Canvas
-
-    Returns
-    -------
-    plane : array of shape (n, n // 2 + 1)
+    ``fwhm`` is that of the Kolmogorov profile in arcsec, ``shear`` (2,) its ellipticity g1 and g2.
     """
     g1, g2 = shear
     norm = 1 / (1 - g1**2 - g2**2)
@@ -155,22 +127,9 @@ def blur(fwhm: float, shear: np.ndarray, canvas: Canvas) -> np.ndarray:
 def expose(
     planes: Sequence[np.ndarray], fluxes: Sequence[float], seeing: np.ndarray, canvas: Canvas
 ) -> np.ndarray:
-    """Return the noiseless image of components through the seeing of a band.
+    """Return the noiseless image (size, size) of components through the seeing of a band.
 
-    Parameters
-    ----------
-    planes : sequence of complex array
-        From `transform`, a component each.
-    fluxes : sequence of float
-        Nanomaggies of each component.
-    seeing : array
-        From `blur`.
-    canvas : Canvas
-
-    Returns
-    -------
-    pixels : array of shape (size, size)
-        Nanomaggies.
+    ``planes`` are their transforms, ``fluxes`` are in nanomaggies, ``seeing`` is that of `blur`.
     """
     if not planes:
         return np.zeros((canvas.size, canvas.size))

@@ -1,4 +1,4 @@
-"""Data sets: a survey simulated with GalSim, and folders of one's own data."""
+"""Simulate a survey of stars, galaxies and quasars with GalSim."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Memory, Parallel, delayed
-from sklearn.utils import Bunch, check_random_state, gen_batches
+from sklearn.utils import check_random_state, gen_batches
 
 from skastro.simulation.profiles import PIXEL_SCALE
-from skastro.simulation.sky import BRIGHTEST, CLASSES, ZERO_POINT
-from skastro.simulation.spectra import BANDS
+from skastro.simulation.sky import BANDS, BRIGHTEST, CLASSES, ZERO_POINT
 from skastro.simulation.telescope import FAINTEST, SIMULATION_VERSION, plan_survey, simulate_chunk
+from skastro.surveys.survey import Survey
 from skastro.utils.files import cache_folder
 from skastro.utils.packages import import_optional
+from skastro.utils.progress import report_to
 
-_CHUNK = 25  # objects of one task, whatever n_jobs
-_FAINTEST_OF_ALL = 25.0  # mag in i: nothing fainter is seen in one visit
+_OBJECTS_PER_TASK = 25  # for any n_jobs
+_MAX_FAINTEST = 25.0  # mag in i: one visit shows nothing fainter
 
 _DESCRIPTION = """Simulated survey of stars, galaxies and quasars
 -----------------------------------------------
@@ -54,7 +55,7 @@ def make_survey(
     n_jobs: int | None = None,
     verbose: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> Bunch:
+) -> Survey:
     """Simulate a survey of stars, galaxies and quasars with GalSim.
 
     Parameters
@@ -62,41 +63,44 @@ def make_survey(
     n_objects : int, default=3000
         Number of stamps. About 30 % are stars, 55 % galaxies and 15 % quasars.
     bands : str or sequence of str, default="ugrizy"
-        LSST bands to observe, in the order of the stamps. The objects are the same whatever the
-        bands.
+        LSST bands to observe, in the order of the stamps. The choice of bands does not change the
+        objects.
     image_size : int, default=32
         Height and width of a stamp in pixels of 0.3 arcsec, at least 8.
     faintest : float, default=22.8
-        Magnitude in i of the faintest objects, above 17.5, which the brightest have. The shapes of
-        galaxies show on stamps of 64 pixels down to about 20: a survey for tasks of morphology.
+        Magnitude in i of the faintest objects, above that of the brightest, 17.5. On stamps of 64
+        pixels the shapes of galaxies are visible down to about 20: choose that for tasks of
+        morphology.
     random_state : int, RandomState instance or None, default=0
-        The same integer gives the same survey bit for bit, whatever ``n_jobs``. None gives another
-        survey with each call and is never cached.
+        Seed. The same integer gives the same survey bit for bit, with any ``n_jobs``. None gives
+        another survey with each call, which is never cached.
     cache : bool, str or path-like, default=True
-        Keep the survey on disk and take it from there the next time: True for the folder in the
-        environment variable ``SKASTRO_CACHE`` (``~/.cache/skastro`` without it), a path for
-        another folder, False for none.
+        Whether to keep the survey on disk and read it from there the next time: True uses the
+        folder in the environment variable ``SKASTRO_CACHE`` (``~/.cache/skastro`` without it), a
+        path another folder, False none.
     n_jobs : int or None, default=None
-        Processes to simulate with, as joblib reads it.
+        Number of processes, with the meaning that joblib gives it.
     verbose : int, default=0
-        Progress messages of joblib; 10 shows every step.
+        Verbosity of joblib; 10 prints every step.
     progress : callable, default=None
-        Called as ``progress(done, total)`` with numbers of objects, in this process; not at all
-        if the survey comes from the cache.
+        Function that is called in this process as ``progress(done, total)`` with numbers of
+        objects, unless the survey comes from the cache.
 
     Returns
     -------
-    survey : Bunch
+    survey : Survey
+        Simulated survey with these fields:
+
         - ``images``: float32 (n_objects, n_bands, image_size, image_size), nanomaggies,
           sky-subtracted, always finite;
         - ``catalog``: DataFrame with ``id`` (int64), ``class``, ``morphology`` (of galaxies:
           elliptical, lenticular, spiral or irregular; ``""`` for the others, which classifiers
-          take as unlabelled), ``merging`` (bool, False for the others), ``ra``, ``dec`` (degrees),
+          treat as unlabelled), ``merging`` (bool, False for the others), ``ra``, ``dec`` (degrees),
           ``field`` (int64, the pointing: a group for splits), ``ebv`` (mag), ``mag_*`` and
           ``err_*`` (AB mag, not corrected for extinction; both NaN below a signal-to-noise ratio
-          of 3), ``size`` (arcsec, half-light radius as seen through the seeing in the band of the
-          best signal; NaN if no band detects the object), ``redshift`` (NaN for stars);
-        - ``truth``: DataFrame without noise, the same rows: ``mag_*``, ``size``, ``fwhm_*``
+          of 3), ``size`` (arcsec, half-light radius after the seeing in the band with the highest
+          signal-to-noise ratio; NaN if no band detects the object), ``redshift`` (NaN for stars);
+        - ``truth``: DataFrame of the same rows without noise: ``mag_*``, ``size``, ``fwhm_*``
           (seeing, arcsec), ``sky_*`` (sky noise of a pixel, nanomaggies), ``n_neighbours``;
         - ``target``: the class as an array of str (n_objects,); ``target_names``: list of str;
         - ``bands``: tuple of str; ``pixel_scale`` (arcsec); ``zero_point`` (22.5); ``DESCR``.
@@ -119,8 +123,9 @@ def make_survey(
      'mag_i', 'err_g', 'err_r', 'err_i', 'size', 'redshift']
     """
     chosen = _check_survey(n_objects, bands, image_size, faintest)
+    galsim = import_optional("galsim", extra="sim", needed_by="make_survey")
     seed = int(check_random_state(random_state).randint(2**31 - 1))
-    # A survey drawn without a seed never comes back: keeping it would only fill the disk.
+    # A survey without a seed is never asked for again: do not fill the disk with it.
     simulate = _cached(cache if random_state is not None else False)
     images, catalog, truth = simulate(
         int(n_objects),
@@ -128,14 +133,15 @@ def make_survey(
         int(image_size),
         float(faintest),
         seed,
-        _versions(),
+        (str(SIMULATION_VERSION), galsim.__version__, np.__version__),
         n_jobs=n_jobs,
         verbose=verbose,
         progress=progress,
     )
-    return Bunch(
+    return Survey(
         images=images,
         catalog=catalog,
+        join="Stamps and catalogue are simulated together.",
         truth=truth,
         target=catalog["class"].to_numpy(dtype="U6"),
         target_names=list(CLASSES),
@@ -149,14 +155,14 @@ def make_survey(
 def _check_survey(
     n_objects: int, bands: str | Sequence[str], image_size: int, faintest: float
 ) -> str:
-    """Refuse what cannot be simulated; return the bands as one string."""
+    """Check the arguments; return the bands as one string."""
     if not isinstance(n_objects, Integral) or n_objects < 1:
         raise ValueError(f"n_objects must be a whole number of at least 1, got {n_objects!r}.")
     if not isinstance(image_size, Integral) or image_size < 8:
         raise ValueError(f"image_size must be a whole number of at least 8, got {image_size!r}.")
-    if not isinstance(faintest, Real) or not BRIGHTEST < faintest <= _FAINTEST_OF_ALL:
+    if not isinstance(faintest, Real) or not BRIGHTEST < faintest <= _MAX_FAINTEST:
         raise ValueError(
-            f"faintest must be an i magnitude above {BRIGHTEST} and up to {_FAINTEST_OF_ALL}, "
+            f"faintest must be an i magnitude above {BRIGHTEST} and up to {_MAX_FAINTEST}, "
             f"got {faintest!r}."
         )
     letters = list(bands)
@@ -165,13 +171,8 @@ def _check_survey(
     return "".join(letters)
 
 
-def _versions() -> tuple[str, ...]:
-    galsim = import_optional("galsim", extra="sim", needed_by="make_survey")
-    return (str(SIMULATION_VERSION), galsim.__version__, np.__version__)
-
-
 def _cached(cache: bool | str | os.PathLike[str]) -> Any:
-    """Return `_simulate`, behind a cache on disk if wanted and possible."""
+    """Return `_simulate`, with a cache on disk if wanted and possible."""
     if cache is False:
         return _simulate
     folder = cache_folder() if cache is True else Path(cache).expanduser()
@@ -198,17 +199,19 @@ def _simulate(
     verbose: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
-    """Simulate in chunks that do not depend on ``n_jobs``, each object from a seed of its own."""
-    survey = plan_survey(n_objects, bands, image_size, seed, faintest=faintest)
+    """Simulate in chunks that do not depend on ``n_jobs``."""
+    plan = plan_survey(n_objects, bands, image_size, seed, faintest=faintest)
     images = np.empty((n_objects, len(bands), image_size, image_size), dtype=np.float32)
     measured, true = [], []
-    chunks = list(gen_batches(n_objects, _CHUNK))
+    report = report_to("simulating", n_objects)
+    chunks = list(gen_batches(n_objects, _OBJECTS_PER_TASK))
     run = Parallel(n_jobs=n_jobs, verbose=verbose, return_as="generator")
-    tasks = (delayed(simulate_chunk)(survey, range(c.start, c.stop)) for c in chunks)
+    tasks = (delayed(simulate_chunk)(plan, range(c.start, c.stop)) for c in chunks)
     for chunk, (stamps, rows, truths) in zip(chunks, run(tasks), strict=True):
         images[chunk] = stamps
         measured += rows
         true += truths
+        report(chunk.stop)
         if progress is not None:
             progress(chunk.stop, n_objects)
     return images, pd.DataFrame(measured), pd.DataFrame(true)

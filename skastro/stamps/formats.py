@@ -1,19 +1,18 @@
-"""Stamps on disk, format by format: what is there is told at once, pixels are read on demand.
+"""Stamps on disk, format by format.
 
-Each source knows paths and offsets, never pixels, so that pickling it is cheap. It has the
-``shape`` (n, bands, height, width), the ``dtype``, the names of its ``bands`` and the ``ids`` of
-its rows (None where nothing tells them), and reads the rows that are asked for.
+Opening a source reads its metadata only; pixels are read on demand. A source holds paths and no
+pixels, so that it pickles at little cost.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from astropy.io import fits
@@ -26,84 +25,88 @@ from skastro.utils.packages import import_optional
 
 Rows = NDArray[np.int64]
 Reader = Callable[[Path], NDArray[Any]]
-_MOST_PIXELS = 2**48  # along one axis
-_ABSENT = "does not exist: pass the path of stamps"
+_MAX_AXIS_LENGTH = 2**48
+_DOES_NOT_EXIST = "does not exist: pass the path of stamps"
 
 
-class Source(Protocol):
+class PixelSource(Protocol):
     """Where the pixels of `Stamps` come from."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Number of stamps, of bands, height and width."""
+        """Number of stamps, number of bands, height and width."""
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the pixels."""
+        """The dtype of the pixels."""
 
     @property
     def bands(self) -> tuple[str, ...] | None:
-        """Names of the bands, where they are known."""
+        """Names of the bands; None if they are unknown."""
 
     @property
     def ids(self) -> NDArray[Any] | None:
-        """What names the stamps, of shape (n,)."""
+        """Names of the stamps, an array of shape (n,); None if they have none."""
 
     def read(self, rows: Rows) -> NDArray[Any]:
-        """Return the stamps of some rows, of shape (rows, bands, height, width)."""
+        """Return the stamps of some rows, an array of shape (rows, bands, height, width)."""
 
 
-@dataclass(frozen=True, eq=False)
-class NpyFile:
-    """A ``.npy`` file of shape (n, bands, height, width), memory-mapped for each read alone.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _FileSource:
+    """The metadata that all sources of this module have."""
 
-    A map that stays open keeps every page it has read resident: one for each read does not.
-    """
-
-    path: Path
     shape: tuple[int, int, int, int]
     dtype: np.dtype
-    offset: int
-    order: Literal["C", "F"]
     signature: str
     bands: tuple[str, ...] | None = None
     ids: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NpyFile(_FileSource):
+    """A ``.npy`` file of shape (n, bands, height, width).
+
+    Each read maps the file anew: a map that stays open keeps all pages it has read in memory.
+    """
+
+    path: Path
 
     def read(self, rows: Rows) -> NDArray[Any]:
         """Copy some rows out of the file."""
         check_unchanged(self.path, self.signature)
-        pixels = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, order=self.order)
-        return native(np.asarray(pixels[rows]))
+        return native(np.asarray(np.lib.format.open_memmap(self.path, "r")[rows]))
 
 
-@dataclass(frozen=True, eq=False)
-class ChunkedArray:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ChunkedArray(_FileSource):
     """A 4-D array in a Zarr store or an HDF5 file."""
 
     path: Path
     name: str | None
-    shape: tuple[int, int, int, int]
-    dtype: np.dtype
-    signature: str
-    bands: tuple[str, ...] | None = None
-    ids: NDArray[Any] | None = None
 
     def read(self, rows: Rows) -> NDArray[Any]:
         """Read the chunks that hold some rows."""
-        check_unchanged(_anchor(self.path), self.signature)
-        # chunks are decoded once each, in the order of the file
-        wanted, places = np.unique(rows, return_inverse=True)
+        check_unchanged(_find_metadata(self.path), self.signature)
+        # each chunk is decoded once, in the order of the file
+        wanted, positions = np.unique(rows, return_inverse=True)
         problem = "has stamps that cannot be read"
-        with reading(self.path, problem, "copy or save it again", gone=_ABSENT):
+        with (
+            reading(self.path, problem, "copy or save it again", gone=_DOES_NOT_EXIST),
+            _open_array(self.path, self.name) as array,
+        ):
             if _is_zarr(self.path):
-                array = _open_zarr(self.path, self.name)
-                return native(np.asarray(array.oindex[wanted])[places])
-            with _h5py().File(self.path) as file:
-                return native(_by_span(file[self.name], wanted)[places])
+                pixels = np.asarray(array.oindex[wanted])
+            elif len(wanted) and wanted[-1] + 1 - wanted[0] <= 4 * len(wanted):
+                # HDF5 picks single rows slowly: read all rows between the first and the last
+                pixels = array[wanted[0] : wanted[-1] + 1][wanted - wanted[0]]
+            else:
+                pixels = array[wanted] if len(wanted) else array[:0]
+            return native(pixels[positions])
 
 
-@dataclass(frozen=True, eq=False)
-class StampFiles:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StampFiles(_FileSource):
     """One file, or one for each band, for each stamp.
 
     ``names`` has the shape (n, files of a stamp), relative to ``folder``.
@@ -111,87 +114,35 @@ class StampFiles:
 
     folder: Path
     names: NDArray[np.str_]
-    shape: tuple[int, int, int, int]
-    dtype: np.dtype
     hdu: int | str | None
     resample: bool
-    fixed_size: bool  # whether other sizes than the first file's are an error
-    signature: str
-    bands: tuple[str, ...] | None = None
-    ids: NDArray[Any] | None = None
-    reader: Reader | None = None  # of files of a kind that this module does not know
+    fixed_size: bool  # whether files of another size than the first are an error
+    reader: Reader | None = None  # reads files of a kind that this module does not know
 
     def read(self, rows: Rows) -> NDArray[Any]:
         """Read the files of some rows."""
+        n_bands = self.shape[1] // self.names.shape[1]
+        bands = self.bands if self.names.shape[1] == 1 else None  # else each file is a band
         stamps = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for stamp, row in zip(stamps, rows, strict=True):
-            stamp[:] = self._read_one(row)
+            for number, name in enumerate(self.names[row]):
+                pixels = read_file(self.folder / name, self.hdu, bands, self.reader)
+                self._check_shape(self.folder / name, pixels.shape, n_bands)
+                pixels = fit_size(pixels, self.shape[2:], resample=self.resample)
+                stamp[number * n_bands : (number + 1) * n_bands] = pixels
         return stamps
 
-    def _read_one(self, row: int) -> NDArray[Any]:
-        paths = [self.folder / name for name in self.names[row]]
-        bands = self.bands if len(paths) == 1 else None  # else each file is a band
-        parts = [read_file(path, self.hdu, bands, self.reader) for path in paths]
-        for path, part in zip(paths, parts, strict=True):
-            self._check(path, part)
-        size = self.shape[2:]
-        return np.concatenate([fit_size(part, size, resample=self.resample) for part in parts])
-
-    def _check(self, path: Path, part: NDArray[Any]) -> None:
-        bands = self.shape[1] // self.names.shape[1]
-        if len(part) != bands:
+    def _check_shape(self, path: Path, shape: tuple[int, ...], n_bands: int) -> None:
+        if shape[0] != n_bands:
             raise ValueError(
-                f"{path} has {len(part)} bands, but the first file has {bands}: "
+                f"{path} has {shape[0]} bands, but the first file has {n_bands}: "
                 "keep stamps of the same bands together, or name the bands."
             )
-        if self.fixed_size and part.shape[1:] != self.shape[2:]:
+        if self.fixed_size and shape[1:] != self.shape[2:]:
             raise ValueError(
-                f"{path} has {part.shape[1]} x {part.shape[2]} pixels, but the first file has "
+                f"{path} has {shape[1]} x {shape[2]} pixels, but the first file has "
                 f"{self.shape[2]} x {self.shape[3]}: pass size= to crop or pad all to one size."
             )
-
-
-@dataclass(frozen=True, eq=False)
-class Calibrated:
-    """Another source, each band of which is multiplied by a factor."""
-
-    source: Source
-    factors: tuple[float, ...]
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Number of stamps, of bands, height and width."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """At least float32."""
-        return np.result_type(self.source.dtype, np.float32)
-
-    @property
-    def bands(self) -> tuple[str, ...] | None:
-        """Names of the bands."""
-        return self.source.bands
-
-    @property
-    def ids(self) -> NDArray[Any] | None:
-        """What names the stamps."""
-        return self.source.ids
-
-    @property
-    def catalog_rows(self) -> Rows | None:
-        """Row of the catalogue of each stamp."""
-        return getattr(self.source, "catalog_rows", None)
-
-    @property
-    def partial(self) -> NDArray[np.bool_] | None:
-        """Whether a part of a stamp lies outside its mosaic."""
-        return getattr(self.source, "partial", None)
-
-    def read(self, rows: Rows) -> NDArray[Any]:
-        """Read some rows and multiply their bands."""
-        factors = np.array(self.factors, self.dtype)[:, None, None]
-        return self.source.read(rows).astype(self.dtype, copy=False) * factors
 
 
 def native(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -200,7 +151,7 @@ def native(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def signature_of(paths: Iterable[str | os.PathLike[str]]) -> str:
-    """Tell files apart from later versions of themselves, by their sizes and times."""
+    """Return a fingerprint of the sizes and times of files, which changes when they do."""
     digest = hashlib.sha256()
     for path in paths:
         state = Path(path).stat()
@@ -209,98 +160,90 @@ def signature_of(paths: Iterable[str | os.PathLike[str]]) -> str:
 
 
 def check_unchanged(path: Path, signature: str) -> None:
-    """Refuse to read a file that is not the one that was opened."""
+    """Refuse to read a file that has changed since it was opened."""
     try:
-        same = signature_of([path]) == signature
+        unchanged = signature_of([path]) == signature
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path} is gone since the stamps were opened: put it back, or open others."
         ) from None
-    if not same:
+    if not unchanged:
         raise ValueError(f"{path} has changed since the stamps were opened: open them again.")
 
 
 def open_npy(path: Path) -> NpyFile:
     """Read the header of a ``.npy`` file."""
-    remedy = "save the stamps with numpy.save"
-    with reading(path, "is no .npy file", remedy, gone=_ABSENT), path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        reader: Any = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, dtype = reader(file)
-        offset = file.tell()
-    _check_stack(path, shape, dtype)
-    expected = offset + dtype.itemsize * math.prod(shape)
-    if (actual := path.stat().st_size) < expected:
-        raise ValueError(
-            f"{path} is truncated ({actual:,} of {expected:,} bytes): copy or save it again."
-        )
-    order: Literal["C", "F"] = "F" if fortran else "C"
-    return NpyFile(path, shape, dtype, offset, order, signature_of([path]))
+    problem = "is not a .npy file, or is truncated"
+    remedy = "copy it again, or save the stamps with numpy.save"
+    with reading(path, problem, remedy, gone=_DOES_NOT_EXIST):
+        pixels = np.lib.format.open_memmap(path, "r")
+    _check_stack(path, pixels.shape, pixels.dtype)
+    return NpyFile(
+        path=path, shape=pixels.shape, dtype=pixels.dtype, signature=signature_of([path])
+    )
 
 
 def open_chunked(path: Path, name: str | None) -> ChunkedArray:
     """Find the stamps in a Zarr store or an HDF5 file."""
     kind = "Zarr store" if _is_zarr(path) else "HDF5 file"
-    problem = f"is no {kind} of stamps that can be read"
+    problem = f"cannot be read as {kind} of stamps"
     remedy = "name its array with hdu=, or save the stamps again"
-    with reading(path, problem, remedy, gone=_ABSENT):
-        if _is_zarr(path):
-            array = _open_zarr(path, name)
-            found = name, tuple(array.shape), np.dtype(array.dtype), array.attrs.get("bands")
-        else:
-            with _h5py().File(path) as file:
-                name = name or _only_stack(path, _h5_arrays(file))
-                array = file[name]
-                found = name, tuple(array.shape), array.dtype, array.attrs.get("bands")
-        names = None if found[-1] is None else tuple(map(str, found[-1]))
-    name, shape, dtype, _ = found
+    with (
+        reading(path, problem, remedy, gone=_DOES_NOT_EXIST),
+        _open_array(path, name) as array,
+    ):
+        shape, dtype, bands = tuple(array.shape), np.dtype(array.dtype), array.attrs.get("bands")
+        name = (array.name or "").strip("/") or None
+        bands = None if bands is None else tuple(map(str, bands))
     _check_stack(path, shape, dtype)
-    dtype = dtype.newbyteorder("=")
-    return ChunkedArray(path, name, shape, dtype, signature_of([_anchor(path)]), bands=names)
+    return ChunkedArray(
+        path=path,
+        name=name,
+        shape=shape,
+        dtype=dtype.newbyteorder("="),
+        signature=signature_of([_find_metadata(path)]),
+        bands=bands,
+    )
 
 
-def _anchor(path: Path) -> Path:
-    """Return the file that is written anew when an array is: a store's own description."""
-    described = [path / name for name in ("zarr.json", ".zgroup", ".zarray")]
-    return next((file for file in described if file.is_file()), path)
+@contextmanager
+def _open_array(path: Path, name: str | None) -> Iterator[Any]:
+    """Open the array of that name, or the only 4-D one, in a Zarr store or an HDF5 file."""
+    if _is_zarr(path):
+        zarr = import_optional("zarr", extra="data", needed_by="Reading Zarr stores")
+        array = zarr.open(str(path), mode="r")
+        if not isinstance(array, zarr.Array):
+            name = name or _only_stack(path, {key: child.ndim for key, child in array.arrays()})
+            array = array[name]
+        _refuse_pickles(path, array.metadata.to_dict())
+        yield array
+        return
+    h5py = import_optional("h5py", extra="data", needed_by="Reading HDF5 files")
+    with h5py.File(path) as file:
+        if name is None:
+            dimensions: dict[str, int] = {}
+            file.visititems(lambda key, node: dimensions.update({key: getattr(node, "ndim", 0)}))
+            name = _only_stack(path, dimensions)
+        yield file[name]
+
+
+def _find_metadata(path: Path) -> Path:
+    """Return the file that changes when an array is written anew: a store's own description."""
+    candidates = [path / name for name in ("zarr.json", ".zgroup", ".zarray")]
+    return next((file for file in candidates if file.is_file()), path)
 
 
 def _is_zarr(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".zarr" or path.name.endswith(".zarr.zip")
 
 
-def _open_zarr(path: Path, name: str | None) -> Any:
-    zarr = import_optional("zarr", extra="data", needed_by="Reading Zarr stores")
-    node = zarr.open(str(path), mode="r")
-    if not isinstance(node, zarr.Array):
-        if name is None:
-            name = _only_stack(path, {key: array.ndim for key, array in node.arrays()})
-        node = node[name]
-    _refuse_pickles(path, node.metadata.to_dict())
-    return node
-
-
-def _refuse_pickles(path: Path, described: dict[str, Any]) -> None:
+def _refuse_pickles(path: Path, metadata: dict[str, Any]) -> None:
     """Refuse a codec that would execute what it decodes."""
-    codecs = [described.get(key) for key in ("compressor", "filters", "codecs")]
+    codecs = [metadata.get(key) for key in ("compressor", "filters", "codecs")]
     if "pickle" in str(codecs):
         raise UnfitError(
             f"{path} holds pickled Python objects, which may execute code: save it as numbers."
         )
-
-
-def _h5py() -> Any:
-    return import_optional("h5py", extra="data", needed_by="Reading HDF5 files")
-
-
-def _h5_arrays(file: Any) -> dict[str, int]:
-    found: dict[str, int] = {}
-    file.visititems(lambda name, node: found.update({name: getattr(node, "ndim", 0)}))
-    return found
 
 
 def _only_stack(path: Path, dimensions: dict[str, int]) -> str:
@@ -311,16 +254,6 @@ def _only_stack(path: Path, dimensions: dict[str, int]) -> str:
     raise UnfitError(f"{path} has {what}: name one of shape (n, bands, height, width) with hdu=.")
 
 
-def _by_span(array: Any, wanted: Rows) -> NDArray[Any]:
-    """Read increasing rows of an HDF5 dataset, which is slow to pick single ones."""
-    if not len(wanted):
-        return array[:0]
-    span = wanted[-1] + 1 - wanted[0]
-    if span <= 4 * len(wanted):
-        return array[wanted[0] : wanted[-1] + 1][wanted - wanted[0]]
-    return array[wanted]
-
-
 def _check_stack(path: Path, shape: Sequence[int], dtype: np.dtype) -> None:
     if len(shape) != 4:
         raise ValueError(
@@ -328,8 +261,8 @@ def _check_stack(path: Path, shape: Sequence[int], dtype: np.dtype) -> None:
         )
     if dtype.kind not in "biuf":
         raise ValueError(f"{path} holds {dtype} values: save stamps as real numbers.")
-    if max(shape) > _MOST_PIXELS:
-        raise ValueError(f"{path} has a shape that cannot be, {tuple(shape)}: save it again.")
+    if max(shape) > _MAX_AXIS_LENGTH:
+        raise ValueError(f"{path} has an impossible shape, {tuple(shape)}: save it again.")
     if min(shape) < 1:
         raise ValueError(f"{path} of shape {tuple(shape)} holds no pixel: save at least one stamp.")
 
@@ -345,37 +278,39 @@ def open_files(
     resample: bool,
     reader: Reader | None,
 ) -> StampFiles:
-    """Take bands, size and dtype of stamp files from the first stamp.
+    """Open files of one stamp, or of one band of a stamp, each.
 
-    Parameters
-    ----------
-    folder : Path
-    names : array of shape (n, files of a stamp)
-        Relative to the folder.
-    ids : array of shape (n,)
-    bands : tuple of str or None
-        With several files of a stamp, the band of each; else the bands to take.
-    size : tuple (height, width) or None
-    hdu : int, str or None
-    resample : bool
-    reader : callable or None
-
-    Returns
-    -------
-    source : StampFiles
+    Bands, size and dtype are those of the first stamp. ``names`` has the shape (n, files of a
+    stamp). With several files of a stamp ``bands`` are their bands, else the bands to take.
     """
-    chosen = bands if names.shape[1] == 1 else None
-    firsts = [read_file(folder / name, hdu, chosen, reader) for name in names[0]]
-    if bands is None and names.shape[1] == 1 and reader is None:
+    try:
+        signature = signature_of(folder / name for name in names.ravel())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error.filename} does not exist: correct the list, or put it back."
+        ) from error
+    one_file = names.shape[1] == 1
+    firsts = [
+        read_file(folder / name, hdu, bands if one_file else None, reader) for name in names[0]
+    ]
+    if bands is None and one_file and reader is None:
         bands = band_names(folder / names[0, 0], hdu)
         bands = bands if bands and len(bands) == len(firsts[0]) else None
-    shape = (len(names), sum(map(len, firsts)), *(size or firsts[0].shape[1:]))
     dtype = np.result_type(*firsts)
     if dtype.kind not in "biuf":
         raise ValueError(f"{folder / names[0, 0]} holds {dtype} values: save real numbers.")
-    signature = signature_of(folder / name for name in names.ravel())
     return StampFiles(
-        folder, names, shape, dtype, hdu, resample, size is None, signature, bands, ids, reader
+        folder=folder,
+        names=names,
+        shape=(len(names), sum(map(len, firsts)), *(size or firsts[0].shape[1:])),
+        dtype=dtype,
+        hdu=hdu,
+        resample=resample,
+        fixed_size=size is None,
+        signature=signature,
+        bands=bands,
+        ids=ids,
+        reader=reader,
     )
 
 
@@ -386,11 +321,10 @@ def read_file(
     reader: Reader | None = None,
 ) -> NDArray[Any]:
     """Read the stamp of one FITS, picture, ``.npy`` or other file as (bands, height, width)."""
-    how, read = _reader_of(path) if reader is None else ("with reader=", _of_all_bands(reader))
-    problem = f"cannot be read {how}"
-    remedy = "copy it again, or leave its row out"
+    how, read = ("with reader=", reader) if reader else _find_reader(path, hdu, bands)
+    problem, remedy = f"cannot be read {how}", "copy it again, or leave its row out"
     with reading(path, problem, remedy, gone="is missing: put it back, or leave its row out"):
-        pixels = read(path, hdu, bands)
+        pixels = np.asarray(read(path))
     if pixels.ndim == 2:
         pixels = pixels[None]
     if pixels.ndim != 3 or 0 in pixels.shape:
@@ -401,42 +335,39 @@ def read_file(
     return native(pixels)
 
 
-def _of_all_bands(reader: Reader) -> Callable[..., NDArray[Any]]:
-    return lambda path, _hdu, _bands: np.asarray(reader(path))
-
-
-def _reader_of(path: Path) -> tuple[str, Callable[..., NDArray[Any]]]:
+def _find_reader(
+    path: Path, hdu: int | str | None, bands: Sequence[str] | None
+) -> tuple[str, Reader]:
+    """Return the function that reads files of this ending, and how to name the kind of file."""
     name = path.name.lower()
     if name.endswith(FITS_ENDINGS):
-        return "as FITS", _read_fits
+        return "as FITS", lambda path: _read_fits_stamp(path, hdu, bands)
     if name.endswith(PICTURE_ENDINGS):
         return f"as {path.suffix.lstrip('.').upper()} image", _read_picture
     if name.endswith(".npy"):
-        return "as a .npy array", _read_npy
-    raise ValueError(f"{path} is no stamp file: use one of {', '.join(ENDINGS)}.")
+        return "as a .npy array", lambda path: np.load(path, allow_pickle=False)
+    raise ValueError(f"{path} is not a stamp file: use one of {', '.join(ENDINGS)}.")
 
 
-def _read_npy(path: Path, _hdu: Any, _bands: Any) -> NDArray[Any]:
-    return np.load(path, allow_pickle=False)
-
-
-def _read_picture(path: Path, _hdu: Any, _bands: Any) -> NDArray[Any]:
+def _read_picture(path: Path) -> NDArray[Any]:
     with Image.open(path) as image:
         coded = image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV")
         pixels = np.asarray(image.convert("RGB") if coded else image)
     if pixels.ndim == 2:
-        return pixels[None]
-    opaque = pixels.shape[2] - (pixels.shape[2] in (2, 4))  # alpha is no band
+        return pixels
+    opaque = pixels.shape[2] - (pixels.shape[2] in (2, 4))  # alpha is not a band
     return pixels[..., :opaque].transpose(2, 0, 1)
 
 
-def _read_fits(path: Path, hdu: int | str | None, bands: Sequence[str] | None) -> NDArray[Any]:
-    # a file object of our own is closed even if astropy cannot make sense of it
+def _read_fits_stamp(
+    path: Path, hdu: int | str | None, bands: Sequence[str] | None
+) -> NDArray[Any]:
+    # the file object is ours: it is closed even where astropy fails
     with open_fits(path) as file, fits.open(file, memmap=False, lazy_load_hdus=False) as hdus:
         images = _fits_images(path, hdus, hdu, bands)
         sizes = {image.data.shape for image in images}
         if len(sizes) > 1:
-            raise UnfitError(f"{path} has bands of other sizes ({sizes}): name those to take.")
+            raise UnfitError(f"{path} has bands of different sizes ({sizes}): name those to take.")
         arrays = [image.data for image in images]
     return arrays[0] if len(arrays) == 1 else np.stack(arrays)
 
@@ -444,25 +375,27 @@ def _read_fits(path: Path, hdu: int | str | None, bands: Sequence[str] | None) -
 def _fits_images(
     path: Path, hdus: fits.HDUList, hdu: int | str | None, bands: Sequence[str] | None
 ) -> list[Any]:
-    """Return the image extensions of a stamp, a band each, or the one that holds a cube."""
+    """Return the image extensions of a stamp, one for each band, or the one that holds a cube."""
     if hdu is not None:
         try:
             return [hdus[hdu]]
         except (KeyError, IndexError):
-            there = ", ".join(f"{i} {h.name}".strip() for i, h in enumerate(hdus))
-            raise UnfitError(f"{path} has no extension {hdu!r}: choose one of {there}.") from None
+            choice = ", ".join(f"{i} {h.name}".strip() for i, h in enumerate(hdus))
+            raise UnfitError(f"{path} has no extension {hdu!r}: choose one of {choice}.") from None
     images = [h for h in hdus if h.is_image and len(h.shape) in (2, 3)]
     if not images:
         raise UnfitError(f"{path} has no image: pass hdu=, or leave its row out.")
     if bands is None or len(images[0].shape) == 3:
         return images
-    named = {_band_of(image): image for image in images}
-    if absent := [band for band in bands if band not in named]:
-        if set(named) == {""} and len(images) == len(bands):
+    by_name = {_band_of(image): image for image in images}
+    if absent := [band for band in bands if band not in by_name]:
+        if set(by_name) == {""} and len(images) == len(bands):
             return images  # nothing names the bands: they are in the order of the file
-        there = ", ".join(sorted(filter(None, named))) or "none that is named"
-        raise UnfitError(f"{path} has no band {absent[0]!r} (there is {there}): name those it has.")
-    return [named[band] for band in bands]
+        choice = ", ".join(sorted(filter(None, by_name))) or "none that is named"
+        raise UnfitError(
+            f"{path} has no band {absent[0]!r} (there is {choice}): name those it has."
+        )
+    return [by_name[band] for band in bands]
 
 
 def _band_of(image: Any) -> str:
@@ -470,10 +403,8 @@ def _band_of(image: Any) -> str:
 
 
 def band_names(path: Path, hdu: int | str | None) -> tuple[str, ...] | None:
-    """Return the names that a file gives its bands, if it does."""
-    if path.name.lower().endswith(PICTURE_ENDINGS):
-        return None
-    if not path.name.lower().endswith(FITS_ENDINGS) or hdu is not None:
+    """Return the names that a FITS file gives its bands; None if it gives none."""
+    if hdu is not None or not path.name.lower().endswith(FITS_ENDINGS):
         return None
     with open_fits(path) as file, fits.open(file) as hdus:
         names = tuple(_band_of(image) for image in _fits_images(path, hdus, None, None))
@@ -483,21 +414,12 @@ def band_names(path: Path, hdu: int | str | None) -> tuple[str, ...] | None:
 def fit_size(
     pixels: NDArray[Any], size: tuple[int, int], *, resample: bool = False
 ) -> NDArray[Any]:
-    """Crop or pad images about their centre, or resample them, to one size.
+    """Bring images of shape (bands, height, width) to one size, in the same dtype.
 
-    Parameters
-    ----------
-    pixels : array of shape (bands, height, width)
-    size : tuple (height, width)
-    resample : bool, default=False
-        Resample (bicubic, averaging where it shrinks) instead; surface brightness is kept,
-        and a NaN spreads to what it is averaged into.
-
-    Returns
-    -------
-    pixels : array of shape (bands, *size), same dtype
-        Padded with NaN, or with 0 where the dtype has none. An odd difference leaves the
-        centre half a pixel off.
+    They are cropped or padded about their centre: with NaN, or with 0 where the dtype has no NaN.
+    An odd difference leaves the centre half a pixel off. ``resample`` resamples them instead
+    (bicubic, averaging where they shrink): the surface brightness is kept, and a NaN spreads to
+    all pixels it is averaged into.
 
     Examples
     --------
@@ -510,23 +432,19 @@ def fit_size(
     if pixels.shape[1:] == size:
         return pixels
     if resample:
-        return np.stack([_resampled(band, size) for band in pixels])
-    height, width = pixels.shape[1:]
+        return np.stack([_resample(band, size) for band in pixels])
     empty = np.nan if pixels.dtype.kind == "f" else 0
-    out = np.full((len(pixels), *size), empty, pixels.dtype)
-    (into_y, from_y), (into_x, from_x) = _overlap(height, size[0]), _overlap(width, size[1])
-    out[:, into_y, into_x] = pixels[:, from_y, from_x]
-    return out
+    result = np.full((len(pixels), *size), empty, pixels.dtype)
+    # the part of each axis that old and new images share
+    before, after = [slice(None)], [slice(None)]
+    for old, new in zip(pixels.shape[1:], size, strict=True):
+        for part, start in ((before, max(0, (old - new) // 2)), (after, max(0, (new - old) // 2))):
+            part.append(slice(start, start + min(old, new)))
+    result[tuple(after)] = pixels[tuple(before)]
+    return result
 
 
-def _overlap(old: int, new: int) -> tuple[slice, slice]:
-    """Return where the pixels of one axis go, and where they come from."""
-    into, start = max(0, (new - old) // 2), max(0, (old - new) // 2)
-    length = min(old, new)
-    return slice(into, into + length), slice(start, start + length)
-
-
-def _resampled(band: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def _resample(band: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     height, width = size
     image = Image.fromarray(band.astype(np.float32))
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))

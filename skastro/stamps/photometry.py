@@ -1,7 +1,7 @@
-"""Properties measured from the pixels: magnitudes, colours, size, concentration and shape.
+"""Measure magnitudes, colours, size, concentration and shape from the pixels.
 
-Every stamp is measured alone, so `measure_properties` may stand inside a pipeline without
-leaking anything from test rows to training rows.
+Every stamp is measured alone, so that inside a pipeline nothing leaks from test rows to training
+rows.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import pandas as pd
 import sep
 from numpy.typing import NDArray
 
-from skastro.stamps.arrays import as_stack, read_stamps
+from skastro.stamps.arrays import as_stack, read_chunks
+from skastro.stamps.scaling import MAD_TO_SIGMA
 
 _Floats: TypeAlias = NDArray[np.float64]
 
 _POGSON = 2.5 / np.log(10.0)
 _OPTIMAL_SOFTENING = np.sqrt(_POGSON)  # 1.042 sigma: Lupton, Gunn & Szalay (1999)
-_MAD_TO_SIGMA = 1.4826  # of a normal distribution
 _CLIP_SIGMA = 3.0
-_NOISE_FLOOR = 1e-4  # of the range of the pixels: keeps noiseless stamps from infinite weight
-_RADII = (1 / 16, 5 / 32, 5 / 16)  # core, middle and total aperture, of the shorter side
+_MIN_NOISE_SHARE = 1e-4  # of the range of the pixels: a noiseless stamp has no infinite weight
+_DEFAULT_RADII = (1 / 16, 5 / 32, 5 / 16)  # core, middle and total aperture, of the shorter side
 _SKY_WIDTH = 1 / 8  # of the shorter side
-_SMALLEST_RADIUS = 0.5  # pixels: within it nothing is resolved
-_MIN_SIDE = 5  # below it nothing is left for both a sky border and two apertures
-_MIN_COVERAGE = 0.5
+_MIN_RADIUS = 0.5  # pixels: nothing smaller is resolved
+_MIN_SIDE = 5  # pixels: smaller stamps have no room for a sky border and two apertures
+_MIN_VALID_SHARE = 0.5  # of the area of an aperture
 _SHAPE_UNITS = {
     "half_light_radius": "pixel",
     "concentration": "",
@@ -37,8 +37,9 @@ _SHAPE_UNITS = {
     "peak_offset": "pixel",
     "sky": "flux / pixel",
 }
-_CHUNK_PIXELS = 2**22
-_MAX_CHUNK = 512
+_MAX_CHUNK_PIXELS = 2**22
+_MAX_CHUNK = 512  # stamps
+_STAGE = "measuring the stamps"
 
 
 @overload
@@ -73,39 +74,39 @@ def measure_properties(
 ) -> pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]:
     r"""Measure magnitudes, colours, size, concentration and shape of centred sources.
 
-    Apertures stay at the centre of the stamp in all bands (forced photometry), on top of the
-    3-sigma-clipped mean of the border (an eighth of the shorter side wide) as the sky of each
-    stamp and band. A flux :math:`f` with the error :math:`\sigma_f` is the magnitude
+    Apertures lie at the centre of the stamp in all bands (forced photometry). The sky of each
+    stamp and band is the 3-sigma-clipped mean of the border, which is an eighth of the shorter
+    side wide. A flux :math:`f` with the error :math:`\sigma_f` has the magnitude
 
     .. math:: m = m_0 - \frac{2.5}{\ln 10}
               \left[\operatorname{asinh}\!\left(\frac{f}{2b}\right) + \ln b\right],
               \qquad b = 1.042\,\sigma_f
 
-    (Lupton, Gunn & Szalay 1999, AJ 118, 1406): the usual one for a bright source, finite for a
-    negative flux. The total flux is that of the middle aperture, where faint sources have the
-    least noise, times an aperture correction: the curve of growth from the middle to the total
-    aperture of the same source in all bands together (their sum, each divided by its noise).
-    Size and shape are measured on that sum too. Apertures and half-light radii are those of
-    sep (Barbary 2016, JOSS 1, 58), the library of SExtractor. The default radii and the columns
-    were chosen on the very stamps for which docs/properties.md gives figures, which are
-    therefore a little optimistic.
+    (Lupton, Gunn & Szalay 1999, AJ 118, 1406). It is the usual magnitude for a bright source, and
+    finite for a negative flux. The total flux is the flux in the middle aperture, where faint
+    sources have the least noise, times an aperture correction. The correction is the curve of
+    growth of the source from the middle to the total aperture, in the sum of all bands, each
+    divided by its noise. Size and shape are measured on that sum too. Apertures and half-light
+    radii are computed by sep (Barbary 2016, JOSS 1, 58), the library of SExtractor. The default
+    radii and the columns were chosen on the stamps for which docs/properties.md gives figures;
+    these are therefore a little optimistic.
 
     Parameters
     ----------
     stamps : array-like of shape (n, bands, height, width)
-        Linear pixels of any real dtype, the source in the middle; an array, memory map or any
-        lazy array-like, which is read in chunks. NaN and masked pixels are replaced by the mean
-        of the valid pixels at their distance from the centre.
+        Linear pixels of any real dtype, with the source in the middle: an array, memory map or
+        any lazy array-like, which is read in chunks. NaN and masked pixels are replaced by the
+        mean of the valid pixels at their distance from the centre.
     bands : str or sequence of str, default=None
-        One name for each band, ``"ugriz"`` or ``["F606W", "F814W"]``; None gives ``band0``,
-        ``band1`` and so on. No two columns may end up with one name.
+        One name for each band, such as ``"ugriz"`` or ``["F606W", "F814W"]``. With None the names
+        are ``band0``, ``band1`` and so on. Two columns must not get the same name.
     zero_point : float, default=22.5
         Magnitude of a source of one unit of flux: 22.5 for nanomaggies. For normalised stamps
-        or 8-bit colours it means nothing, and only differences of magnitudes do.
+        or 8-bit colours only differences of magnitudes have a meaning.
     radii : tuple (core, middle, total), default=None
-        Aperture radii in pixels; None gives 1/16, 5/32 and 5/16 of the shorter side.
+        Aperture radii in pixels. With None they are 1/16, 5/32 and 5/16 of the shorter side.
     return_errors : bool, default=False
-        Also return formal errors, to weigh the loss with.
+        Also return formal errors, which can weight the loss.
 
     Returns
     -------
@@ -113,27 +114,26 @@ def measure_properties(
         ``mag_<band>`` (total) and ``mag_core_<band>`` (core aperture) in mag, colours of
         neighbouring bands ``<band>_<next>`` in mag, ``half_light_radius`` in pixels,
         ``concentration``, ``ellipticity``, ``asymmetry``, ``peak_offset`` in pixels, and
-        ``sky``, the mean over bands, in flux per pixel. Units are in
-        ``properties.attrs["units"]``; docs/properties.md has the formulae. Never infinite. NaN
-        where less than half of an aperture is valid; size and shape also where the flux in the
-        total aperture is not positive. A column without a value in any row is left out, except
-        the magnitudes, which are always there. Stamps with a side of less than 5 pixels have no
-        room for a sky: they get only the ``mag_<band>`` of the sum of all pixels, with b = 1,
-        and its colours.
+        ``sky``, the mean over bands, in flux per pixel. ``properties.attrs["units"]`` has the
+        units, docs/properties.md the formulae. No value is infinite. Values are NaN where less
+        than half of an aperture is valid; size and shape also where the flux in the total
+        aperture is not positive. A column without a value in any row is left out, but never a
+        magnitude. Stamps with a side of less than 5 pixels have no room for a sky: they only get
+        the ``mag_<band>`` of the sum of all pixels, with b = 1, and its colours.
     errors : DataFrame of shape (n, p), float64
-        Only if ``return_errors``, with the same columns: 1-sigma errors of magnitudes and
-        colours from the sky noise (neither the photon noise of the source nor the aperture
-        correction is in them), NaN in the other columns.
+        Returned if ``return_errors``, with the same columns: 1-sigma errors of magnitudes and
+        colours from the sky noise alone, without the photon noise of the source and the error
+        of the aperture correction; NaN in the other columns.
 
     Raises
     ------
     ValueError
-        The stamps are not a stack of usable images, the names do not fit the bands or give two
-        columns of one name, or the radii do not fit into the stamp.
+        The stamps are not a stack of usable images, ``bands`` has another number of names or
+        leads to two columns of one name, or the radii do not fit into the stamp.
 
     Examples
     --------
-    A Gaussian source of 100 nanomaggies, which is a magnitude of 17.5:
+    The second band has a Gaussian source of 100 nanomaggies, a magnitude of 17.5:
 
     >>> import numpy as np
     >>> y, x = np.mgrid[:32, :32] - 15.5
@@ -149,42 +149,26 @@ def measure_properties(
     images = as_stack(stamps)
     n_bands, height, width = images.shape[1:]
     apertures = _aperture_radii(height, width, radii)
-    units = _units(bands, n_bands, everything=apertures is not None)
-    chunk = max(1, min(_MAX_CHUNK, _CHUNK_PIXELS // (n_bands * height * width)))
-    parts = [
-        _measure(read_stamps(images, slice(start, start + chunk)), apertures, zero_point)
-        for start in range(0, len(images), chunk)
-    ]
-    values, errors = (
+    units = _name_columns(bands, n_bands, with_shapes=apertures is not None)
+    chunk = max(1, min(_MAX_CHUNK, _MAX_CHUNK_PIXELS // (n_bands * height * width)))
+    parts = [_measure(part, apertures, zero_point) for part in read_chunks(images, chunk, _STAGE)]
+    tables = [
         pd.DataFrame(np.concatenate(columns), columns=list(units))
         for columns in zip(*parts, strict=True)
-    )
-    kept = [name for name in units if name.startswith("mag_") or values[name].notna().any()]
-    values, errors = values[kept], errors[kept]
+    ]
+    # columns without any value are left out
+    names = [name for name in units if name.startswith("mag_") or tables[0][name].notna().any()]
+    values, errors = (table[names] for table in tables)
     for table in (values, errors):
-        table.attrs["units"] = {name: units[name] for name in kept}
+        table.attrs["units"] = {name: units[name] for name in names}
     return (values, errors) if return_errors else values
 
 
 def measure_by(measure: Callable[[NDArray[np.float32]], pd.DataFrame], stamps: Any) -> pd.DataFrame:
-    """Measure properties with a function of one's own, chunk by chunk.
+    """Measure properties with a function of the user, chunk by chunk.
 
-    Parameters
-    ----------
-    measure : callable
-        From float32 stamps of shape (m, bands, height, width), NaN where masked, to a DataFrame
-        of m rows.
-    stamps : array-like of shape (n, bands, height, width)
-
-    Returns
-    -------
-    properties : DataFrame of shape (n, p)
-        Without columns that have no value in any row.
-
-    Raises
-    ------
-    ValueError
-        The function returns something else.
+    It maps float32 stamps of shape (m, bands, height, width), NaN where masked, to a DataFrame of
+    m rows; anything else is a ValueError. Columns without any value are left out.
 
     Examples
     --------
@@ -193,14 +177,12 @@ def measure_by(measure: Callable[[NDArray[np.float32]], pd.DataFrame], stamps: A
     >>> table.shape, float(table["total"].iloc[0])
     ((600, 1), 16.0)
     """
-    images = as_stack(stamps)
     parts = []
-    for start in range(0, len(images), _MAX_CHUNK):
-        chunk = read_stamps(images, slice(start, start + _MAX_CHUNK))
+    for chunk in read_chunks(as_stack(stamps), _MAX_CHUNK, _STAGE):
         parts.append(measure(chunk))
         if not isinstance(parts[-1], pd.DataFrame) or len(parts[-1]) != len(chunk):
             raise ValueError(
-                f"properties={measure!r} must return a DataFrame with a row for each stamp, but "
+                f"targets={measure!r} must return a DataFrame with a row for each stamp, but "
                 f"gave {type(parts[-1]).__name__} of shape {np.shape(parts[-1])} for "
                 f"{len(chunk)} stamps."
             )
@@ -210,22 +192,21 @@ def measure_by(measure: Callable[[NDArray[np.float32]], pd.DataFrame], stamps: A
     return table
 
 
-def _units(bands: Sequence[str] | None, n_bands: int, *, everything: bool) -> dict[str, str]:
-    """Name every column, in order, with its unit."""
+def _name_columns(
+    bands: Sequence[str] | None, n_bands: int, *, with_shapes: bool
+) -> dict[str, str]:
+    """Return the unit of each column, in the order of the columns."""
     names = [f"band{i}" for i in range(n_bands)] if bands is None else [str(b) for b in bands]
     if len(names) != n_bands:
         raise ValueError(
             f"bands names {len(names)} bands ({', '.join(names)}), but the stamps have {n_bands}: "
             "pass one name for each band."
         )
-    columns = [f"mag_{name}" for name in names]
-    if everything:
-        columns += [f"mag_core_{name}" for name in names]
-    columns += [f"{a}_{b}" for a, b in pairwise(names)]
-    units = dict.fromkeys(columns, "mag")
-    if everything:
-        columns += _SHAPE_UNITS
-        units |= _SHAPE_UNITS
+    magnitudes = [f"mag_{name}" for name in names]
+    cores = [f"mag_core_{name}" for name in names] if with_shapes else []
+    shapes = _SHAPE_UNITS if with_shapes else {}
+    columns = [*magnitudes, *cores, *(f"{a}_{b}" for a, b in pairwise(names)), *shapes]
+    units = dict.fromkeys(columns, "mag") | shapes
     if len(units) < len(columns):
         twice = next(column for column in columns if columns.count(column) > 1)
         raise ValueError(f"bands={bands!r} gives two columns named {twice!r}: rename a band.")
@@ -235,11 +216,13 @@ def _units(bands: Sequence[str] | None, n_bands: int, *, everything: bool) -> di
 def _aperture_radii(
     height: int, width: int, radii: tuple[float, float, float] | None
 ) -> _Floats | None:
-    """Core, middle and total radius in pixels, or None where there is no room for them."""
+    """Return core, middle and total radius in pixels; None if there is no room for them."""
     side = min(height, width)
     if side < _MIN_SIDE:
         return None
-    apertures = np.multiply(_RADII, side) if radii is None else np.asarray(radii, dtype=np.float64)
+    apertures = (
+        np.multiply(_DEFAULT_RADII, side) if radii is None else np.asarray(radii, dtype=np.float64)
+    )
     if apertures.shape != (3,) or not 0.1 <= apertures[0] < apertures[1] < apertures[2] <= side / 2:
         raise ValueError(
             f"radii={radii!r} do not fit into stamps of {height} x {width} pixels: pass "
@@ -251,17 +234,21 @@ def _aperture_radii(
 def _measure(
     stamps: NDArray[np.float32], radii: _Floats | None, zero_point: float
 ) -> tuple[_Floats, _Floats]:
-    """Values and errors of all columns, (n, p) each, in the order of `_units`."""
+    """Return values and errors, (n, p) each, of the columns of `_name_columns`."""
     pixels = stamps.astype(np.float64)
     if radii is None:
         return _measure_sums(pixels, zero_point)
-    covered = np.ones((*pixels.shape[:2], 2), dtype=bool)  # the core and the total magnitude
+
+    # which core and total magnitudes have enough valid pixels
+    covered = np.ones((*pixels.shape[:2], 2), dtype=bool)
     missing = np.isnan(pixels)
     if missing.any():
         valid_area = _sum_apertures(1.0 - missing, radii)
-        core, middle, total = np.moveaxis(valid_area >= _MIN_COVERAGE * np.pi * radii**2, -1, 0)
+        core, middle, total = np.moveaxis(valid_area >= _MIN_VALID_SHARE * np.pi * radii**2, -1, 0)
         covered = np.stack([core, middle & total], axis=-1)
         _fill_missing(pixels, missing)
+
+    # magnitudes of each band; size and shape of the sum of the bands
     sky, noise = _local_sky(pixels)
     pixels -= sky[..., None, None]
     detection = (pixels / noise[..., None, None]).sum(axis=1)
@@ -270,6 +257,7 @@ def _measure(
     shape = _measure_shape(detection, radii)
     shape[~covered.any(axis=(1, 2))] = np.nan
     mean_sky = np.ma.array(sky, mask=~covered[..., 1]).mean(axis=1, keepdims=True).filled(np.nan)
+
     core, total = magnitude[..., 0], magnitude[..., 1]
     values = np.hstack([total, core, -np.diff(total, axis=1), shape, mean_sky])
     colour_error = np.hypot(error[:, :-1, 1], error[:, 1:, 1])
@@ -278,10 +266,11 @@ def _measure(
 
 
 def _measure_sums(pixels: _Floats, zero_point: float) -> tuple[_Floats, _Floats]:
+    """Return magnitudes and colours of the sums of all pixels, and errors, which are NaN."""
     flat = pixels.reshape(*pixels.shape[:2], -1)
     total = flat.shape[-1] * np.ma.masked_invalid(flat).mean(axis=-1).filled(np.nan)
     unknown = np.full_like(total, np.nan)
-    # a strip has no sky to take the softening from: one unit of flux keeps it monotonic
+    # a strip has no sky whose noise could soften: one unit of flux keeps magnitudes monotonic
     magnitude, error = _asinh_magnitude(total, unknown, np.ones_like(total), zero_point)
     return np.hstack([magnitude, -np.diff(magnitude)]), np.hstack([error, unknown[:, 1:]])
 
@@ -289,7 +278,7 @@ def _measure_sums(pixels: _Floats, zero_point: float) -> tuple[_Floats, _Floats]
 def _photometry(
     pixels: _Floats, noise: _Floats, detection: _Floats, radii: _Floats, zero_point: float
 ) -> tuple[_Floats, _Floats]:
-    """Magnitudes and errors in the core and in total, (n, bands, 2) each."""
+    """Return magnitudes and errors in the core and in total, (n, bands, 2) each."""
     area = np.pi * radii[:2] ** 2
     flux = _sum_apertures(pixels, radii[:2])
     # the sky is a mean of the border: its error is shared by all pixels of the aperture
@@ -298,7 +287,7 @@ def _photometry(
     middle, total = _sum_apertures(detection, radii[1:]).T
     correction = np.divide(total, middle, out=np.ones_like(total), where=middle > 0)
     scale = np.ones((len(total), 1, 2))
-    # between a point in the middle and a source of uniform brightness
+    # at least the correction of a point, at most that of a source of uniform brightness
     scale[:, 0, 1] = np.clip(correction, 1.0, (radii[2] / radii[1]) ** 2)
     softening = _OPTIMAL_SOFTENING * flux_error * scale
     return _asinh_magnitude(flux * scale, flux_error * scale, softening, zero_point)
@@ -307,13 +296,13 @@ def _photometry(
 def _asinh_magnitude(
     flux: _Floats, flux_error: _Floats, softening: _Floats, zero_point: float
 ) -> tuple[_Floats, _Floats]:
-    # Lupton, Gunn & Szalay (1999): the magnitude, and its error as |dm/df| sigma_f
+    # Lupton, Gunn & Szalay (1999); the error is |dm/df| sigma_f
     magnitude = zero_point - _POGSON * (np.arcsinh(flux / (2 * softening)) + np.log(softening))
     return magnitude, _POGSON * flux_error / np.hypot(flux, 2 * softening)
 
 
 def _mosaic(images: _Floats) -> tuple[_Floats, _Floats, _Floats]:
-    """Stack images (..., height, width) into the one image sep wants, with x and y of centres."""
+    """Stack images (..., height, width) into one, as sep needs it; return x and y of centres."""
     height, width = images.shape[-2:]
     mosaic = np.ascontiguousarray(images).reshape(-1, width)
     y = np.arange(0.0, len(mosaic), height) + (height - 1) / 2
@@ -328,22 +317,22 @@ def _sum_apertures(images: _Floats, radii: _Floats) -> _Floats:
 
 
 def _fill_missing(pixels: _Floats, missing: NDArray[np.bool_]) -> None:
-    """Replace NaN, in place, by the mean of the valid pixels at that radius of that band."""
+    """Replace NaN in place by the mean of the valid pixels of the band at the same radius."""
     y, x = _offsets(*pixels.shape[2:])
     ring = np.rint(np.hypot(y, x)).astype(np.int64)
     for row, band in np.argwhere(missing.any(axis=(2, 3))):
         image, hole = pixels[row, band], missing[row, band]
         if hole.all():
-            image[:] = 0.0  # its coverage of zero makes it NaN in the end
+            image[:] = 0.0  # its results become NaN, as none of its area is valid
             continue
         count = np.bincount(ring[~hole], minlength=ring.max() + 1)
         total = np.bincount(ring[~hole], image[~hole], minlength=ring.max() + 1)
-        known = np.flatnonzero(count)
-        image[hole] = np.interp(ring[hole], known, total[known] / count[known])
+        radius = np.flatnonzero(count)
+        image[hole] = np.interp(ring[hole], radius, total[radius] / count[radius])
 
 
 def _offsets(height: int, width: int) -> tuple[_Floats, _Floats]:
-    """Rows (height, 1) and columns (1, width) from the centre."""
+    """Return y (height, 1) and x (1, width) of the pixels from the centre."""
     y, x = np.ogrid[:height, :width]
     return y - (height - 1) / 2, x - (width - 1) / 2
 
@@ -356,28 +345,28 @@ def _border(height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _local_sky(pixels: _Floats) -> tuple[_Floats, _Floats]:
-    """Level and noise of the sky of images (..., height, width): (...) each."""
+    """Measure level and noise of the sky of images (..., height, width): (...) each."""
     sky = np.ascontiguousarray(pixels[..., _border(*pixels.shape[-2:])])
     level = np.median(sky, axis=-1, keepdims=True)
     distance = np.abs(sky - level)
-    noise = _MAD_TO_SIGMA * np.median(distance, axis=-1, keepdims=True)
+    noise = MAD_TO_SIGMA * np.median(distance, axis=-1, keepdims=True)
     keep = distance <= _CLIP_SIGMA * noise
-    # the clipped mean has two thirds of the variance of the median, which matters for faint
-    # sources: the error of the sky counts once for every pixel of the aperture
+    # the clipped mean has two thirds of the variance of the median; this matters for faint
+    # sources, as the error of the sky enters with every pixel of the aperture
     level = (sky * keep).sum(axis=-1) / keep.sum(axis=-1)
-    floor = _NOISE_FLOOR * np.ptp(pixels, axis=(-2, -1))
+    floor = _MIN_NOISE_SHARE * np.ptp(pixels, axis=(-2, -1))
     noise = np.maximum(noise[..., 0], floor)
     return level, np.where(noise > 0, noise, 1.0)
 
 
 def _measure_shape(detection: _Floats, radii: _Floats) -> _Floats:
-    """Half-light radius, concentration, ellipticity, asymmetry, peak offset: (n, 5)."""
+    """Measure half-light radius, concentration, ellipticity, asymmetry, peak offset: (n, 5)."""
     mosaic, x, y = _mosaic(detection)
     total = _sum_apertures(detection, radii[2:])[:, 0]
     enclosing, _ = sep.flux_radius(
         mosaic, x, y, np.full_like(y, radii[2]), [0.2, 0.5, 0.8], normflux=total
     )
-    r20, r50, r80 = np.maximum(enclosing, _SMALLEST_RADIUS).T
+    r20, r50, r80 = np.maximum(enclosing, _MIN_RADIUS).T
     shape = np.column_stack(
         [
             r50,
@@ -392,7 +381,7 @@ def _measure_shape(detection: _Floats, radii: _Floats) -> _Floats:
 
 
 def _ellipticity(images: _Floats, half_light_radius: _Floats) -> _Floats:
-    """1 - b/a from second moments under a round Gaussian weight, corrected for the weight."""
+    """Measure 1 - b/a by second moments under a round Gaussian weight, corrected for it."""
     variance = np.maximum(half_light_radius, 1.0) ** 2
     by_y, by_x = (
         _moment_weights(offset.ravel(), variance) for offset in _offsets(*images.shape[1:])
@@ -403,8 +392,8 @@ def _ellipticity(images: _Floats, half_light_radius: _Floats) -> _Floats:
     xx, yy = moments[:, 0, 2] / flux - x**2, moments[:, 2, 0] / flux - y**2
     xy = moments[:, 1, 1] / flux - x * y
     mean, spread = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-    # the product of two Gaussians has the sum of their inverse covariances (exact for a
-    # Gaussian source); noise can push an eigenvalue outside what a source may have
+    # remove the weight: the inverse covariances of two Gaussians add up in their product (exact
+    # for a Gaussian source); the clipping is for noise
     major, minor = (
         1 / (1 / np.clip(axis, 1 / 12, 0.95 * variance) - 1 / variance)
         for axis in (mean + spread, mean - spread)
@@ -413,13 +402,13 @@ def _ellipticity(images: _Floats, half_light_radius: _Floats) -> _Floats:
 
 
 def _moment_weights(position: _Floats, variance: _Floats) -> _Floats:
-    """Gaussian weight times position to the powers 0, 1 and 2: (n, positions, 3)."""
+    """Return a Gaussian weight times position to the powers 0, 1 and 2: (n, positions, 3)."""
     gauss = np.exp(-(position**2) / (2 * variance[:, None]))
     return gauss[..., None] * position[:, None] ** np.arange(3)
 
 
 def _asymmetry(detection: _Floats, radius: _Floats) -> _Floats:
-    """180-degree asymmetry of Conselice (2003), about the centre, in one aperture."""
+    """Measure the 180-degree asymmetry of Conselice (2003) about the centre in one aperture."""
     turned = detection[:, ::-1, ::-1]
     difference = _sum_apertures(np.abs(detection - turned), radius)[:, 0]
     light = _sum_apertures(np.abs(detection), radius)[:, 0]
@@ -427,12 +416,12 @@ def _asymmetry(detection: _Floats, radius: _Floats) -> _Floats:
     # mean |difference| of two normal deviates: 2 sigma / sqrt(pi)
     background = np.pi * radius**2 * 2 * noise / np.sqrt(np.pi)
     asymmetry = (difference - background) / np.where(light > 0, 2 * light, np.nan)
-    # a neighbour in the border can make the noise, so the background, too large
+    # a neighbour in the border can make the noise, and with it the background, too large
     return np.clip(asymmetry, -1.0, 1.0)
 
 
 def _peak_offset(images: _Floats) -> _Floats:
-    """Distance of the brightest 3 x 3 pixels from the centre, by a parabola below the pixel."""
+    """Measure the distance of the brightest 3 x 3 pixels from the centre, to parts of a pixel."""
     rows_of_three = images[:, :-2] + images[:, 1:-1] + images[:, 2:]
     inner = rows_of_three[..., :-2] + rows_of_three[..., 1:-1] + rows_of_three[..., 2:]
     n, height, width = inner.shape
@@ -446,7 +435,7 @@ def _peak_offset(images: _Floats) -> _Floats:
 
 
 def _vertex(before: _Floats, peak: _Floats, after: _Floats) -> _Floats:
-    """Place of the maximum of the parabola through three pixels, from the middle one."""
+    """Return the maximum of the parabola through three pixels, relative to the middle one."""
     curvature = before - 2 * peak + after
     slope = (before - after) / 2
     shift = np.divide(slope, curvature, out=np.zeros_like(peak), where=curvature < 0)

@@ -20,17 +20,17 @@ def to_rgb(
     stretch: float = 5.0,
     Q: float = 8.0,
 ) -> NDArray[np.uint8]:
-    """Compose colour images for display, and for networks that were trained on photographs.
+    """Compose colour images for display or for networks that were trained on photographs.
 
     Parameters
     ----------
     stamps : array-like of shape (n, bands, height, width)
-        Linear pixels; NaN is shown as sky. Stamps of uint8 are taken as displayable already.
+        Linear pixels; NaN is shown as sky. Stamps of uint8 are displayed without a stretch.
     bands : sequence of three int or str, default=(2, 1, 0)
-        The bands shown as red, green and blue, reddest first: their positions, or, of `Stamps`
-        that know them, their names, such as ``"irg"``.
+        The bands shown as red, green and blue, reddest first: their positions, or their names,
+        such as ``"irg"``, if the `Stamps` have names of bands.
     stretch : float, default=5.0
-        Linear range, in units of the sky noise of each band, so that any flux unit will do.
+        Linear range in units of the sky noise of each band, so that any flux unit is possible.
     Q : float, default=8.0
         Softening of the asinh stretch (Lupton et al. 2004, PASP 116, 133).
 
@@ -56,7 +56,7 @@ def to_rgb(
         return pixels.astype(np.uint8)
     sky, noise = measure_sky(pixels)
     pixels = np.nan_to_num((pixels - sky[:, None, None]) / noise[:, None, None])
-    with np.errstate(invalid="ignore"):  # it divides by the intensity, zero in empty pixels
+    with np.errstate(invalid="ignore"):  # astropy divides by the intensity, zero in empty pixels
         rgb = [make_lupton_rgb(*stamp, stretch=stretch, Q=Q) for stamp in pixels]
     return np.stack(rgb).transpose(0, 3, 1, 2)
 
@@ -64,27 +64,18 @@ def to_rgb(
 def _positions(bands: Sequence[int | str], images: Any) -> list[Any]:
     """Return the positions of three bands."""
     names = getattr(images, "bands", None) or ()
-    named = [names.index(band) if band in names else band for band in bands]
-    known = range(images.shape[1])
-    if len(named) != 3 or not all(band in known for band in named):
+    positions = [names.index(band) if band in names else band for band in bands]
+    if len(positions) != 3 or not all(band in range(images.shape[1]) for band in positions):
         choice = f"three of {', '.join(names)}, or " if names else ""
         raise ValueError(
             f"bands={tuple(bands)} must be {choice}three positions below {images.shape[1]}, the "
             "number of bands of the stamps."
         )
-    return named
+    return positions
 
 
 def display_bands(images: Any) -> tuple[int, int, int]:
-    """Choose the bands to show as red, green and blue.
-
-    Parameters
-    ----------
-    images : array-like of shape (n, bands, height, width)
-
-    Returns
-    -------
-    bands : tuple of three int
+    """Choose the positions of the bands to show as red, green and blue.
 
     Examples
     --------

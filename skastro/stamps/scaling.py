@@ -1,4 +1,4 @@
-"""Pixels to network input: an invertible asinh stretch, fitted on the sky noise of each band."""
+"""Scale pixels for a network: an invertible asinh stretch, fitted on the sky of each band."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from skastro.stamps.arrays import check_images, read_stamps, unfold_like
 from skastro.utils.validation import Documented, contained
 
 _MAX_FITTED_STAMPS = 2000
-_BORDER_PIXELS = 2
-_MAD_TO_SIGMA = 1.4826  # of a normal distribution
+_BORDER_WIDTH = 2  # pixels
+MAD_TO_SIGMA = 1.4826  # sigma of a normal distribution in units of its median absolute deviation
 
 
-class AsinhScaler(  # type: ignore[call-arg]  # known to scikit-learn, which has no types
+class AsinhScaler(  # type: ignore[call-arg]  # scikit-learn reads it, but has no types
     Documented, OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
 ):
     r"""Stretch pixels by asinh, in units of the sky noise of each band.
 
     .. math:: y = \operatorname{asinh}\!\left(\frac{x - s_b}{k\,\sigma_b}\right)
 
-    with the sky level :math:`s_b` and noise :math:`\sigma_b` of band :math:`b`, and the
-    softening :math:`k`: linear in the noise, logarithmic in bright sources, as asinh
-    magnitudes are (Lupton, Gunn & Szalay 1999, AJ 118, 1406).
+    Here :math:`s_b` is the sky level and :math:`\sigma_b` the noise of band :math:`b`, and
+    :math:`k` the softening. The stretch is linear in the noise and logarithmic in bright
+    sources, like asinh magnitudes (Lupton, Gunn & Szalay 1999, AJ 118, 1406).
 
     Parameters
     ----------
     softening : float, default=1.0
         Pixels below ``softening`` times the sky noise are stretched linearly.
     image_shape : tuple (bands, height, width), default=None
-        How 2-D rows fold into stamps; None reads them as strips of one band.
+        Shape of the stamp in each row of a 2-D X. With None such rows are strips of one band.
     random_state : int, default=0
         Seed of the sample of at most 2,000 stamps on which the sky is measured.
 
@@ -42,16 +42,16 @@ class AsinhScaler(  # type: ignore[call-arg]  # known to scikit-learn, which has
     sky_ : float64 array of shape (bands,)
         Median of the pixels on the border of the stamps, in the unit of the pixels.
     noise_ : float64 array of shape (bands,)
-        Robust standard deviation (1.4826 MAD) of the same pixels. Where it is zero
-        (quantised or constant borders) the spread of all pixels, or 1.
+        Robust standard deviation (1.4826 MAD) of the same pixels. Where it is zero (quantised
+        or constant borders), it is the standard deviation of all pixels, or 1.
     image_shape_ : tuple (bands, height, width)
     n_features_in_ : int
         Number of bands, or of columns of 2-D rows.
 
     Notes
     -----
-    NaN pixels are ignored in ``fit`` and stay NaN. Integers and float16 come out as float32,
-    float64 as float64.
+    NaN pixels are ignored in ``fit`` and stay NaN. Integers and float16 become float32; float64
+    stays float64.
 
     Examples
     --------
@@ -113,8 +113,7 @@ class AsinhScaler(  # type: ignore[call-arg]  # known to scikit-learn, which has
         -------
         stretched : float32 or float64 array of the shape of X
         """
-        pixels = self._pixels(X)
-        sky, scale = self._per_band(pixels.dtype)
+        pixels, sky, scale = self._prepare(X)
         return contained(self, unfold_like(np.arcsinh((pixels - sky) / scale), X), X)
 
     def set_output(self, *, transform: str | None = None) -> Self:
@@ -123,7 +122,7 @@ class AsinhScaler(  # type: ignore[call-arg]  # known to scikit-learn, which has
         Parameters
         ----------
         transform : {"default", "pandas", "polars"}, default=None
-            None leaves it as it is.
+            None changes nothing.
 
         Returns
         -------
@@ -145,22 +144,21 @@ class AsinhScaler(  # type: ignore[call-arg]  # known to scikit-learn, which has
         -------
         stamps : float32 or float64 array of the shape of X
         """
-        pixels = self._pixels(X)
-        sky, scale = self._per_band(pixels.dtype)
+        pixels, sky, scale = self._prepare(X)
         return unfold_like(sky + scale * np.sinh(pixels), X)
 
-    def _pixels(self, X: Any) -> NDArray[Any]:
+    def _prepare(self, X: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return checked pixels, and the sky and the scale of each band in their dtype."""
         check_is_fitted(self)
         images = check_images(self, X, reset=False)
-        stamps = read_stamps(images, slice(None))
+        pixels: NDArray[Any] = read_stamps(images, slice(None))
         if images.dtype == np.float64:
-            return np.asarray(images[:], dtype=np.float64)
-        return stamps
-
-    def _per_band(self, dtype: np.dtype) -> tuple[NDArray[Any], NDArray[Any]]:
-        sky = self.sky_.astype(dtype)[:, None, None]
-        scale = (self.softening * self.noise_).astype(dtype)[:, None, None]
-        return sky, scale
+            pixels = np.asarray(images[:], dtype=np.float64)
+        sky, scale = (
+            values.astype(pixels.dtype)[:, None, None]
+            for values in (self.sky_, self.softening * self.noise_)
+        )
+        return pixels, sky, scale
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -170,18 +168,10 @@ class AsinhScaler(  # type: ignore[call-arg]  # known to scikit-learn, which has
 
 
 def measure_sky(stamps: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Measure the sky level and noise of each band on the border of stamps.
+    """Measure the sky level and noise of each band on the border of stamps; NaN is ignored.
 
-    Parameters
-    ----------
-    stamps : float array of shape (n, bands, height, width)
-        Linear pixels; NaN is ignored.
-
-    Returns
-    -------
-    sky, noise : float64 arrays of shape (bands,)
-        Median and 1.4826 MAD; a noise of zero is replaced by the standard deviation of all
-        pixels of the band, or by 1 where that is zero too.
+    They are the median and 1.4826 MAD, two float64 arrays of shape (bands,). A noise of zero is
+    replaced by the standard deviation of all pixels of the band, or by 1 if that is zero too.
 
     Examples
     --------
@@ -190,29 +180,22 @@ def measure_sky(stamps: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDAr
     >>> sky, noise.round(2)
     (array([2.]), array([0.74]))
     """
-    bands = stamps.shape[1]
-    border = _border(*stamps.shape[2:])
-    sky, noise = np.zeros(bands), np.ones(bands)
-    for band in range(bands):
-        pixels = stamps[:, band][:, border].astype(np.float64)
-        pixels = pixels[np.isfinite(pixels)]
-        everything = stamps[:, band].astype(np.float64)
-        if not len(pixels):  # a band whose borders are all masked
-            pixels = everything[np.isfinite(everything)]
-        if not len(pixels):
-            continue
-        sky[band] = np.median(pixels)
-        spread = _MAD_TO_SIGMA * np.median(np.abs(pixels - sky[band]))
-        noise[band] = spread or np.nanstd(everything) or 1.0
-    return sky, noise
-
-
-def _border(height: int, width: int) -> NDArray[np.bool_]:
-    """Mask of the outer pixels; all of them if the stamp is too small to have an inside."""
+    n_bands, height, width = stamps.shape[1:]
+    # all pixels are border if the stamp is too small to have an inside
     border = np.ones((height, width), dtype=bool)
-    inside = slice(_BORDER_PIXELS, -_BORDER_PIXELS)
-    border[inside, inside] = False
-    return border
+    border[_BORDER_WIDTH:-_BORDER_WIDTH, _BORDER_WIDTH:-_BORDER_WIDTH] = False
+    sky, noise = np.zeros(n_bands), np.ones(n_bands)
+    for band in range(n_bands):
+        pixels = stamps[:, band].astype(np.float64)
+        sample = pixels[:, border]
+        if not np.isfinite(sample).any():  # a band whose borders are all masked
+            sample = pixels
+        sample = sample[np.isfinite(sample)]
+        if len(sample):
+            sky[band] = np.median(sample)
+            spread = MAD_TO_SIGMA * np.median(np.abs(sample - sky[band]))
+            noise[band] = spread or np.nanstd(pixels) or 1.0
+    return sky, noise
 
 
 def _sample_rows(n: int, random_state: int) -> NDArray[np.int64]:

@@ -1,31 +1,30 @@
-"""What a study learns from: stamps, and columns of their catalogue chosen by name."""
+"""Choose the data of a study: stamps, and columns of their catalogue by name."""
 
 from __future__ import annotations
 
-from typing import Any
-from numpy.typing import NDArray
-from dataclasses import dataclass
-from dataclasses import field
-import pandas as pd
-from pathlib import Path
-from skastro.utils.progress import Say
 from collections.abc import Sequence
-from skastro.simulation.telescope import choose_jobs
-from skastro.simulation.survey import make_survey
-from skastro.surveys.folders import read_data
-from skastro.utils.progress import say_nothing
-from sklearn.utils import Bunch
-from skastro.utils.validation import name_near
-import numpy as np
-from skastro.catalogs.labels import settle_labels
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from numpy.typing import NDArray
+
 from skastro.catalogs.columns import take_properties
+from skastro.catalogs.labels import settle_labels
+from skastro.simulation.survey import make_survey
+from skastro.simulation.telescope import choose_jobs
+from skastro.surveys.folders import read_data
+from skastro.utils.progress import Say, say_nothing
+from skastro.utils.validation import check_groups, name_near
 
 SURVEY_OBJECTS = 6000
 SURVEY_LABEL, SURVEY_PROPERTIES, SURVEY_ERRORS = "class", ("mag_*",), ("err_*",)
 
+
 @dataclass(frozen=True)
 class StudyData:
-    """What a study learns from: stamps and the columns of their catalogue, row by row.
+    """Stamps of a study and the columns of their catalogue, row by row.
 
     Parameters
     ----------
@@ -34,17 +33,17 @@ class StudyData:
         Classes as text; ``""`` where unlabelled.
     ids : array of shape (n,)
     properties : DataFrame of shape (n, p) or None
-        Checked: float64, NaN = not measured.
+        Checked properties as float64; NaN = not measured.
     errors : float64 array of shape (n, p) or None
         1-sigma errors in the order of the properties; NaN = unknown.
     groups : array of shape (n,) or None
-        Rows that belong on one side of the split.
+        Groups of rows that stay on one side of the split.
     source : str
         Where the rows come from, for the report.
     label, group_by : str
-        Names of the columns that ``labels`` and ``groups`` were; "" without groups.
+        Names of the columns of ``labels`` and ``groups``; "" without groups.
     error_columns : dict of str to str
-        Property to the column of its error.
+        Column of the error of each property.
     """
 
     images: Any
@@ -57,6 +56,7 @@ class StudyData:
     label: str = "labels"
     group_by: str = ""
     error_columns: dict[str, str] = field(default_factory=dict)
+
 
 def load_data(
     folder: str | Path | None = None,
@@ -82,29 +82,32 @@ def load_data(
     Parameters
     ----------
     folder : path, default=None
-        A data folder as `load_folder` reads it. Without it and without files a survey is
+        A data folder as `load_folder` reads it. Without a folder and without files a survey is
         simulated, whose columns need not be named.
     catalog : path, default=None
-        A catalogue, with ``images``, instead of a folder.
+        A catalogue, together with ``images``, instead of a folder.
     images : path or sequence of str, default=None
         Stamps: a file, a folder, a pattern, or mosaics as ``"band=path"``; see `load_survey`.
-    id, ra, dec, size
-        As in `load_survey`.
+    id, ra, dec : str, default=None
+        Columns of the ids and positions; None finds them by their usual names.
+    size : int, default=None
+        Height and width of the stamps in pixels; required for mosaics.
     label : str, default=None
         Column of the classes.
     properties, errors : sequence of str, default=()
-        Columns, or patterns such as ``"mag_*"``; `match_errors` says which error belongs to
-        which property.
+        Columns of properties and of their 1-sigma errors, or patterns such as ``"mag_*"``. An
+        error belongs to the property whose name it shares: ``err_g`` to ``mag_g``.
     unlabelled : sequence of str, default=("unknown",)
-        Values of the label column that mean no label, as empty ones do.
+        Values of the label column that mean no label; empty values always do.
     classes : sequence of str, default=None
-        Restrict the labels to these.
+        Classes to keep; other labels are ignored. None keeps all.
     groups : str, default=None
-        Column of what must not be torn apart by the split.
-    n_objects, random_state : int
-        Of the simulated survey.
+        Column of groups that stay on one side of the split; missing values are an error.
+    n_objects : int, default=6000
+    random_state : int, default=0
+        Number of objects and seed of the simulated survey.
     say : callable, default=None
-        Called with a sentence on each thing worth knowing.
+        Called with sentences for the user.
 
     Returns
     -------
@@ -118,6 +121,7 @@ def load_data(
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> table = pd.DataFrame({"id": range(40), "class": ["star", "galaxy"] * 20, "mag_r": 20.0})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/stamps.npy", np.zeros((40, 1, 8, 8), dtype="float32"))
@@ -127,54 +131,47 @@ def load_data(
     ((40, 1, 8, 8), ['star', 'galaxy'], ['mag_r'])
     """
     say = say or say_nothing
+    # read or simulate
     if folder is None and catalog is None and images is None:
         survey = make_survey(n_objects, random_state=random_state, n_jobs=choose_jobs(n_objects))
         source = f"simulated survey of {n_objects:,} objects (seed {random_state})"
         label = label or SURVEY_LABEL
         if not properties:
             properties, errors = SURVEY_PROPERTIES, SURVEY_ERRORS
-        return _choose(survey, source, label, properties, errors, unlabelled, classes, groups, say)
-    data, source = read_data(
-        folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
-    )
-    say(data.join)
-    if label is None:
-        raise ValueError(
-            "label is missing: name the column of the classes (--label), out of "
-            f"{', '.join(data.catalog.columns)}."
+    else:
+        survey, source = read_data(
+            folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
         )
-    return _choose(data, source, label, properties, errors, unlabelled, classes, groups, say)
+        say(survey.join)
+        if label is None:
+            raise ValueError(
+                "label is missing: name the column of the classes (--label), out of "
+                f"{', '.join(survey.catalog.columns)}."
+            )
 
-def _choose(
-    data: Bunch,
-    source: str,
-    label: str,
-    properties: Sequence[str],
-    errors: Sequence[str],
-    unlabelled: Sequence[str],
-    classes: Sequence[str] | None,
-    groups: str | None,
-    say: Say,
-) -> StudyData:
-    """Take the wanted columns out of a catalogue."""
-    catalog = data.catalog
+    # choose the columns
+    table = survey.catalog
     for name, column in (("label", label), ("groups", groups)):
-        if column is not None and column not in catalog.columns:
-            near = name_near(column, catalog.columns)
-            raise ValueError(f"{name}={column!r} is no column{near}")
+        if column is not None and column not in table.columns:
+            near = name_near(column, table.columns)
+            raise ValueError(f"{name}={column!r} is not a column{near}")
     labels = settle_labels(
-        catalog[label], unlabelled=unlabelled, classes=classes, name=label, say=say
+        table[label], unlabelled=unlabelled, classes=classes, name=label, say=say
     )
-    table, spread, owners = take_properties(catalog, properties, errors, label=label, say=say)
+    chosen, chosen_errors, error_columns = take_properties(
+        table, properties, errors, label=label, say=say
+    )
+    group_values = None if groups is None else table[groups].to_numpy()
+    check_groups(group_values, len(table), rows_of="the catalogue")
     return StudyData(
-        images=data.images,
+        images=survey.images,
         labels=labels,
-        ids=catalog["id"].to_numpy() if "id" in catalog else np.arange(len(catalog)),
-        properties=table,
-        errors=spread,
-        groups=None if groups is None else catalog[groups].to_numpy(),
+        ids=survey.ids,
+        properties=chosen,
+        errors=chosen_errors,
+        groups=group_values,
         source=source,
         label=label,
         group_by=groups or "",
-        error_columns=owners,
+        error_columns=error_columns,
     )

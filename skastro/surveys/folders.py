@@ -1,4 +1,4 @@
-"""One's own data: stamps and catalogue found on disk, joined row by row."""
+"""Load stamps and their catalogue from disk, and join them row by row."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import Bunch
 
 from skastro.catalogs.matching import join_catalog
 from skastro.catalogs.reading import read_catalog
 from skastro.stamps.opening import open_stamps
-from skastro.stamps.stack import Stamps
 from skastro.surveys.cutouts import cut_stamps
+from skastro.surveys.survey import Survey
 from skastro.utils.files import ENDINGS
 
-_CATALOGS = ("catalog.csv", "catalog.fits", "catalog.ecsv", "catalog.parquet")
-_STACKS = ("stamps.npy", "stamps.zarr", "stamps.h5")
-_SUBFOLDERS = ("stamps", "fits", "images")
+_CATALOG_NAMES = ("catalog.csv", "catalog.fits", "catalog.ecsv", "catalog.parquet")
+_STACK_NAMES = ("stamps.npy", "stamps.zarr", "stamps.h5")
+_STAMP_FOLDERS = ("stamps", "fits", "images")
 _LAYOUT = "catalog.csv, .fits, .ecsv or .parquet, and stamps.npy, stamps.zarr or one file an object"
 
 
-def load_folder(path: str | os.PathLike[str], *, label: str | None = None) -> Bunch:
+def load_folder(path: str | os.PathLike[str], *, label: str | None = None) -> Survey:
     """Read a data folder: a catalogue and the stamps of its rows.
 
     Parameters
@@ -34,27 +33,25 @@ def load_folder(path: str | os.PathLike[str], *, label: str | None = None) -> Bu
         Folder with one of ``catalog.csv``, ``catalog.fits``, ``catalog.ecsv`` or
         ``catalog.parquet``, and one of ``stamps.npy``, ``stamps.zarr`` and ``stamps.h5`` (the
         same rows in the same order), or a file for each object (``<id>.fits``, ``.png``, ``.jpg``,
-        ``.npy`` ...), there or in a subfolder ``stamps``, ``fits`` or ``images``, which the
-        column ``file`` or else ``id`` joins.
+        ``.npy`` ...), there or in a subfolder ``stamps``, ``fits`` or ``images``. Such files are
+        joined by the column ``file``, or without it by the column ``id``.
     label : str or None, default=None
-        Column of the catalogue to classify by.
+        Column of the catalogue that holds the classes.
 
     Returns
     -------
-    data : Bunch
-        - ``images``: Stamps (n, bands, height, width): nothing is read before it is used;
-        - ``catalog``: DataFrame of n rows, as `read_catalog` gives it;
-        - ``path``: the folder as a Path;
-        - ``join``: a sentence on how the stamps found their rows;
-        - with ``label``: ``target``, the column as an array (n,), missing labels kept as they are,
-          and ``target_names``, the sorted list of the others.
+    survey : Survey
+        ``images`` are lazy Stamps (n, bands, height, width), ``catalog`` is a DataFrame as
+        `read_catalog` returns it, ``path`` is the folder. With ``label``, ``target`` is that column
+        as an array (n,), with missing labels unchanged, and ``target_names`` the sorted list of
+        the other labels.
 
     Raises
     ------
     FileNotFoundError
         The folder, its catalogue or its stamps are missing.
     ValueError
-        There are several catalogues, the numbers of rows differ, no stamp finds its row, the
+        There are several catalogues, the numbers of rows differ, no stamp matches a row, the
         stamps or the catalogue cannot be used, or ``label`` is not a column.
     ImportError
         A package that the format needs is not installed.
@@ -69,24 +66,24 @@ def load_folder(path: str | os.PathLike[str], *, label: str | None = None) -> Bu
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/stamps.npy", np.zeros((2, 1, 8, 8), dtype="float32"))
     ...     table.to_csv(f"{folder}/catalog.csv", index=False)
-    ...     data = load_folder(folder, label="class")
-    >>> data.images.shape, data.catalog["id"].tolist(), data.target_names
+    ...     survey = load_folder(folder, label="class")
+    >>> survey.images.shape, survey.ids.tolist(), survey.target_names
     ((2, 1, 8, 8), ['1237648720693755918', '7'], ['galaxy', 'star'])
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: pass one that holds {_LAYOUT}.")
-    data = load_survey(_find_stamps(folder), _find_catalog(folder))
-    data.path = folder
+    survey = load_survey(_find_stamps(folder), _find_catalog(folder))
+    survey.path = folder
     if label is not None:
-        if label not in data.catalog.columns:
+        if label not in survey.catalog.columns:
             raise ValueError(
                 f"label={label!r} is not a column of {folder}: choose one of "
-                f"{', '.join(map(str, data.catalog.columns))}."
+                f"{', '.join(map(str, survey.catalog.columns))}."
             )
-        data.target = data.catalog[label].to_numpy()
-        data.target_names = sorted(data.catalog[label].dropna().unique().tolist())
-    return data
+        survey.target = survey.catalog[label].to_numpy()
+        survey.target_names = sorted(survey.catalog[label].dropna().unique().tolist())
+    return survey
 
 
 def load_survey(
@@ -98,36 +95,38 @@ def load_survey(
     dec: str | None = None,
     size: int | None = None,
     bands: str | Sequence[str] | None = None,
-) -> Bunch:
+) -> Survey:
     """Open stamps of any kind and join them with their catalogue.
 
     Parameters
     ----------
     images : path, or mapping of band to path(s)
-        A mapping is of mosaics, out of which `cut_stamps` cuts at the catalogue's positions;
+        A mapping names mosaics, out of which `cut_stamps` cuts at the catalogue's positions;
         anything else is opened by `open_stamps`. A stack (``.npy``, Zarr, HDF5) has the rows of
         the catalogue; files of one object each are joined by the column ``file`` if there is one,
         else by their names and the id.
     catalog : path or DataFrame
+        Catalogue of the objects, or its file.
     id : str, default=None
-        Column that names the objects.
+        Column that names the objects. None finds it by its usual names.
     ra, dec : str, default=None
         Columns of the positions; None finds them by their usual names.
     size : int, default=None
-        Of the stamps in pixels; mosaics need it.
+        Height and width of the stamps in pixels; required for mosaics.
     bands : str or sequence of str, default=None
+        Names of the bands; of mosaics, the bands to cut. None takes all.
 
     Returns
     -------
-    data : Bunch
-        ``images`` (Stamps), ``catalog`` (the rows of those stamps, in their order) and ``join``, a
-        sentence on how they were joined. Rows without a stamp, and stamps without a row, are left
-        out and counted there.
+    survey : Survey
+        ``images`` (Stamps), ``catalog`` and ``ids`` (the rows of those stamps, in their order) and
+        ``join``, a sentence on how they were joined. Rows without a stamp, and stamps without a
+        row, are left out, and ``join`` counts them.
 
     Raises
     ------
     FileNotFoundError, ValueError, ImportError
-        As `open_stamps`, `cut_stamps`, `read_catalog` and `join_catalog` do.
+        `open_stamps`, `cut_stamps`, `read_catalog` and `join_catalog` describe their reasons.
 
     Examples
     --------
@@ -135,8 +134,9 @@ def load_survey(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in (7, 9):
     ...         np.save(f"{folder}/{name}.npy", np.full((1, 8, 8), name))
-    ...     data = load_survey(folder, pd.DataFrame({"id": [9, 8, 7], "mag_r": [21.0, 20.0, 19.0]}))
-    ...     print(np.asarray(data.images)[:, 0, 0, 0], data.catalog["mag_r"].tolist())
+    ...     table = pd.DataFrame({"id": [9, 8, 7], "mag_r": [21.0, 20.0, 19.0]})
+    ...     survey = load_survey(folder, table)
+    ...     print(np.asarray(survey.images)[:, 0, 0, 0], survey.catalog["mag_r"].tolist())
     [7 9] [19.0, 21.0]
     """
     table = catalog if isinstance(catalog, pd.DataFrame) else read_catalog(catalog, id=id)
@@ -145,73 +145,62 @@ def load_survey(
             raise ValueError("size is missing: mosaics are cut to stamps of so many pixels.")
         stamps = cut_stamps(images, table, size=size, bands=bands, id=id, ra=ra, dec=dec)
         rows = np.asarray(stamps.catalog_rows)
-        join = f"{len(rows):,} of {len(table):,} catalogue rows lie on the mosaics"
-        return Bunch(images=stamps, catalog=_rows_of(table, rows), join=f"{join}.")
+        join = f"{len(rows):,} of {len(table):,} catalogue rows lie on the mosaics."
+        return _survey_of_rows(stamps, table, rows, join, id)
     stamps = open_stamps(images, bands=bands, size=size)
     if stamps.ids is None:
-        name = "the catalogue" if table is catalog else str(catalog)
-        return _same_rows(stamps, table, images, name)
-    return _joined(stamps, table, id)
+        if len(stamps) != len(table):
+            name = "the catalogue" if table is catalog else str(catalog)
+            raise ValueError(
+                f"{name} has {len(table)} rows and {images} has {len(stamps)} stamps: "
+                "keep one row for each stamp, in the same order."
+            )
+        join = f"{len(stamps):,} stamps and catalogue rows, taken in the same order."
+        return _survey_of_rows(stamps, table, None, join, id)
 
-
-def _rows_of(table: pd.DataFrame, rows: Any) -> pd.DataFrame:
-    chosen = table.iloc[rows].reset_index(drop=True)
-    chosen.attrs = dict(table.attrs)
-    return chosen
-
-
-def _same_rows(stamps: Stamps, table: pd.DataFrame, where: Any, name: str) -> Bunch:
-    if len(stamps) != len(table):
+    # Files of one object each are matched with the rows by their names.
+    names = np.asarray(stamps.ids)
+    on = "file" if id is None and "file" in table.columns else "id"
+    match = join_catalog(table, names, on=on, id=id)
+    matched = np.asarray(match.stamp_rows)
+    if not len(matched):
         raise ValueError(
-            f"{name} has {len(table)} rows and {where} has {len(stamps)} stamps: "
-            "keep one row for each stamp, in the same order."
+            f"no stamp finds its catalogue row by {on} (the first stamp is {names[0]!r}): name the "
+            "column of the ids with id=."
         )
-    join = f"{len(stamps):,} stamps and catalogue rows, taken in the same order."
-    return Bunch(images=stamps, catalog=table, join=join)
+    images = stamps if np.array_equal(matched, np.arange(len(stamps))) else stamps[matched]
+    return _survey_of_rows(images, table, match.catalog_rows, match.summary(), id)
 
 
-def _joined(stamps: Stamps, table: pd.DataFrame, id: str | None) -> Bunch:  # noqa: A002
-    by_file = id is None and "file" in table.columns
-    ids = np.asarray(stamps.ids)
-    match = join_catalog(table, ids, on="file" if by_file else "id", id=id)
-    if not len(match.stamp_rows):
-        raise ValueError(
-            f"no stamp finds its catalogue row by {'file' if by_file else 'id'} (the first stamp "
-            f"is {ids[0]!r}): name the column of the ids with id=."
-        )
-    rows = np.asarray(match.stamp_rows)
-    whole = len(rows) == len(stamps) and (rows == np.arange(len(rows))).all()
-    return Bunch(
-        images=stamps if whole else stamps[rows],
-        catalog=_rows_of(table, match.catalog_rows),
-        join=match.summary(),
-    )
+def _survey_of_rows(
+    images: Any, table: pd.DataFrame, rows: Any, join: str, id_column: str | None
+) -> Survey:
+    """Return the survey of some rows of a catalogue; None takes all of them."""
+    catalog = table if rows is None else table.iloc[rows].reset_index(drop=True)
+    catalog.attrs = dict(table.attrs)
+    ids = None if id_column is None else catalog[id_column].to_numpy()
+    return Survey(images, catalog, ids, join)  # type: ignore[arg-type]  # Survey finds ids itself
 
 
 def _find_catalog(folder: Path) -> Path:
-    found = [folder / name for name in _CATALOGS if (folder / name).is_file()]
-    if not found:
+    paths = [folder / name for name in _CATALOG_NAMES if (folder / name).is_file()]
+    if not paths:
         raise FileNotFoundError(f"{folder} has no catalogue: a data folder holds {_LAYOUT}.")
-    if len(found) > 1:
-        several = " and ".join(file.name for file in found)
+    if len(paths) > 1:
+        several = " and ".join(path.name for path in paths)
         raise ValueError(f"{folder} has {several}: keep one catalogue.")
-    return found[0]
+    return paths[0]
 
 
 def _find_stamps(folder: Path) -> Path:
-    for name in _STACKS:
+    for name in _STACK_NAMES:
         if (folder / name).exists():
             return folder / name
-    for each in (folder, *(folder / name for name in _SUBFOLDERS)):
-        if each.is_dir() and _has_stamps(each):
-            return each
+    for path in (folder, *(folder / name for name in _STAMP_FOLDERS)):
+        names = [file.name.lower() for file in path.iterdir()] if path.is_dir() else []
+        if any(name.endswith(ENDINGS) and not name.startswith("catalog.") for name in names):
+            return path
     raise FileNotFoundError(f"{folder} has no stamps: a data folder holds {_LAYOUT}.")
-
-
-def _has_stamps(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        names = [entry.name.lower() for entry in entries if entry.is_file()]
-    return any(name.endswith(ENDINGS) and not name.startswith("catalog.") for name in names)
 
 
 def read_data(
@@ -223,23 +212,22 @@ def read_data(
     ra: str | None = None,
     dec: str | None = None,
     size: int | None = None,
-) -> tuple[Bunch, str]:
+) -> tuple[Survey, str]:
     """Read a data folder, or stamps of any kind and their catalogue.
 
     Parameters
     ----------
     folder : path, default=None
-        As `load_folder` reads it.
+        Data folder; see `load_folder`.
     catalog, images, id, ra, dec, size
-        As `load_survey` takes them; ``images`` may be mosaics as a sequence of ``"band=path"``,
-        where a path may be a pattern such as ``tile_g_*.fits``.
+        Arguments of `load_survey`, instead of a folder. ``images`` may also be mosaics as a
+        sequence of ``"band=path"``, where a path may be a pattern such as ``tile_g_*.fits``.
 
     Returns
     -------
-    data : Bunch
-        ``images``, ``catalog`` and ``join``.
+    survey : Survey
     source : str
-        Where they come from.
+        Names of the folder or the files, for people.
     """
     if folder is not None:
         if catalog is not None or images is not None:
@@ -248,22 +236,22 @@ def read_data(
     if catalog is None or not images:
         missing = "catalog" if catalog is None else "images"
         raise ValueError(f"{missing} is missing: pass both a catalog and images, or a folder.")
-    data = load_survey(_mosaics(images), catalog, id=id, ra=ra, dec=dec, size=size)
-    shown = images if isinstance(images, (str, Path)) else ", ".join(map(str, images))
-    return data, f"{catalog} and {shown}"
+    survey = load_survey(_split_bands(images), catalog, id=id, ra=ra, dec=dec, size=size)
+    names = images if isinstance(images, (str, Path)) else ", ".join(map(str, images))
+    return survey, f"{catalog} and {names}"
 
 
-def _mosaics(images: Sequence[str] | str | Path) -> Any:
-    """Tell mosaics, given as "band=path" (several times for several tiles), from one path."""
-    given = [images] if isinstance(images, (str, Path)) else list(images)
+def _split_bands(images: Sequence[str] | str | Path) -> Any:
+    """Return mosaics by band if they are given as "band=path", else the one path."""
+    texts = [images] if isinstance(images, (str, Path)) else list(images)
     mosaics: dict[str, list[str]] = {}
-    for text in map(str, given):
-        band, found, path = text.partition("=")
-        if not found:
-            if len(given) > 1:
+    for text in map(str, texts):
+        band, equals_sign, path = text.partition("=")
+        if not equals_sign:
+            if len(texts) > 1:
                 raise ValueError(f"images={text!r} must be band=path, where several are given.")
             return text
-        # a pattern that the shell could not expand behind the "=" is expanded here
+        # A shell does not expand a pattern that follows the "=".
         tiles = sorted(glob.glob(path)) if glob.has_magic(path) else [path]  # noqa: PTH207
         if not tiles:
             raise ValueError(f"images={text!r} matches no file: correct the pattern.")

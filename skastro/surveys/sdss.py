@@ -1,37 +1,51 @@
-"""Real surveys by name: SDSS spectra, magnitudes and cut-outs, from public services."""
+"""Stars, galaxies and quasars of SDSS, fetched from SkyServer and CDS by astroquery."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from astropy import units
-from astropy.table import Table, vstack
-from sklearn.utils import Bunch
+from astropy.coordinates import Angle, Latitude, Longitude
+from numpy.typing import NDArray
 
-from skastro.surveys.downloads import Cutouts, Store, key_of
-from skastro.surveys.services import Services, Unanswered
+from skastro.catalogs.reading import read_catalog
+from skastro.catalogs.writing import write_table
+from skastro.surveys.folders import load_survey
+from skastro.surveys.survey import Survey
+from skastro.utils.files import (
+    cache_folder,
+    digest_arrays,
+    first_line,
+    replacing,
+    write_whole,
+    writing,
+)
+from skastro.utils.packages import import_optional
+from skastro.utils.progress import Progress, report_to, reporting
 
 SDSS_CLASSES = ("STAR", "GALAXY", "QSO")
 SDSS_BANDS = "ugriz"
 SDSS_PIXEL_SCALE = 0.396  # arcsec, of the SDSS camera
 SDSS_HIPS = {band: f"CDS/P/SDSS9/{band}" for band in SDSS_BANDS}
 
-_PRIME = 2**31 - 1  # the hash's modulus: products of two residues fit SQL's bigint
-_SPARE = 4  # spectra drawn for each object wanted, as not all have clean photometry
-_GIVE_UP = 3  # objects failing in a row: it is the service, not the objects
-_NAMED = 5  # ids that a message shows
-_UNMEASURED = -9999.0  # of the SDSS catalogue
-_FORMAT = 1  # of the folder
+_HASH_PRIME = 2**31 - 1  # modulus of the hash: products of two residues fit SQL's bigint
+_SPECTRA_PER_OBJECT = 4  # spectra drawn for each object, as not all have clean photometry
+_MAX_FAILURES_IN_A_ROW = 3  # more failures mean that the service is down, not that an object fails
+_NOT_MEASURED = -9999.0  # value of the SDSS catalogue
 
-_PLACE = {"ra": "deg", "dec": "deg", "run": "", "camcol": "", "field": ""}
-_MEASURED = {  # the column here: that of PhotoObj, and its unit
+_COLUMNS = {  # column of the catalogue: its name at SDSS, and its unit
+    **{name: (name, "deg") for name in ("ra", "dec")},
+    **{name: (name, "") for name in ("run", "camcol", "field")},
     **{f"mag_{band}": (f"modelMag_{band}", "mag") for band in SDSS_BANDS},
     **{f"err_{band}": (f"modelMagErr_{band}", "mag") for band in SDSS_BANDS},
     **{f"psf_mag_{band}": (f"psfMag_{band}", "mag") for band in SDSS_BANDS},
@@ -43,23 +57,24 @@ _MEASURED = {  # the column here: that of PhotoObj, and its unit
     "redshift_err": ("redshift_err", ""),
 }
 
+# The objects of a class are chosen by a hash of their ids, (a id + b) mod p, with a and b drawn
+# from the seed (Carter & Wegman 1979, J. Comput. Syst. Sci. 18, 143). Many web servers refuse a
+# query of more than 2048 characters, so the columns keep the short names they have at SDSS.
 _QUERY = (
-    "SELECT q.*,COUNT(*) OVER() AS n_rows FROM (SELECT TOP {n} {columns} FROM "
-    "(SELECT TOP {spare} bestObjID,class,z AS redshift,zErr AS redshift_err,"
+    "SELECT TOP {n} {columns} FROM "
+    "(SELECT TOP {n_spectra} bestObjID,class,z AS redshift,zErr AS redshift_err,"
     "(bestObjID % {prime} * {a} + {b}) % {prime} AS dice FROM SpecObj "
     "WHERE class='{name}' AND zWarning=0 AND bestObjID>0 ORDER BY dice,bestObjID) AS s "
-    "JOIN PhotoPrimary AS p ON p.objID=s.bestObjID WHERE p.clean=1 ORDER BY dice,objID) AS q"
+    "JOIN PhotoPrimary AS p ON p.objID=s.bestObjID WHERE p.clean=1 ORDER BY dice,objID"
 )
 
 _DESCRIPTION = """Stars, galaxies and quasars of SDSS DR{release}
-{line}
+--------------------------------------------
 Spectroscopic classes and redshifts, magnitudes, extinction and sizes of the SDSS catalogue;
-cut-outs of {hips} by CDS hips2fits, {scale} arcsec a pixel, in the
-unit of the survey (not verified). Where you publish what you found with them, acknowledge SDSS and
+cut-outs of {images} by CDS hips2fits, {pixel_scale} arcsec a pixel, in the
+unit of the survey (not verified). If you publish results from these data, acknowledge SDSS and
 hips2fits, a tool developed at CDS, Strasbourg, France.
 """
-
-Progress = Callable[[str, int, int | None], None]
 
 
 def fetch_sdss(
@@ -73,69 +88,56 @@ def fetch_sdss(
     out: str | os.PathLike[str] | None = None,
     random_state: int = 0,
     release: int = 17,
-    min_interval: float = 0.2,
-    timeout: float = 60.0,
-    retries: int = 3,
-    retry_failed: bool = False,
     progress: Progress | None = None,
-) -> Bunch:
+) -> Survey:
     """Fetch stars, galaxies and quasars of SDSS: stamps, magnitudes, redshifts and classes.
 
-    The classes are those of the SDSS spectra, in equal numbers, drawn at random out of the
-    spectra without warning whose object has clean photometry. The catalogue comes from SkyServer
-    by ``astroquery.sdss``, the cut-outs from CDS by ``astroquery.hips2fits``, one request for each
-    object and band. An interrupted fetch goes on where it stopped when it is called again with
-    the same arguments, and a folder that is complete is read without asking any service.
+    The classes are those of the SDSS spectra, in equal numbers, drawn at random from the spectra
+    without a warning whose object has clean photometry. The catalogue comes from SkyServer by
+    ``astroquery.sdss``, the cut-outs from CDS by ``astroquery.hips2fits``, one request for each
+    object and band. A second call with the same arguments, also after an interruption, fetches
+    only what is missing in the folder. If nothing is missing, it asks no service.
 
     .. warning::
-       This has been run only against a loopback server that answers in the services' formats,
-       never against SkyServer and CDS themselves. Not verified are, above all, that SkyServer
-       accepts the query as it is written, the names of the HiPS, the unit of their pixels, and
-       how fast the services let one ask.
+       This function has been run only against stand-ins for the two services, never against
+       SkyServer and CDS themselves. It is not verified that SkyServer accepts the query, that the
+       names of the HiPS are right, which unit their pixels have, and how many requests the
+       services allow.
 
     Parameters
     ----------
     n_objects : int, default=3000
-        Objects to ask for, as many of each class (the first classes get what remains).
+        Number of objects, the same for each class (the first classes get the remainder).
     classes : sequence of str, default=("STAR", "GALAXY", "QSO")
         Spectroscopic classes, out of these three.
     bands : str or sequence of str, default="ugriz"
-        Bands of the stamps, in order. The catalogue has the five SDSS bands whatever they are.
+        Bands of the stamps, in order. The catalogue always has the five SDSS bands.
     size : int, default=32
         Height and width of a stamp in pixels, at least 8.
     pixel_scale : float, default=0.396
-        Arcsec a pixel, to which hips2fits resamples.
+        Pixel size in arcsec, to which hips2fits resamples.
     hips : mapping of str to str, default=None
-        HiPS of a band by its name at CDS, for example ``{"g": "CDS/P/PanSTARRS/DR1/g"}``; this
-        way stamps of any survey go with the classes of SDSS. Bands that it lacks are of SDSS
-        DR9, ``CDS/P/SDSS9/u`` to ``CDS/P/SDSS9/z``.
+        Name at CDS of the HiPS of a band, for example ``{"g": "CDS/P/PanSTARRS/DR1/g"}``: this
+        combines stamps of any survey with the classes of SDSS. Bands without an entry are taken
+        from SDSS DR9, ``CDS/P/SDSS9/u`` to ``CDS/P/SDSS9/z``.
     out : path, default=None
-        Folder to fetch into. None for one in the environment variable ``SKASTRO_CACHE``
-        (``~/.cache/skastro`` without it), which is found again by the other arguments.
+        Folder to fetch into. None takes a folder named by the other arguments, in the environment
+        variable ``SKASTRO_CACHE`` (``~/.cache/skastro`` without it).
     random_state : int, default=0
-        Which objects are drawn, and in which order.
+        Seed of the choice of objects.
     release : int, default=17
         Data release of SDSS.
-    min_interval : float, default=0.2
-        Seconds at least between the starts of two requests: the defaults ask for 15,000
-        cut-outs, which takes 50 minutes or more.
-    timeout : float, default=60
-        Seconds that a service may stay silent on a cut-out; on a query, ten times as many.
-    retries : int, default=3
-        Further attempts after a time-out, a lost connection, an answer 429 or 5xx, or one that is
-        damaged; after 1 s, 2 s, 4 s and so on.
-    retry_failed : bool, default=False
-        Ask again for the objects of a complete folder that were left out because a cut-out
-        failed.
     progress : callable, default=None
-        Called as ``progress(stage, done, total)``.
+        Function that is called as ``progress(stage, done, total)``.
 
     Returns
     -------
-    data : Bunch
-        - ``images``: read-only memory map, float32 (n, n_bands, size, size), north up and east
-          left where the service does so. The pixels are as hips2fits gives them, resampled: for
-          SDSS presumably the nanomaggies of a pixel of the survey's own frames, sky-subtracted
+    survey : Survey
+        In the order of the ids, with these fields:
+
+        - ``images``: lazy Stamps, float32 (n, n_bands, size, size), north up and east left where
+          the service does so. The pixels are as hips2fits gives them, resampled: for SDSS
+          presumably the nanomaggies of a pixel of the survey's own frames, sky-subtracted
           (AB magnitude = 22.5 - 2.5 log10 flux), but neither stated by the service nor verified;
           a resampled pixel keeps the surface brightness, not the flux. NaN outside a survey;
         - ``catalog``: DataFrame of the same n rows: ``id`` (the 19 digits of objID, text),
@@ -144,27 +146,26 @@ def fetch_sdss(
           system, not corrected for extinction), ``psf_mag_*`` and ``psf_err_*`` (of a point
           source), ``ext_*`` (mag, Galactic), ``petro_r50`` and ``petro_r50_err`` (arcsec, half
           the Petrosian light in r), ``redshift`` and ``redshift_err`` (of stars: their radial
-          velocity / c). NaN where SDSS did not measure (-9999, or a
-          negative error). Redshifts come from the spectrum
-          that gives the class: as a pretext target only, never as an input to classify by;
+          velocity / c). NaN where SDSS did not measure (-9999, or a negative error). Redshifts
+          come from the spectrum that gives the class: use them as pretext targets only, never as
+          an input to classify by;
         - ``target``: the class as an array (n,); ``target_names``: sorted list of str;
-        - ``left_out``: dict with the lists of ids ``"empty"`` (a cut-out without a pixel other
-          than NaN and 0) and ``"failed"`` (no cut-out after all attempts);
-        - ``bands``: tuple of str; ``pixel_scale`` (arcsec); ``bunit``: dict of band to the pixel
-          units the service gave (list of str, often empty); ``path``: the folder; ``DESCR``.
+        - ``left_out``: dict with the lists of ids ``"empty"`` (a cut-out has no pixel other than
+          NaN and 0) and ``"failed"`` (a cut-out could not be fetched: call again);
+        - ``bands``: tuple of str; ``pixel_scale`` (arcsec); ``path``: the folder; ``DESCR``.
 
     Raises
     ------
     ValueError
         An argument is out of range, SDSS has no such objects, no object has a cut-out in all
-        bands, or ``out`` holds something else.
+        bands, or ``out`` holds other data.
     ConnectionError
-        A service cannot be reached, refuses, or gives no usable answer; what has been fetched is
+        A service cannot be reached, refuses, or gives no usable answer. What has been fetched is
         kept.
     OSError
         The folder cannot be written to, or is full.
     ImportError
-        astroquery is not installed.
+        astroquery, or matplotlib which its hips2fits needs, is not installed.
 
     Warns
     -----
@@ -173,267 +174,226 @@ def fetch_sdss(
 
     Notes
     -----
-    The folder is a data folder for `load_folder`: ``catalog.ecsv`` (with units) and
-    ``stamps.npy``; beside them ``manifest.json``, with the SHA-256 of every file, and
-    ``download-<key>``, with what SDSS answered and the SHA-256 of each cut-out. Files are written
-    under another name until they are complete; damaged ones are mended from what is intact, and
-    only damaged cut-outs are fetched again.
+    The folder is a data folder for `load_folder`: ``catalog.ecsv`` has units, ``stamps`` holds a
+    file for each object, ``empty`` the cut-outs without light, ``request.json`` the arguments. Each
+    file is written whole or not at all. Change the addresses and timeouts of the services in the
+    settings of astroquery.
 
     Examples
     --------
     >>> from skastro import fetch_sdss
-    >>> data = fetch_sdss(300, bands="gri", out="sdss300")  # doctest: +SKIP
-    >>> data.images.shape, data.target_names  # doctest: +SKIP
+    >>> survey = fetch_sdss(300, bands="gri", out="sdss300")  # doctest: +SKIP
+    >>> survey.images.shape, survey.target_names  # doctest: +SKIP
     ((300, 3, 32, 32), ['GALAXY', 'QSO', 'STAR'])
     """
-    request = _check_request(
-        n_objects, classes, bands, size, pixel_scale, hips or {}, random_state, release
-    )
-    if min_interval < 0 or timeout <= 0 or retries < 0:
-        raise ValueError("min_interval and retries must be at least 0, and timeout above 0.")
-    store = Store(_choose_folder(out, request), request)
-    if not store.is_complete() or (retry_failed and store.left_out["failed"]):
-        services = Services(min_interval=min_interval, timeout=timeout, retries=retries)
-        progress = progress or (lambda *_: None)
-        selection = _select(store, services, progress)
-        with store.open_cutouts(selection["id"]) as cutouts:
-            failed = _fetch_cutouts(store, cutouts, selection, services, progress)
-            _assemble(store, cutouts, selection, failed)
-        _tell_left_out(store)
-    return _load(store)
-
-
-def _check_request(
-    n_objects: int,
-    classes: Sequence[str],
-    bands: str | Sequence[str],
-    size: int,
-    pixel_scale: float,
-    hips: Mapping[str, str],
-    random_state: int,
-    release: int,
-) -> dict[str, Any]:
-    """Refuse what cannot be asked for; return what decides on the result, as JSON has it."""
-    if isinstance(classes, str) or not classes or not set(classes) <= set(SDSS_CLASSES):
-        raise ValueError(f"classes must be some of {', '.join(SDSS_CLASSES)}, got {classes!r}.")
-    wholes = {
-        "n_objects": (n_objects, len(classes)),
-        "size": (size, 8),
-        "random_state": (random_state, 0),
-        "release": (release, 8),
-    }
-    for name, (value, least) in wholes.items():
-        if not isinstance(value, Integral) or not least <= value < 2**31:
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
-    if not isinstance(pixel_scale, Real) or not 0 < pixel_scale < math.inf:
-        raise ValueError(f"pixel_scale must be a positive number of arcsec, got {pixel_scale!r}.")
-    for name, given in (("classes", classes), ("bands", bands)):
-        if not len(given) or len(set(given)) < len(given):
-            raise ValueError(f"{name} must be different names, got {given!r}.")
-    names = {**SDSS_HIPS, **hips}
-    if unknown := [band for band in bands if band not in names]:
-        raise ValueError(f"the band {unknown[0]!r} has no HiPS: name it in hips.")
-    return {
-        "format": _FORMAT,
-        "n_objects": int(n_objects),
+    names_of_hips = SDSS_HIPS | dict(hips or {})
+    request: dict[str, Any] = {
+        "n_objects": n_objects,
         "classes": list(classes),
         "bands": list(bands),
-        "size": int(size),
-        "pixel_scale": float(pixel_scale),
-        "hips": {band: str(names[band]) for band in bands},
-        "random_state": int(random_state),
-        "release": int(release),
+        "size": size,
+        "pixel_scale": pixel_scale,
+        "hips": {band: names_of_hips.get(band) for band in bands},
+        "random_state": random_state,
+        "release": release,
     }
+    _check_request(request)
+    key = digest_arrays(np.array([json.dumps(request, sort_keys=True)]))[:12]
+    folder = cache_folder() / "sdss" / key if out is None else Path(out).expanduser()
+    with nullcontext() if progress is None else reporting(progress):
+        _open_folder(folder, request)
+        if not (folder / "catalog.ecsv").is_file():
+            write_table(folder / "catalog.ecsv", _query_catalog(request))
+        catalog = read_catalog(folder / "catalog.ecsv")
+        failed = _fetch_cutouts(folder, catalog, request)
+    left_out = {"empty": _ids_in(folder / "empty"), "failed": failed}
+    reasons = {
+        "empty": "have an empty cut-out",
+        "failed": "have a cut-out that failed (call again)",
+    }
+    for reason, ids in left_out.items():
+        if ids:
+            warnings.warn(
+                f"{len(ids)} of {len(catalog)} objects {reasons[reason]} and are left out "
+                "(left_out has their ids).",
+                stacklevel=2,
+            )
+    if not _ids_in(folder / "stamps"):
+        raise ValueError(
+            f"none of {len(catalog)} objects has pixels in all of {', '.join(request['bands'])}: "
+            "choose another hips or other bands, and another out."
+        )
+    survey = load_survey(folder / "stamps", folder / "catalog.ecsv", bands=request["bands"])
+    survey.target = survey.catalog["class"].to_numpy(dtype="U6")
+    survey.target_names = sorted(set(survey.catalog["class"]))
+    survey.left_out, survey.path = left_out, folder
+    survey.pixel_scale = request["pixel_scale"]
+    survey.DESCR = _DESCRIPTION.format(**request, images=", ".join(request["hips"].values()))
+    return survey
 
 
-def _choose_folder(out: str | os.PathLike[str] | None, request: dict[str, Any]) -> Path:
-    if out is not None:
-        return Path(out).expanduser()
-    cache = os.environ.get("SKASTRO_CACHE") or Path.home() / ".cache" / "skastro"
-    return Path(cache).expanduser() / "sdss" / key_of(request)
-
-
-def _select(store: Store, services: Services, progress: Progress) -> Table:
-    """Return the objects to fetch: as many of each class, in an order of their own."""
-    request, tables = store.request, []
-    classes = request["classes"]
-    for done, name in enumerate(classes):
-        progress("asking SDSS for the catalogue", done, len(classes))
-        wanted = request["n_objects"] // len(classes) + (done < request["n_objects"] % len(classes))
-        tables.append(_select_class(store, services, name, wanted))
-    progress("asking SDSS for the catalogue", len(classes), len(classes))
-    table = vstack(tables, metadata_conflicts="silent")
-    _, first, times = np.unique(table["id"], return_index=True, return_counts=True)
-    table = table[np.sort(first[times == 1])]  # two classes for one image are none
-    return table[np.random.RandomState(request["random_state"]).permutation(len(table))]
-
-
-def _select_class(store: Store, services: Services, name: str, wanted: int) -> Table:
-    """Return the objects of a class, from the folder or from SDSS."""
-    file = f"{store.parts}/{name}.ecsv"
-    if not store.is_intact(file):
-        sql = _sql(name, wanted, store.request["random_state"])
-        release = store.request["release"]
-        try:
-            table = services.query(sql, release, lambda answer: _tidy(answer, name))
-        except Unanswered as error:
-            raise ConnectionError(
-                f"SkyServer did not give the {name} objects ({error}): "
-                f"run it again to go on, {store.folder} keeps what is fetched."
-            ) from error
-        if not len(table):
+def _check_request(request: dict[str, Any]) -> None:
+    """Check the arguments, and convert their numbers to those of Python."""
+    if not set(request["classes"]) <= set(SDSS_CLASSES):
+        raise ValueError(
+            f"classes must be some of {', '.join(SDSS_CLASSES)}, got {request['classes']}."
+        )
+    for name in ("classes", "bands"):
+        if not request[name] or len(set(request[name])) < len(request[name]):
+            raise ValueError(f"{name} must be different names, got {request[name]}.")
+    lowest = {"n_objects": len(request["classes"]), "size": 8, "random_state": 0, "release": 8}
+    for name, least in lowest.items():
+        if not isinstance(request[name], Integral) or not least <= request[name] < 2**31:
             raise ValueError(
-                f"SDSS DR{release} gave no clean {name} objects: "
+                f"{name} must be a whole number of at least {least}, got {request[name]!r}."
+            )
+        request[name] = int(request[name])
+    scale = request["pixel_scale"]
+    if not isinstance(scale, Real) or not 0 < float(scale) < math.inf:
+        raise ValueError(f"pixel_scale must be a positive number of arcsec, got {scale!r}.")
+    request["pixel_scale"] = float(scale)
+    for band, hips in request["hips"].items():
+        if hips is None:
+            raise ValueError(f"the band {band!r} has no HiPS: name it in hips.")
+
+
+def _open_folder(folder: Path, request: dict[str, Any]) -> None:
+    """Create the folder of a fetch, or refuse it if it holds other data."""
+    path, text = folder / "request.json", json.dumps(request, indent=1)
+    if path.is_file():
+        if path.read_text(errors="replace") != text:
+            raise ValueError(
+                f"{folder} holds a fetch with other arguments (see request.json): pass another "
+                "out, or the same arguments."
+            )
+        return
+    if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
+        raise ValueError(f"{folder} holds data from elsewhere: pass another out.")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text.encode())
+
+
+def _query_catalog(request: dict[str, Any]) -> pd.DataFrame:
+    """Ask SkyServer for the objects of all classes."""
+    sdss = import_optional("astroquery.sdss", extra="data", needed_by="fetch_sdss")
+    classes, tables = request["classes"], []
+    report = report_to("asking SDSS for the catalogue", len(classes))
+    per_class, remainder = divmod(request["n_objects"], len(classes))
+    for number, name in enumerate(classes):
+        report(number)
+        wanted = per_class + (number < remainder)
+        try:
+            answer = sdss.SDSS.query_sql(
+                _write_query(name, wanted, request["random_state"]),
+                data_release=request["release"],
+                cache=False,
+            )
+            table = None if answer is None else _read_answer(answer.to_pandas(), name)
+        except Exception as error:
+            raise ConnectionError(
+                f"SkyServer did not give the {name} objects ({first_line(error)}): call again."
+            ) from error
+        if table is None:
+            raise ValueError(
+                f"SDSS DR{request['release']} has no clean {name} objects: "
                 "choose other classes or another release."
             )
         if len(table) < wanted:
             warnings.warn(
                 f"SDSS gave {len(table)} objects of the class {name} instead of {wanted}.",
-                stacklevel=4,
+                stacklevel=3,
             )
-        store.keep(file, lambda path: _write(table, path))
-    return Table.read(store.folder / file, format="ascii.ecsv")
+        tables.append(table)
+    report(len(classes))
+    # An image with spectra of two classes belongs to neither.
+    catalog = pd.concat(tables).drop_duplicates("id", keep=False).sort_values("id")
+    catalog.attrs = {"units": {name: unit for name, (_, unit) in _COLUMNS.items() if unit}}
+    return catalog
 
 
-def _sql(name: str, wanted: int, seed: int) -> str:
-    """Return the query for objects of a class, chosen and ordered by a hash of their ids.
-
-    The hash is (a id + b) mod p, with a and b drawn from the seed (Carter & Wegman 1979, J.
-    Comput. Syst. Sci. 18, 143). The last column says how many rows there are: half an answer
-    lacks it, or has another number of rows. A question above 2048 characters is refused by
-    many a web server, so the columns keep the short names they have.
-    """
-    a, b = np.random.RandomState(seed).randint(1, _PRIME, size=2)
-    measured = [column for column, _ in _MEASURED.values() if not column.startswith("redshift")]
-    columns = ",".join(["objID", "class", *_PLACE, *measured, "redshift", "redshift_err"])
+def _write_query(name: str, wanted: int, seed: int) -> str:
+    a, b = np.random.RandomState(seed).randint(1, _HASH_PRIME, size=2)
     return _QUERY.format(
-        n=wanted, columns=columns, spare=wanted * _SPARE, a=a, b=b, prime=_PRIME, name=name
+        n=wanted,
+        columns=",".join(["objID", "class", *(column for column, _ in _COLUMNS.values())]),
+        n_spectra=wanted * _SPECTRA_PER_OBJECT,
+        a=a,
+        b=b,
+        prime=_HASH_PRIME,
+        name=name,
     )
 
 
-def _tidy(answer: Table | None, name: str) -> Table:
-    """Check a table of SkyServer and bring it to the columns of the catalogue."""
-    if answer is None:
-        return Table({"id": np.empty(0, dtype="U19")})
-    given = {column.lower(): answer[column] for column in answer.colnames}
-    wanted = ["objid", "class", *_PLACE, "n_rows"]
-    wanted += [column.lower() for column, _ in _MEASURED.values()]
-    if lacking := [column for column in wanted if column not in given]:
-        raise Unanswered(f"its table has no {lacking[0]}")
-    whole = {"objid", "run", "camcol", "field", "n_rows"}
-    for column in wanted:
-        kinds = "U" if column == "class" else "iu" if column in whole else "iuf"
-        if given[column].dtype.kind not in kinds or np.ma.is_masked(given[column]):
-            raise Unanswered(f"its table has a {column} that is no such thing")
-    if (given["n_rows"] != len(answer)).any():
-        raise Unanswered("half a table")
-    if (given["class"] != name).any():
-        raise Unanswered("a table of another class")
-    table = Table({"id": [str(each) for each in given["objid"]], "class": given["class"]})
-    for column, unit in _PLACE.items():
-        table[column] = _plain(given[column], unit)
-    for column, (theirs, unit) in _MEASURED.items():
-        values = np.asarray(given[theirs.lower()], dtype=np.float64)
-        unknown = values < 0 if "err" in column else values == _UNMEASURED
-        table[column] = _plain(np.where(unknown, np.nan, values), unit)
-    _, first = np.unique(table["id"], return_index=True)  # several spectra of one object
-    return table[np.sort(first)]
+def _read_answer(answer: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Bring the table of SkyServer to the columns of the catalogue."""
+    answer = answer.rename(columns=str.lower)
+    if (answer["class"] != name).any() or not pd.api.types.is_integer_dtype(answer["objid"]):
+        raise ValueError("its table has other classes, or ids that are not whole numbers")
+    table = pd.DataFrame({"id": answer["objid"].astype(str), "class": answer["class"]})
+    for column, (sdss_name, _) in _COLUMNS.items():
+        values = answer[sdss_name.lower()]
+        table[column] = values.mask(values < 0 if "err" in column else values == _NOT_MEASURED)
+    return table.drop_duplicates("id")  # several spectra of one object
 
 
-def _plain(values: Any, unit: str) -> Any:
-    return np.asarray(values) * units.Unit(unit) if unit else np.asarray(values)
-
-
-def _fetch_cutouts(
-    store: Store, cutouts: Cutouts, selection: Table, services: Services, progress: Progress
-) -> list[int]:
-    """Fetch what is missing; return the rows that failed."""
-    pending = [row for row in range(len(selection)) if cutouts.missing(row)]
-    total, failed, streak = len(selection), [], 0
-    progress("fetching cut-outs", total - len(pending), total)
-    for done, row in enumerate(pending, total - len(pending) + 1):
+def _fetch_cutouts(folder: Path, catalog: pd.DataFrame, request: dict[str, Any]) -> list[str]:
+    """Fetch the cut-outs that are missing; return the ids of the objects that failed."""
+    for name in ("stamps", "empty"):
+        with writing(folder):
+            (folder / name).mkdir(exist_ok=True)
+    fetched = {*_ids_in(folder / "stamps"), *_ids_in(folder / "empty")}
+    if not catalog["id"].astype(str).str.fullmatch("[0-9]+").all():  # they become file names
+        raise ValueError(f"{folder} holds ids that are not whole numbers: delete its catalog.ecsv.")
+    missing = catalog[~catalog["id"].isin(fetched)]
+    report = report_to("fetching cut-outs", total := len(catalog))
+    report(len(fetched))
+    failed: list[str] = []
+    if missing.empty:
+        return failed
+    import_optional("matplotlib.colors", extra="data", needed_by="hips2fits of astroquery")
+    service = import_optional("astroquery.hips2fits", extra="data", needed_by="fetch_sdss")
+    in_a_row = 0
+    for done, row in enumerate(missing.itertuples(), len(fetched) + 1):
         try:
-            while missing := cutouts.missing(row):
-                cutouts.put(row, missing[0], *_cut(store, services, selection[row], missing[0]))
-            streak = 0
-        except Unanswered as error:
-            failed.append(row)
-            streak += 1
-            if streak == _GIVE_UP or len(failed) == total:
+            cutouts = [_cut(service, row, band, request) for band in request["bands"]]
+        except Exception as error:
+            failed.append(row.id)
+            in_a_row += 1
+            if in_a_row == min(_MAX_FAILURES_IN_A_ROW, total):
                 raise ConnectionError(
-                    f"hips2fits gave no cut-outs of {streak} objects in a row ({error}): run it "
-                    f"again to go on, {store.folder} keeps the {done - len(failed)} of {total} "
-                    "objects that are fetched."
+                    f"hips2fits gave no cut-outs of {in_a_row} objects in a row "
+                    f"({first_line(error)}): call again to go on, {folder} keeps the "
+                    f"{done - len(failed)} of {total} objects that are fetched."
                 ) from error
-        progress("fetching cut-outs", done, total)
+        else:
+            in_a_row, pixels = 0, np.stack(cutouts)
+            has_light = (np.isfinite(pixels) & (pixels != 0)).any(axis=(1, 2)).all()
+            with replacing(folder / ("stamps" if has_light else "empty") / f"{row.id}.npy") as path:
+                np.save(path, pixels)
+        report(done)
     return failed
 
 
-def _cut(store: Store, services: Services, place: Any, column: int) -> tuple[Any, str]:
-    request = store.request
-    return services.cutout(
-        request["hips"][request["bands"][column]],
-        float(place["ra"]),
-        float(place["dec"]),
-        request["size"],
-        request["pixel_scale"],
+def _ids_in(folder: Path) -> list[str]:
+    return sorted(file.stem for file in folder.glob("[!.]*.npy"))
+
+
+def _cut(service: Any, row: Any, band: str, request: dict[str, Any]) -> NDArray[np.float32]:
+    """Ask hips2fits for the pixels (size, size) of an object in a band."""
+    size = request["size"]
+    hdus = service.hips2fits.query(
+        hips=request["hips"][band],
+        width=size,
+        height=size,
+        projection="TAN",
+        ra=Longitude(row.ra * units.deg),
+        dec=Latitude(row.dec * units.deg),
+        fov=Angle(size * request["pixel_scale"] * units.arcsec),
+        coordsys="icrs",
+        format="fits",
     )
-
-
-def _assemble(store: Store, cutouts: Cutouts, selection: Table, failed: list[int]) -> None:
-    """Write the catalogue and the stamps of the objects that have all their cut-outs."""
-    rows = range(len(selection))
-    empty = [row for row in rows if cutouts.is_empty(row)]
-    kept = sorted({*rows} - {*empty, *failed})
-    if not kept:
-        raise ValueError(
-            f"none of {len(rows)} objects has pixels in all of {', '.join(cutouts.bands)}: "
-            "choose another hips or other bands, and another out."
-        )
-    catalog = selection[kept]
-    # until both are written, the manifest must not vouch for files of different rows
-    store.manifest["files"].pop("stamps.npy", None)
-    store.keep("catalog.ecsv", lambda path: _write(catalog, path))
-    reasons = {"empty": empty, "failed": failed}
-    ids = {reason: [cutouts.ids[row] for row in some] for reason, some in reasons.items()}
-    store.manifest |= {"left_out": ids, "bunit": cutouts.bunit()}
-    store.keep_stamps(cutouts, kept)
-
-
-def _write(table: Table, path: Path) -> None:
-    table.write(path, format="ascii.ecsv", overwrite=True)
-
-
-def _tell_left_out(store: Store) -> None:
-    reasons = {"empty": "have an empty cut-out", "failed": "have a cut-out that failed"}
-    for why, words in reasons.items():
-        if ids := store.left_out[why]:
-            more = ", ..." if len(ids) > _NAMED else ""
-            warnings.warn(
-                f"{len(ids)} of {store.request['n_objects']} objects {words} and are left out: "
-                f"{', '.join(ids[:_NAMED])}{more} (left_out has all ids).",
-                stacklevel=3,
-            )
-
-
-def _load(store: Store) -> Bunch:
-    request = store.request
-    catalog = Table.read(store.folder / "catalog.ecsv", format="ascii.ecsv").to_pandas()
-    title = f"Stars, galaxies and quasars of SDSS DR{request['release']}"
-    return Bunch(
-        images=np.load(store.folder / "stamps.npy", mmap_mode="r"),
-        catalog=catalog,
-        target=catalog["class"].to_numpy(dtype="U6"),
-        target_names=sorted(set(catalog["class"])),
-        left_out=store.left_out,
-        bands=tuple(request["bands"]),
-        pixel_scale=request["pixel_scale"],
-        bunit=store.manifest["bunit"],
-        path=store.folder,
-        DESCR=_DESCRIPTION.format(
-            release=request["release"],
-            line="-" * len(title),
-            hips=", ".join(request["hips"].values()),
-            scale=request["pixel_scale"],
-        ),
-    )
+    pixels = np.asarray(hdus[0].data)
+    if pixels.shape != (size, size):
+        raise ValueError(f"an image of the shape {pixels.shape} instead of {(size, size)}")
+    return pixels.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Files: written as a whole or not at all, and in one sentence if not."""
+"""Read and write files: complete or not at all, and every error is one sentence."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import glob
 import hashlib
 import os
 import re
+import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -16,53 +18,34 @@ from zipfile import ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-
-def digest_arrays(*arrays: NDArray[Any]) -> str:
-    """Return a hash of arrays of numbers or text: of shapes, dtypes and values."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
-
-
-_LONGEST_REASON = 200  # characters
+FITS_ENDINGS = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fits.bz2")
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+ENDINGS = (*FITS_ENDINGS, *PICTURE_ENDINGS, ".npy")
+_DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy.save on a full disk
+_MAX_REASON_LENGTH = 200  # characters
+_SECONDS_PER_DAY = 86_400.0
 
 
 class UnfitError(ValueError):
-    """A file that can be read, but does not hold what is wanted; its sentence is complete."""
+    """A readable file that does not hold what is wanted; the message is a complete sentence."""
 
 
 @contextmanager
 def reading(path: Path, problem: str, remedy: str, *, gone: str) -> Iterator[None]:
-    """Turn whatever a reader raises inside into a sentence about the file.
+    """Replace all errors of a reader by one sentence about the file.
 
-    Formats are read by libraries that stand on other libraries, and the errors of all of them
-    come through: of zlib, of the tokenizer, of HDF5, of those that allocate memory.
-
-    Parameters
-    ----------
-    path : Path
-    problem : str
-        What is wrong, as in "is no .npy file".
-    remedy : str
-        What to do, as in "copy it again".
-    gone : str
-        The same two for a file that is not there.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    ValueError
-        Anything else; an `UnfitError` and a missing package (ImportError) stay as they are.
+    Readers stand on other libraries (zlib, HDF5, tokenizers), whose errors are of all kinds. The
+    sentence is made of ``path``, ``problem``, the first line of the error, and ``remedy``. A
+    missing file is a FileNotFoundError with ``path`` and ``gone``; all others are a ValueError.
+    `UnfitError`, and ImportError for a missing package, stay as they are.
 
     Examples
     --------
-    >>> with reading(Path("a.npy"), "is no .npy file", "copy it again", gone="is gone"):
+    >>> with reading(Path("a.npy"), "is not a .npy file", "copy it again", gone="is gone"):
     ...     raise EOFError("No data left in file")
     Traceback (most recent call last):
-    ValueError: a.npy is no .npy file (No data left in file): copy it again.
+    ValueError: a.npy is not a .npy file (No data left in file): copy it again.
     """
     try:
         yield
@@ -77,7 +60,7 @@ def reading(path: Path, problem: str, remedy: str, *, gone: str) -> Iterator[Non
 
 
 def first_line(error: BaseException) -> str:
-    r"""Return the first line of what an error says, or else its kind, for use in a sentence.
+    r"""Return the first line of an error's message, or its kind if it has none.
 
     Examples
     --------
@@ -85,33 +68,16 @@ def first_line(error: BaseException) -> str:
     ('Truncated', 'EOFError')
     """
     lines = str(error).strip().splitlines() or [""]
-    text = "".join(each if each.isprintable() else "?" for each in lines[0])
-    return text[:_LONGEST_REASON].rstrip(". ") or type(error).__name__
-
-
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # all that numpy.save tells of it
-
-
-def cache_folder() -> Path:
-    """Return the folder for what can be computed again: ``SKASTRO_CACHE``, or one in the home."""
-    named = os.environ.get("SKASTRO_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "skastro"
+    text = "".join(letter if letter.isprintable() else "?" for letter in lines[0])
+    return text[:_MAX_REASON_LENGTH].rstrip(". ") or type(error).__name__
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the system's errors inside into a sentence on what could not be written.
+    """Replace the system's errors by a sentence that says what could not be written, and why.
 
-    Parameters
-    ----------
-    path : Path
-        What the caller has asked for, not a temporary name.
-
-    Raises
-    ------
-    OSError
-        Of the kind of the system's error; those that are sentences already stay as they are.
+    ``path`` is the file that the user asked for, not a temporary one. The kind of the error
+    stays; errors without a number of the system are sentences already, and stay too.
 
     Examples
     --------
@@ -123,45 +89,167 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        short = _SHORT_WRITE.fullmatch(str(error))
-        if error.errno is None and not short:
+        is_short = _SHORT_WRITE.fullmatch(str(error))
+        if error.errno is None and not is_short:
             raise
         reason, remedy = error.strerror or str(error), "choose a folder that you may write to."
-        if error.errno in _FULL or short:
+        if error.errno in _DISK_FULL or is_short:
             reason, remedy = "no space is left", "make room, and call again."
         raise type(error)(f"{path} cannot be written ({reason}): {remedy}") from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name in its folder, then rename it.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that replaces a file when the block ends without an error.
 
-    After a kill there is the file as it was, or as it should be.
+    The temporary path lies in the same folder, which must exist, and has the same ending. An
+    error, or a kill, leaves the earlier file as it was; errors are those of `writing`. Temporary
+    files that kills have left are removed by the first call a day later.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder, "a.txt")) as temporary:
+    ...         _ = temporary.write_text("whole")
+    ...     print(Path(folder, "a.txt").read_text())
+    whole
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        remove_leftovers(path, older_than=_SECONDS_PER_DAY)
+        temporary = path.with_name(f".{os.getpid()}.{path.name}")
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:  # on the disk before it gets the name
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all, by `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays, whose dtypes need no pickle, to an ``.npz`` file.
+
+    On a full disk `numpy.savez` of NumPy 1.26 would leave the file open.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_arrays(Path(folder, "a.npz"), {"ids": np.arange(3)})
+    ...     with np.load(f"{folder}/a.npz") as content:
+    ...         print(content["ids"])
+    [0 1 2]
+    """
+    with ZipFile(path, "w") as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, values, allow_pickle=False)
+
+
+def remove_leftovers(path: Path, *, older_than: float = 0.0) -> None:
+    """Remove temporary files of `replacing` which killed processes have left.
+
+    ``older_than`` is their age in seconds. Use 0 only if no other process writes the file now.
+    """
+    now = time.time()
+    for leftover in path.parent.glob(f".*.{glob.escape(path.name)}"):
+        with suppress(FileNotFoundError):  # another process may have removed it
+            is_ours = leftover.name.split(".")[1].isdigit()
+            if is_ours and now - leftover.stat().st_mtime >= older_than:
+                leftover.unlink()
+
+
+def list_out(out: Path) -> list[str]:
+    """Return the sorted names in a folder to be written; none if it does not exist yet.
+
+    Hidden files are not listed. A file in the place of the folder is a ValueError.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out={str(out)!r} is a file: name a folder.")
+    names = (path.name for path in out.iterdir()) if out.is_dir() else ()
+    return sorted(name for name in names if not name.startswith("."))
+
+
+@contextmanager
+def replacing_folder(out: Path, names: Sequence[str], *, temporary: Path) -> Iterator[Path]:
+    """Give an empty temporary folder whose contents become those of ``out`` when all has worked.
+
+    Parameters
+    ----------
+    out : Path
+        Folder to write. Its parent must exist.
+    names : sequence of str
+        Names of all files and folders that a result may have, the one by which readers recognise
+        a result first: it leaves the old result first and enters the new one last. Those of an
+        earlier result are removed; other files in ``out`` stay.
+    temporary : Path
+        Folder in or beside ``out``. It does not exist afterwards.
+
+    Yields
+    ------
+    temporary : Path
+        Folder to be filled by the caller.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written; see `writing`. An earlier result stays as it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     out = Path(folder, "results")
+    ...     with replacing_folder(out, ["a.txt"], temporary=out / ".partial") as temporary:
+    ...         _ = (temporary / "a.txt").write_text("whole")
+    ...     print([path.name for path in out.iterdir()])
+    ['a.txt']
+    """
+    is_new = not out.exists()
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        with writing(out):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        yield temporary
+        with writing(out):
+            _move_results(temporary, out, names)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if is_new:  # after a failure, it is empty
+            with suppress(OSError):
+                out.rmdir()
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what kills in the middle of `write_atomically` left; nobody else may write now."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        left.unlink(missing_ok=True)
-
-
-FITS_ENDINGS = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fits.bz2")
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-ENDINGS = (*FITS_ENDINGS, *PICTURE_ENDINGS, ".npy")
+def _move_results(temporary: Path, out: Path, names: Sequence[str]) -> None:
+    earlier = temporary.with_name(f"{temporary.name}.earlier")
+    shutil.rmtree(earlier, ignore_errors=True)
+    if not out.exists():
+        temporary.rename(out)
+        return
+    if {path.name for path in out.iterdir()} <= {*names}:
+        # nothing else is in the folder: exchange the whole folders
+        out.rename(earlier)
+        temporary.rename(out)
+    else:
+        earlier.mkdir()
+        for name in names:
+            if (out / name).exists():
+                (out / name).rename(earlier / name)
+        for name in reversed(names):
+            if (temporary / name).exists():
+                (temporary / name).rename(out / name)
+    shutil.rmtree(earlier)
 
 
 def stem(name: str) -> str:
-    """Return a file's name without its folder and its (perhaps double) ending.
+    """Return a file's name without its folder and its ending, which may be double.
 
     Examples
     --------
@@ -169,12 +257,12 @@ def stem(name: str) -> str:
     'NGC4414_r'
     """
     base = Path(name).name
-    ending = next((e for e in sorted(ENDINGS, key=len)[::-1] if base.lower().endswith(e)), "")
-    return base[: len(base) - len(ending)] if ending else base
+    matches = [ending for ending in ENDINGS if base.lower().endswith(ending)]
+    return base[: len(base) - max(map(len, matches), default=0)]
 
 
 def check_ending(path: Path, endings: Sequence[str]) -> str:
-    """Return the ending of a file to be written, or say which ones there are."""
+    """Return the ending of a file to be written, which must be one of those given."""
     ending = path.suffix.lower()
     if ending not in endings:
         choice = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
@@ -182,39 +270,15 @@ def check_ending(path: Path, endings: Sequence[str]) -> str:
     return ending
 
 
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``target``, of the same ending, that takes its place."""
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
-    with writing(target):
-        try:
-            yield temporary
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+def cache_folder() -> Path:
+    """Return the folder of the cache: the variable ``SKASTRO_CACHE``, or ``~/.cache/skastro``."""
+    return Path(os.environ.get("SKASTRO_CACHE") or "~/.cache/skastro").expanduser()
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays as ``.npz``, and close it whatever happens.
-
-    `numpy.savez` of NumPy 1.26 leaves it open where the disk is full.
-
-    Parameters
-    ----------
-    path : Path
-    arrays : mapping of str to array
-        Of dtypes that need no pickle.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_arrays(Path(folder, "a.npz"), {"ids": np.arange(3)})
-    ...     with np.load(f"{folder}/a.npz") as found:
-    ...         print(found["ids"])
-    [0 1 2]
-    """
-    with ZipFile(path, "w") as archive:
-        for name, values in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, values, allow_pickle=False)
+def digest_arrays(*arrays: NDArray[Any]) -> str:
+    """Return a fingerprint of the shapes, dtypes and values of arrays of numbers or text."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Files that cannot be read, in one sentence each: damaged, hostile, or of another kind."""
+"""Open FITS files after a check of their headers, as astropy trusts damaged ones."""
 
 from __future__ import annotations
 
@@ -16,30 +16,18 @@ from skastro.utils.files import UnfitError
 
 _FITS_BLOCK = 2880  # bytes
 _FITS_CARD = 80
-_MOST_FITS_COUNTS = 999  # axes and columns that the standard allows
+_MAX_FITS_COUNT = 999  # axes, or columns, in the FITS standard
 _FITS_COUNT = re.compile(rb"(NAXIS\d*|BITPIX|PCOUNT|GCOUNT|TFIELDS) *= *(-?\d+)", re.IGNORECASE)
 
 
 @contextmanager
 def open_fits(path: Path) -> Iterator[IO[bytes]]:
-    """Open a FITS file, unpacked if it is compressed as a whole, after a look at its headers.
+    """Open a FITS file for reading, and unpack it in memory if it is compressed as a whole.
 
-    astropy reads what is there of a truncated file, loops over as many axes as it is told, and for
-    ever over damaged extensions of a compressed file, whose length it takes for that of the data.
-
-    Parameters
-    ----------
-    path : Path
-
-    Yields
-    ------
-    file : binary file
-        Of an unpacked one, what its headers count; it is in memory.
-
-    Raises
-    ------
-    UnfitError
-        It is truncated, has more than 999 axes or columns, or a negative number of something.
+    astropy returns the rest of a truncated file, loops over any number of axes that a header
+    claims, and never ends on damaged extensions of a compressed file. A file that is truncated,
+    has more than 999 axes or columns, or a negative size, is therefore refused with an
+    `UnfitError`. An unpacked file is cut off behind the data that its headers describe.
     """
     with path.open("rb") as file:
         readers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open}
@@ -52,7 +40,7 @@ def open_fits(path: Path) -> Iterator[IO[bytes]]:
             return
         with unpack(file) as packed:
             end = _end_of_data(path, packed)
-            _check_length(path, packed.seek(end), end)  # which stops where the file does
+            _check_length(path, packed.seek(end), end)  # seek stops at the end of the file
             packed.seek(0)
             content = packed.read(end + -end % _FITS_BLOCK)
         yield io.BytesIO(content)
@@ -64,22 +52,26 @@ def _check_length(path: Path, actual: int, needed: int) -> None:
 
 
 def _end_of_data(path: Path, stream: IO[bytes]) -> int:
-    """Return where the data end of the last extension that can be recognised as one."""
+    """Return the end of the data of the last extension that has a FITS header."""
     end = 0
     while counts := _read_counts(stream):
-        backwards = any(n < 0 for name, n in counts.items() if name != "BITPIX")
-        most = max(counts.get("NAXIS", 0), counts.get("TFIELDS", 0))
-        if backwards or most > _MOST_FITS_COUNTS:
+        is_negative = any(n < 0 for name, n in counts.items() if name != "BITPIX")
+        largest = max(counts.get("NAXIS", 0), counts.get("TFIELDS", 0))
+        if is_negative or largest > _MAX_FITS_COUNT:
             raise UnfitError(f"{path} has a damaged FITS header: copy it again.")
-        end = stream.tell() + _size(counts)
+        # size of the data (FITS standard 4.0, equation 2)
+        axes = [counts.get(f"NAXIS{i + 1}", 0) for i in range(counts.get("NAXIS", 0))]
+        elements = counts.get("PCOUNT", 0) + (math.prod(axes) if axes else 0)
+        size = abs(counts.get("BITPIX", 8)) // 8 * counts.get("GCOUNT", 1) * elements
+        end = stream.tell() + size
         stream.seek(end + -end % _FITS_BLOCK)
-        if stream.tell() < end:  # a packed one has no more
+        if stream.tell() < end:  # a compressed file that is too short
             break
     return end
 
 
 def _read_counts(stream: IO[bytes]) -> dict[str, int]:
-    """Read one header; return what it counts, nothing where there is no further one."""
+    """Return the sizes that the next header gives, by keyword; none if there is no header."""
     counts: dict[str, int] = {}
     while len(block := stream.read(_FITS_BLOCK)) == _FITS_BLOCK:
         if not counts and not block.startswith((b"SIMPLE", b"XTENSION")):
@@ -91,10 +83,3 @@ def _read_counts(stream: IO[bytes]) -> dict[str, int]:
             elif card.startswith(b"END     "):
                 return counts
     return {}
-
-
-def _size(counts: dict[str, int]) -> int:
-    """Return the bytes of data behind a header (FITS standard 4.0, equation 2)."""
-    axes = [counts.get(f"NAXIS{i + 1}", 0) for i in range(counts.get("NAXIS", 0))]
-    elements = counts.get("PCOUNT", 0) + (math.prod(axes) if axes else 0)
-    return abs(counts.get("BITPIX", 8)) // 8 * counts.get("GCOUNT", 1) * elements

@@ -1,4 +1,4 @@
-"""Packages: optional ones, missed with one sentence, and the versions of those that matter."""
+"""Import optional packages, and report the versions of the main ones."""
 
 from __future__ import annotations
 
@@ -7,30 +7,15 @@ import platform
 from importlib import metadata
 from types import ModuleType
 
-# what the numbers depend on
+# results depend on the versions of these
 _LIBRARIES = ("torch", "timm", "skorch", "scikit-learn", "numpy", "pandas", "astropy", "sep")
 
 
 def import_optional(name: str, *, extra: str, needed_by: str) -> ModuleType:
-    """Import a package of one of the project's extras.
+    """Import a package that one of the extras of skastro installs.
 
-    Parameters
-    ----------
-    name : str
-        Module to import, for example ``"matplotlib.pyplot"``.
-    extra : str
-        The extra of skastro that installs it.
-    needed_by : str
-        What the caller wanted to do, as the subject of the error's sentence.
-
-    Returns
-    -------
-    module : module
-
-    Raises
-    ------
-    ImportError
-        The package is not installed; the message says how to install it.
+    ``name`` is the module, such as ``"matplotlib.pyplot"``. If it is missing, the ImportError
+    begins with ``needed_by`` ("The report") and says how to install ``extra``.
 
     Examples
     --------
@@ -48,10 +33,6 @@ def import_optional(name: str, *, extra: str, needed_by: str) -> ModuleType:
 
 def library_versions() -> dict[str, str]:
     """Return the versions of Python, skastro, and the packages that its numbers depend on.
-
-    Returns
-    -------
-    versions : dict of str to str
 
     Examples
     --------

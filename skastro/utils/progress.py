@@ -1,66 +1,63 @@
-"""Stamps that tell how many of them were read."""
+"""Report the progress of long work to whoever asked for it: a command, a study, a notebook."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-import numpy as np
-from numpy.typing import NDArray
+Progress = Callable[[str, int, int | None], None]  # stage, how much is done, of how much
+Say = Callable[[str], None]  # one sentence for a person
 
-Say = Callable[[str], None]
-
-
-def say_nothing(_text: str) -> None:
-    """Drop a message."""
+_LISTENER: ContextVar[Progress | None] = ContextVar("skastro_progress", default=None)
 
 
-Progress = Callable[[str, int, int | None], None]
+def say_nothing(_: str) -> None:
+    """Discard a message."""
 
 
-class Watched:
-    """Rows of a stack of stamps, read lazily, that tell how many of them were read.
+@contextmanager
+def reporting(progress: Progress | None) -> Iterator[None]:
+    """Send the progress of all work inside to a function.
+
+    Estimators have scikit-learn's signatures, so that a progress function cannot be handed to
+    ``fit`` or ``transform``: they take the one that is in force here.
 
     Parameters
     ----------
-    images : array-like of shape (n, bands, height, width)
-    progress : callable
-        Called as ``progress(stage, done, total)``.
-    stage : str
-    rows : int array of shape (m,), default=None
-        Rows to take; None takes all.
-    passes : int, default=1
-        How often all rows are going to be read.
+    progress : callable or None
+        Called as ``progress(stage, done, total)``; ``total`` is None where it is unknown. None
+        silences the work inside, such as the many small fits of a curve that reports for itself.
 
     Examples
     --------
-    >>> stamps = Watched(np.zeros((4, 1, 8, 8)), lambda *told: print(told), "embedding")
-    >>> stamps[:3].shape
-    ('embedding', 3, 4)
-    (3, 1, 8, 8)
+    >>> with reporting(lambda stage, done, total: print(stage, done, total)):
+    ...     report_to("embedding", 20)(10)
+    embedding 10 20
     """
+    token = _LISTENER.set(progress)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
 
-    def __init__(
-        self,
-        images: Any,
-        progress: Progress,
-        stage: str,
-        *,
-        rows: NDArray[Any] | None = None,
-        passes: int = 1,
-    ) -> None:
-        self.images = images
-        self.rows = np.arange(len(images)) if rows is None else rows
-        self.shape = (len(self.rows), *images.shape[1:])
-        self.dtype = images.dtype
-        self._read, self._total = 0, passes * len(self.rows)
-        self._progress, self._stage = progress, stage
 
-    def __len__(self) -> int:
-        return len(self.rows)
+def report_to(stage: str, total: int | None = None) -> Callable[[int], None]:
+    """Return a function of how much is done, which reports one stage of the work.
 
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        rows = self.rows[key]
-        self._read += len(rows)
-        self._progress(self._stage, min(self._read, self._total), self._total)
-        return self.images[rows]
+    Parameters
+    ----------
+    stage : str
+        What is being done, for people: "embedding".
+    total : int or None, default=None
+        How much there is to do; None where it is unknown.
+
+    Returns
+    -------
+    report : callable
+        Does nothing outside `reporting`.
+    """
+    listener = _LISTENER.get()
+    if listener is None:
+        return lambda _: None
+    return lambda done: listener(stage, done, total)

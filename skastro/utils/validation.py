@@ -1,6 +1,6 @@
-"""What comes in: stamps, properties and labels, checked once and worded for people.
+"""Check properties, labels, groups and seeds.
 
-The only home of scikit-learn's private and version-dependent imports.
+No other module imports private parts of scikit-learn.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils import _safe_indexing
 from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
-
-
-def name_near(wanted: str, names: Sequence[str]) -> str:
-    """Name columns like the wanted one, as the end of a sentence.
-
-    Examples
-    --------
-    >>> name_near("meg_*", ["id", "mag_g", "class"])
-    ': did you mean mag_g?'
-    """
-    plain = wanted.replace("*", "").replace("?", "").lower()
-    folded = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(plain, folded, n=3, cutoff=0.5)
-    if near:
-        return f": did you mean {' or '.join(folded[each] for each in near)}?"
-    return f": choose from {', '.join(names)}."
-
 
 DOCUMENTATION = "https://skastro.readthedocs.io/en/stable"
 SENTINELS = (99.0, -99.0, 999.0, -999.0, -9999.0)
 UNLABELLED = -1
 
 
+def name_near(wanted: str, names: Sequence[str]) -> str:
+    """Suggest names that resemble the wanted one, or list all, as the end of a sentence.
+
+    Examples
+    --------
+    >>> name_near("meg_*", ["id", "mag_g", "class"])
+    ': did you mean mag_g?'
+    """
+    by_lower = {name.lower(): name for name in names}
+    letters = wanted.replace("*", "").replace("?", "").lower()
+    near = difflib.get_close_matches(letters, by_lower, n=3, cutoff=0.5)
+    if near:
+        return f": did you mean {' or '.join(by_lower[name] for name in near)}?"
+    return f": choose from {', '.join(names)}."
+
+
 class Documented:
-    """An estimator whose picture in a notebook links to its page of the documentation."""
+    """A mixin for estimators: their display in a notebook links to the documentation."""
 
     _doc_link_module = "skastro"
     _doc_link_template = f"{DOCUMENTATION}/api/generated/skastro.{{estimator_name}}.html"
 
 
 def contained(estimator: BaseEstimator, output: NDArray[Any], X: Any) -> Any:
-    """Return rows in the container that `set_output` asks for; stamps, no table, as they are."""
+    """Return rows in the container that `set_output` asks for; stamps are never put into one."""
     library = _get_output_config("transform", estimator)["dense"]
     if output.ndim != 2 or library == "default":
         return output
@@ -66,15 +66,14 @@ def check_properties(
     Parameters
     ----------
     properties : array-like, Series, DataFrame or astropy Table of shape (n, p) or (n,)
-        NaN or masked means not measured; the sentinels 99, -99, 999, -999 and -9999, where
-        they lie outside the range of a column's other values, are read as NaN, with one
-        warning that counts them.
+        NaN and masked values are missing. The sentinels 99, -99, 999, -999 and -9999 become NaN
+        where they lie outside the range of a column's other values, and one warning counts them.
     n : int
         Number of stamps.
     name : str, default="properties"
         The argument's name in errors.
     allow_empty : bool, default=False
-        Whether a column may have no value at all, as of a few objects to predict.
+        Whether a column may have no value at all, which can happen with few objects.
 
     Returns
     -------
@@ -85,9 +84,9 @@ def check_properties(
     Raises
     ------
     ValueError
-        Wrong length, text, infinite values, or a column without any value.
+        The number of rows is wrong, a value is text or infinite, or a column has no value.
     """
-    table = _as_frame(properties, name)
+    table = _to_frame(properties, name)
     if len(table) != n:
         raise ValueError(
             f"{name} has {len(table)} rows, but X has {n} stamps: pass one row for each stamp."
@@ -96,7 +95,7 @@ def check_properties(
         twice = table.columns[table.columns.duplicated()][0]
         raise ValueError(f"{name} has two columns named {twice!r}: rename one of them.")
     for column in table:
-        table[column] = _as_floats(table[column], f"{name} column {column!r}")
+        table[column] = _to_floats(table[column], f"{name} column {column!r}")
     sentinel = table.apply(find_sentinels)
     if count := int(sentinel.to_numpy().sum()):
         warnings.warn(
@@ -112,10 +111,10 @@ def check_properties(
 
 
 def find_sentinels(values: pd.Series) -> pd.Series:
-    """Tell which values stand for "not measured": 99, -99, 999, -999 and -9999.
+    """Find the sentinels 99, -99, 999, -999 and -9999, which mean that nothing was measured.
 
-    Only those outside the range of the other values do: 99 among position angles is an angle,
-    among magnitudes of 15 to 25 it is none.
+    They lie outside the range of the other values: 99 is a sentinel among magnitudes of 15 to 25,
+    but not among position angles.
 
     Examples
     --------
@@ -131,10 +130,10 @@ def find_sentinels(values: pd.Series) -> pd.Series:
     return sentinel & ~values.between(others.min(), others.max())
 
 
-def _as_frame(properties: Any, name: str) -> pd.DataFrame:
-    if hasattr(properties, "detach"):
+def _to_frame(properties: Any, name: str) -> pd.DataFrame:
+    if hasattr(properties, "detach"):  # a torch tensor
         properties = properties.detach().cpu().numpy()
-    if hasattr(properties, "to_pandas") and hasattr(properties, "colnames"):  # astropy Table
+    if hasattr(properties, "to_pandas") and hasattr(properties, "colnames"):  # an astropy Table
         units = {c: str(properties[c].unit) for c in properties.colnames if properties[c].unit}
         properties = properties.to_pandas(index=False)
         properties.attrs["units"] = units
@@ -144,11 +143,8 @@ def _as_frame(properties: Any, name: str) -> pd.DataFrame:
         frame = properties.copy().reset_index(drop=True)
         frame.columns = [str(column) for column in frame.columns]
         return frame
-    values = (
-        np.ma.filled(np.ma.asarray(properties), np.nan)
-        if np.ma.isMA(properties)
-        else (np.asarray(properties))
-    )
+    is_masked = np.ma.isMA(properties)
+    values = np.ma.filled(properties, np.nan) if is_masked else np.asarray(properties)
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2:
@@ -156,15 +152,15 @@ def _as_frame(properties: Any, name: str) -> pd.DataFrame:
     return pd.DataFrame(values, columns=[f"property_{i}" for i in range(values.shape[1])])
 
 
-def _as_floats(column: pd.Series, where: str) -> pd.Series:
+def _to_floats(column: pd.Series, where: str) -> pd.Series:
     try:
         floats = column.astype(np.float64)
     except (TypeError, ValueError):
         floats = pd.to_numeric(column, errors="coerce")
-        bad = floats.isna() & column.notna()
-        if bad.any():
+        is_text = floats.isna() & column.notna()
+        if is_text.any():
             raise ValueError(
-                f"{where} holds {column[bad].iloc[0]!r} in row {int(bad.argmax())}: "
+                f"{where} holds {column[is_text].iloc[0]!r} in row {int(is_text.argmax())}: "
                 "pass numbers, or leave the column out."
             ) from None
         floats = floats.astype(np.float64)
@@ -177,26 +173,18 @@ def _as_floats(column: pd.Series, where: str) -> pd.Series:
 
 
 def check_property_errors(errors: Any, table: pd.DataFrame) -> NDArray[np.float64]:
-    """Check 1-sigma errors of properties.
+    """Check 1-sigma errors of properties, and return them as a float64 array of shape (n, p).
 
-    Parameters
-    ----------
-    errors : array-like of shape (n, p)
-        In the order of the properties; NaN where unknown.
-    table : DataFrame of shape (n, p)
-        The properties the errors belong to.
-
-    Returns
-    -------
-    errors : float64 array of shape (n, p)
+    They are in the order of the columns of ``table``, the properties; NaN means unknown, and
+    sentinels become NaN.
     """
-    frame = _as_frame(errors, "property_errors")
+    frame = _to_frame(errors, "property_errors")
     if frame.shape != table.shape:
         raise ValueError(
             f"property_errors has shape {frame.shape}, but properties has {table.shape}: "
             "pass one error for each property (NaN where there is none)."
         )
-    values = np.column_stack([_as_floats(frame[c], f"property_errors column {c!r}") for c in frame])
+    values = np.column_stack([_to_floats(frame[c], f"property_errors column {c!r}") for c in frame])
     values[np.isin(values, SENTINELS)] = np.nan
     if (values < 0).any():
         row, column = np.argwhere(values < 0)[0]
@@ -208,29 +196,29 @@ def check_property_errors(errors: Any, table: pd.DataFrame) -> NDArray[np.float6
 
 
 def is_continuous(y: Any) -> bool:
-    """Whether ``y`` holds measurements (which a pretext can regress), not class labels."""
+    """Return whether ``y`` holds measurements, which a pretext can regress, and not labels."""
     if y is None:
         return False
     values = np.asarray(y)
     if values.dtype.kind != "f" or values.ndim > 2 or values.size == 0:
         return False
-    known = values[np.isfinite(values).reshape(len(values), -1).all(axis=1)]
-    return len(known) > 0 and type_of_target(known).startswith("continuous")
+    finite = values[np.isfinite(values).reshape(len(values), -1).all(axis=1)]
+    return len(finite) > 0 and type_of_target(finite).startswith("continuous")
 
 
 def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Encode class labels, with unlabelled rows apart.
+    """Encode class labels as numbers, and unlabelled rows as -1.
 
     Parameters
     ----------
     y : array-like of shape (n,)
-        Classes of any dtype. Unlabelled rows are -1 for integers (unless -1 and 1 are the
-        only values: those are two classes), NaN for floats, and None, NaN or ``""`` for text.
+        Classes of any dtype. Unlabelled rows are -1 for integers (unless the only values are -1
+        and 1, which are two classes), NaN for floats, and None, NaN or ``""`` for text.
 
     Returns
     -------
     classes : array of shape (k,)
-        The sorted known classes, in the dtype of ``y``.
+        The classes in sorted order, in the dtype of ``y``.
     codes : int64 array of shape (n,)
         Index into ``classes``, -1 where unlabelled.
 
@@ -246,24 +234,22 @@ def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     >>> classes.tolist(), codes.tolist()
     (['galaxy', 'star'], [1, -1, 0, 1])
     """
-    values = np.asarray(y)
-    values = column_or_1d(values, warn=True)
+    values = column_or_1d(np.asarray(y), warn=True)
     if values.dtype.kind == "f" and np.isinf(values).any():
         raise ValueError("Input y contains infinity: mark unlabelled rows with NaN.")
-    known = ~_is_unlabelled(values)
-    if not known.any():
+    is_labelled = ~_is_unlabelled(values)
+    labels = values[is_labelled]
+    if not len(labels):
         raise ValueError("y holds no label: label at least one row of each class.")
-    if values.dtype.kind == "O":
-        kinds = {type(value) for value in values[known]}
+    if labels.dtype.kind == "O":
+        kinds = {type(value) for value in labels}
         if len(kinds) > 1 and str in kinds:
             raise ValueError("y mixes text and numbers as labels: use one kind of label.")
-    labels = values[known]
-    if labels.dtype.kind == "O":
         labels = np.array(labels.tolist())
     check_classification_targets(labels)
     classes, positions = np.unique(labels, return_inverse=True)
     codes = np.full(len(values), UNLABELLED, dtype=np.int64)
-    codes[known] = positions
+    codes[is_labelled] = positions
     if values.dtype.kind == "O" and classes.dtype.kind == "U":
         classes = classes.astype(object)
     return classes, codes
@@ -271,9 +257,9 @@ def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 def _is_unlabelled(values: NDArray[Any]) -> NDArray[np.bool_]:
     if values.dtype.kind in "iu":
-        # with -1 and 1 alone there would be one class: they are the two of a binary problem
-        binary = set(np.unique(values).tolist()) == {UNLABELLED, 1}
-        return np.zeros(len(values), dtype=bool) if binary else values == UNLABELLED
+        # -1 and 1 alone are the classes of a binary problem
+        is_binary = set(np.unique(values).tolist()) == {UNLABELLED, 1}
+        return np.zeros(len(values), dtype=bool) if is_binary else values == UNLABELLED
     if values.dtype.kind == "f":
         return np.isnan(values)
     if values.dtype.kind == "U":
@@ -286,17 +272,104 @@ def _is_unlabelled(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.zeros(len(values), dtype=bool)
 
 
-def take_rows(X: Any, rows: NDArray[Any]) -> Any:
-    """Take rows of an array, DataFrame, list or lazy array-like, staying lazy if X is."""
-    if X is None:
+def check_groups(groups: Any, n: int, *, rows_of: str = "X") -> NDArray[np.int64] | None:
+    """Check the groups of rows that have to stay together, such as fields of the sky.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n,) or None
+        Values of one kind, text or numbers.
+    n : int
+        Number of rows.
+    rows_of : str, default="X"
+        The argument that has these rows, for errors.
+
+    Returns
+    -------
+    codes : int64 array of shape (n,) or None
+        One number from 0 on for each group, in the order of the sorted values.
+
+    Raises
+    ------
+    ValueError
+        The number of values is wrong, or a value is missing: rows without a group would all
+        become one group.
+
+    Examples
+    --------
+    >>> check_groups(["south", "north", "south"], 3).tolist()
+    [1, 0, 1]
+    >>> check_groups([1.0, float("nan")], 2)
+    Traceback (most recent call last):
+    ValueError: groups has no value in row 1 (1 such rows): give each such row a group of its own.
+    """
+    if groups is None:
         return None
-    return _safe_indexing(X, rows)
+    values = np.asarray(groups)
+    if values.shape != (n,):
+        raise ValueError(
+            f"groups has shape {values.shape}, but {rows_of} has {n} rows: pass one group for "
+            "each row."
+        )
+    missing = pd.isna(values) | np.ma.getmaskarray(groups)
+    if missing.any():
+        raise ValueError(
+            f"groups has no value in row {int(missing.argmax())} ({missing.sum()} such rows): "
+            "give each such row a group of its own."
+        )
+    try:
+        return np.unique(values, return_inverse=True)[1].astype(np.int64)
+    except TypeError as error:
+        raise ValueError("groups mixes text and numbers: use one kind of value.") from error
+
+
+def count_independent_rows(codes: NDArray[np.int64], groups: NDArray[Any] | None) -> int:
+    """Return the number of rows, or of groups of rows, of the rarest class.
+
+    It is the largest number of stratified folds. ``codes`` are classes as numbers from 0 on,
+    each of which occurs.
+    """
+    if groups is None:
+        return int(np.bincount(codes).min())
+    return min(len(np.unique(groups[codes == code])) for code in range(codes.max() + 1))
+
+
+def stratified_folds(
+    codes: NDArray[np.int64], n_folds: int, *, groups: NDArray[Any] | None = None, seed: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Split rows into stratified folds for cross-validation.
+
+    Parameters
+    ----------
+    codes : int64 array of shape (n,)
+        Classes as numbers from 0 on.
+    n_folds : int
+        Number of folds, at most `count_independent_rows`.
+    groups : int array of shape (n,), default=None
+        Groups of rows that stay on one side of each fold, as returned by `check_groups`.
+    seed : int
+        Seed of the shuffling.
+
+    Returns
+    -------
+    folds : list of (training rows, test rows)
+        Folds whose training rows lack a class, which is possible with groups, are left out.
+    """
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter = kind(n_folds, shuffle=True, random_state=seed)
+    folds = list(splitter.split(codes, codes, groups))
+    return [fold for fold in folds if len(np.unique(codes[fold[0]])) == codes.max() + 1]
+
+
+def take_rows(X: Any, rows: NDArray[Any]) -> Any:
+    """Take rows of an array, DataFrame, list or lazy array-like (lazily); None stays None."""
+    return None if X is None else _safe_indexing(X, rows)
 
 
 def draw_seed(random_state: int | np.random.RandomState | None) -> int:
-    """Return the seed that a ``random_state`` stands for; None draws a fresh one.
+    """Return an integer seed for a ``random_state``; None gives a random one.
 
-    NumPy's global generator is neither read nor moved.
+    NumPy's global generator is neither used nor changed.
 
     Examples
     --------

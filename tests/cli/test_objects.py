@@ -9,16 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skastro import (
-    PropertyPretrainedEncoder,
-    cli,
-    read_catalog,
-    tables,
-    training,
-    views,
-    workflows,
-)
+import skastro.cli.steps
+from skastro import PropertyPretrainedEncoder, embed_survey, read_catalog
+from skastro.catalogs import writing
+from skastro.cli.app import main
 from skastro.embeddings.files import read_embeddings
+from skastro.networks import training
+from tests.conftest import tiny_encoder
 
 TINY = ["--backbone", "stamp_resnet10", "--epochs", "1"]
 
@@ -51,7 +48,7 @@ def embedded(data):
 
 def run(*arguments):
     with pytest.raises(SystemExit) as stop:
-        cli.main([str(argument) for argument in arguments])
+        main([str(argument) for argument in arguments])
     return stop.value.code
 
 
@@ -84,7 +81,7 @@ def test_the_same_seed_gives_the_same_encoder(data, tmp_path):
 
 
 def test_pretraining_goes_on_from_its_checkpoint(data, monkeypatch, tmp_path, capsys):
-    save = training._Saving._write
+    save = training._CheckpointCallback._write
 
     def interrupted(*args):
         save(*args)
@@ -94,7 +91,7 @@ def test_pretraining_goes_on_from_its_checkpoint(data, monkeypatch, tmp_path, ca
     arguments += ["--epochs", 2, "--checkpoint-dir", tmp_path / "c"]
     arguments += ["--out", tmp_path / "e.safetensors"]
     with monkeypatch.context() as patch:
-        patch.setattr(training._Saving, "_write", interrupted)
+        patch.setattr(training._CheckpointCallback, "_write", interrupted)
         assert run(*arguments) == 130
     assert [path.name for path in tmp_path.rglob("*")] == ["c", "training.safetensors"]
     assert run(*arguments, "--seed", 5) == 2
@@ -122,8 +119,8 @@ def test_encoders_are_exported(data, tmp_path, capsys):
     arguments = ["export", data / "encoder.safetensors", out, "--bands", "u,g,r", "--json"]
     assert run(*arguments) == 0
     assert events(capsys)[-1] == {"event": "result", "out": str(out), "bytes": out.stat().st_size}
-    told = runtime.InferenceSession(out).get_modelmeta().custom_metadata_map
-    assert json.loads(told["bands"]) == ["u", "g", "r"]
+    metadata = runtime.InferenceSession(out).get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["bands"]) == ["u", "g", "r"]
     assert run(*arguments) == 2
     assert "is there already" in capsys.readouterr().out
 
@@ -141,7 +138,7 @@ def test_embeddings_are_those_of_the_encoder(data, survey, fitted, tmp_path, end
 
 
 def test_embedding_goes_on_where_it_was_interrupted(data, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(workflows, "_CHUNK", 16)
+    monkeypatch.setitem(embed_survey.__kwdefaults__, "chunk", 16)
     out = tmp_path / "e.npz"
     arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out]
     embed, seen = PropertyPretrainedEncoder.transform, []
@@ -154,10 +151,10 @@ def test_embedding_goes_on_where_it_was_interrupted(data, monkeypatch, tmp_path,
 
     monkeypatch.setattr(PropertyPretrainedEncoder, "transform", interrupted)
     assert run(*arguments) == 130
-    assert "32 of 60 stamps are embedded; the same command goes on" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["e.npz.partial"]
-    with (tmp_path / "e.npz.partial").open("ab") as file:
-        file.write(b"half a row")
+    assert "32 of 60 stamps are embedded; run it again to go on" in capsys.readouterr().err
+    (partial,) = tmp_path.iterdir()
+    assert partial.name == "e.npz.chunks.partial"
+    (partial / ".7.part-0000002.npz").write_bytes(b"half a chunk")
     assert run(*arguments) == 0
     assert seen == [16, 16, 16, 16, 12]
     assert [path.name for path in tmp_path.iterdir()] == ["e.npz"]
@@ -169,12 +166,14 @@ def test_embedding_goes_on_where_it_was_interrupted(data, monkeypatch, tmp_path,
     )
 
 
-def test_a_partial_file_of_another_encoder_is_begun_anew(data, tmp_path):
+def test_chunks_of_another_encoder_are_begun_anew(data, survey, fitted, tmp_path):
     out = tmp_path / "e.npz"
-    (tmp_path / "e.npz.partial").write_bytes(b'{"of": "else"}\n' + b"\0" * 4096)
+    other = tiny_encoder(random_state=1).fit(survey[0], properties=survey[2])
+    embed_survey(other, data / "survey" / "stamps.npy", tmp_path / "e.npz.chunks", progress=False)
     arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out, "--quiet"]
     assert run(*arguments) == 0
-    assert (read_embeddings(out).values != 0).any(axis=1).all()
+    np.testing.assert_allclose(read_embeddings(out).values, fitted.transform(survey[0]), atol=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == ["e.npz"]
 
 
 def test_classes_probabilities_and_abstentions_are_predicted(data, tmp_path, capsys):
@@ -200,10 +199,10 @@ def test_columns_of_the_catalogue_help_to_classify(data, tmp_path):
     where = ["classify", data / "survey", "--labels", data / "labels.csv", *encoder]
     catalog = read_catalog(data / "survey" / "catalog.csv")
     assert run(*where, "--out", tmp_path / "alone.csv") == 0
-    assert run(*where, "--inputs", "size,mag_?", "--out", tmp_path / "told.csv") == 0
-    alone, told = (pd.read_csv(tmp_path / name) for name in ("alone.csv", "told.csv"))
-    assert not np.allclose(alone["p_star"], told["p_star"])
-    assert (told["most_probable"] == catalog["class"]).mean() > 0.9
+    assert run(*where, "--inputs", "size,mag_?", "--out", tmp_path / "both.csv") == 0
+    alone, both = (pd.read_csv(tmp_path / name) for name in ("alone.csv", "both.csv"))
+    assert not np.allclose(alone["p_star"], both["p_star"])
+    assert (both["most_probable"] == catalog["class"]).mean() > 0.9
 
 
 def test_without_an_encoder_one_is_pretrained_and_kept(data, tmp_path, capsys):
@@ -211,10 +210,10 @@ def test_without_an_encoder_one_is_pretrained_and_kept(data, tmp_path, capsys):
     options = ["--strategy", "probe", "--properties", "mag_*", *TINY, "--save-encoder", kept]
     assert run("classify", data / "survey", *options, "--out", out, "--json") == 0
     assert PropertyPretrainedEncoder.load(kept).max_epochs == 1
-    told = events(capsys)
-    assert told[-1]["event"] == "result"
-    assert (told[-1]["rows"], told[-1]["labelled"]) == (60, 60)
-    stages = [each["stage"] for each in told if each["event"] == "progress"]
+    lines = events(capsys)
+    assert lines[-1]["event"] == "result"
+    assert (lines[-1]["rows"], lines[-1]["labelled"]) == (60, 60)
+    stages = [line["stage"] for line in lines if line["event"] == "progress"]
     assert "pretraining" in stages
     assert "classifying" in stages
 
@@ -290,9 +289,9 @@ def test_a_page_of_some_objects_and_columns(data, embedded, tmp_path, capsys):
     where = ["--catalog", data / "survey" / "catalog.csv", "--columns", "class"]
     fewer = ["--objects", 30, "--method", "pca", "--no-clusters"]
     assert run("explore", embedded, *where, *fewer, "--json", "--out", out) == 0
-    told = events(capsys)
-    assert told[-1]["rows"] == 30
-    assert any("30 of 60 objects are shown" in each.get("text", "") for each in told)
+    lines = events(capsys)
+    assert lines[-1]["rows"] == 30
+    assert any("30 of 60 objects are shown" in line.get("text", "") for line in lines)
     page = out.read_text()
     assert "mag_g" not in page
     assert "cluster_probability" not in page
@@ -302,16 +301,16 @@ def test_quiet_json_is_the_result_alone(data, tmp_path, capsys):
     out = tmp_path / "e.npz"
     arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out]
     assert run(*arguments, "--quiet", "--json") == 0
-    (told,) = events(capsys)
-    assert told == {"event": "result", "out": str(out), "rows": 60, "columns": 256}
+    (line,) = events(capsys)
+    assert line == {"event": "result", "out": str(out), "rows": 60, "columns": 256}
 
 
 def test_an_error_is_an_event_too(data, tmp_path, capsys):
     assert run("embed", data / "none", data / "survey", "--json", "--out", tmp_path / "e.npz") == 2
     printed = capsys.readouterr()
-    told = json.loads(printed.out.splitlines()[-1])
-    assert (told["event"], told["code"]) == ("error", 2)
-    assert printed.err == f"Error: {told['text']}\n"
+    line = json.loads(printed.out.splitlines()[-1])
+    assert (line["event"], line["code"]) == ("error", 2)
+    assert printed.err == f"Error: {line['text']}\n"
 
 
 # no input is read before the package is asked for: none of these files is there
@@ -343,7 +342,7 @@ def test_what_writes_the_file_is_asked_for_first(package, arguments, tmp_path, m
 def test_the_colour_is_checked_before_clusters_are_sought(
     data, embedded, color, words, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(views, "cluster_objects", None)
+    monkeypatch.setattr(skastro.cli.steps, "cluster_objects", None)
     where = ["--catalog", data / "survey" / "catalog.csv", "--out", tmp_path / "explore.html"]
     assert run("explore", embedded, *where, "--color", color) == 2
     assert words in capsys.readouterr().err
@@ -381,7 +380,7 @@ def test_a_data_folder_is_shown_with_another_catalogue(data, tmp_path, monkeypat
 def test_too_many_columns_for_fits_are_refused_before_stamps_are_read(
     data, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(tables, "_MOST_FITS_COLUMNS", 100)
+    monkeypatch.setattr(writing, "_MAX_FITS_COLUMNS", 100)
     encoder = data / "encoder.safetensors"
     assert run("embed", encoder, tmp_path / "none", "--out", tmp_path / "e.fits") == 2
     assert "cannot hold 257 columns, FITS has 100 at most" in capsys.readouterr().err
@@ -493,7 +492,7 @@ WRONG = {
 
 @pytest.mark.parametrize(
     ("command", "arguments", "words"),
-    [(command, *each) for command, cases in WRONG.items() for each in cases],
+    [(command, *case) for command, cases in WRONG.items() for case in cases],
 )
 def test_wrong_use_is_one_line(
     data, embedded, command, arguments, words, tmp_path, monkeypatch, capsys

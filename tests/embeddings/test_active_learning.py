@@ -100,7 +100,7 @@ def test_what_is_left_is_returned_when_more_is_asked_for(blobs):
 
 
 def test_many_rows_are_sampled(monkeypatch, blobs):
-    monkeypatch.setattr("skastro.embeddings.active_learning._ROWS", 50)
+    monkeypatch.setattr("skastro.embeddings.active_learning._MAX_ROWS", 50)
     embeddings, _ = blobs
     rows = suggest_labels(embeddings, n=80, random_state=0)
     assert len(rows) == 50

@@ -130,7 +130,7 @@ def test_embeddings_of_many_columns_are_reduced_by_umap():
 
 
 def test_without_umap_pca_takes_its_place_and_says_so(monkeypatch):
-    monkeypatch.setattr(skastro.clustering, "has_umap", lambda: False)
+    monkeypatch.setattr(skastro.embeddings.clustering, "has_umap", lambda: False)
     X, kind = blobs(n=200, d=30)
     with pytest.warns(UserWarning, match=r"umap-learn is not installed.*skastro\[projection\]"):
         clusterer = EmbeddingClusterer().fit(X)

@@ -82,11 +82,10 @@ def test_trust_is_measured_on_a_sample_and_falls_for_a_shuffled_plane(monkeypatc
     E, _ = embedding
     honest = project_embedding(E, method="pca")
     shuffled = np.random.default_rng(0).permutation(honest.coordinates)
-    assert (
-        skastro.embeddings.projection.measure_trust(E, shuffled, 0) < honest.trustworthiness - 0.1
-    )
-    monkeypatch.setattr(skastro.projections, "_TRUSTED_ROWS", 60)
-    sampled = skastro.embeddings.projection.measure_trust(E, honest.coordinates, 0)
+    measure = skastro.embeddings.projection._measure_trust
+    assert measure(E, shuffled, 0) < honest.trustworthiness - 0.1
+    monkeypatch.setattr(skastro.embeddings.projection, "_MAX_TRUST_ROWS", 60)
+    sampled = measure(E, honest.coordinates, 0)
     assert sampled != honest.trustworthiness
     assert abs(sampled - honest.trustworthiness) < 0.15
 

@@ -87,7 +87,7 @@ def test_rows_of_one_object_stay_together():
 
 def test_silhouette_of_many_rows_is_sampled(monkeypatch, blobs):
     whole = score_embedding(*blobs)["silhouette"]
-    monkeypatch.setattr(skastro.representations, "_SILHOUETTE_ROWS", 60)
+    monkeypatch.setattr(skastro.embeddings.scores, "_MAX_SILHOUETTE_ROWS", 60)
     sampled = score_embedding(*blobs)["silhouette"]
     assert sampled != whole
     assert abs(sampled - whole) < 0.1

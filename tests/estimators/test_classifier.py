@@ -13,7 +13,8 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import cross_val_score
 
 from skastro import KernelProbe, LinearProbe, SelfSupervisedClassifier, measure_properties
-from skastro.estimators.classifier import _fold_probe
+from skastro.estimators.blending import make_folds
+from skastro.estimators.classifier import _set_head
 from tests.conftest import make_stamps, tiny_encoder
 
 
@@ -41,7 +42,7 @@ def test_fine_tuning_starts_at_a_linear_probe(survey, fitted, n_classes):
     embeddings = encoder.transform(stamps)
     probe = LinearProbe(0.1).fit(embeddings, codes)
     head = torch.nn.Linear(256, n_classes)
-    _fold_probe(head, probe, encoder)
+    _set_head(head, probe, encoder)
     with torch.inference_mode():
         start = head(encoder.network_.embed(torch.from_numpy(stamps))).softmax(1)
     assert_allclose(start, probe.predict_proba(embeddings), atol=1e-4)
@@ -77,13 +78,13 @@ def told(survey):
 def test_a_catalogue_can_help_to_classify(told, fitted, strategy):
     stamps, labels, catalog = told
     model = classifier(FrozenEstimator(fitted), strategy=strategy)
-    model.fit(stamps[:40], labels[:40], properties=catalog[:40])
+    model.fit(stamps[:40], labels[:40], catalog=catalog[:40])
     new, its = stamps[40:], catalog[40:]
     seen = balanced_accuracy_score(labels[40:], model.predict(new))
-    known = balanced_accuracy_score(labels[40:], model.predict(new, properties=its))
+    known = balanced_accuracy_score(labels[40:], model.predict(new, catalog=its))
     assert known > 0.85 > seen + 0.1
-    assert model.score(new, labels[40:], properties=its) > 0.85
-    assert_allclose(model.predict_proba(new, properties=its).sum(1), 1, rtol=1e-6)
+    assert model.score(new, labels[40:], catalog=its) > 0.85
+    assert_allclose(model.predict_proba(new, catalog=its).sum(1), 1, rtol=1e-6)
     alone = classifier(FrozenEstimator(fitted), strategy=strategy).fit(stamps[:40], labels[:40])
     assert_array_equal(model.predict_proba(new), alone.predict_proba(new))
     assert model.cv_losses_ == alone.cv_losses_
@@ -92,16 +93,16 @@ def test_a_catalogue_can_help_to_classify(told, fitted, strategy):
 def test_columns_of_the_catalogue_are_found_by_name_and_may_be_unknown(told, fitted):
     stamps, labels, catalog = told
     model = classifier(FrozenEstimator(fitted), strategy="probe")
-    model.fit(stamps, labels, properties=catalog)
-    expected = model.predict_proba(stamps, properties=catalog)
+    model.fit(stamps, labels, catalog=catalog)
+    expected = model.predict_proba(stamps, catalog=catalog)
     table = Table.from_pandas(catalog.iloc[:, ::-1].assign(more=1.0))
-    assert_array_equal(model.predict_proba(stamps, properties=table), expected)
-    assert model.score(stamps, labels, properties=table) > 0.85
+    assert_array_equal(model.predict_proba(stamps, catalog=table), expected)
+    assert model.score(stamps, labels, catalog=table) > 0.85
     columns = np.hstack([model.describe(stamps), catalog])
     alone = KernelProbe(columns.shape[1] - 256).fit(columns, labels)
     assert_allclose(expected, alone.predict_proba(columns))
     unknown = pd.DataFrame({"amplitude": [np.nan], "period": [np.nan]})
-    assert_allclose(model.predict_proba(stamps[:1], properties=unknown).sum(), 1)
+    assert_allclose(model.predict_proba(stamps[:1], catalog=unknown).sum(), 1)
 
 
 @pytest.mark.parametrize(
@@ -109,33 +110,32 @@ def test_columns_of_the_catalogue_are_found_by_name_and_may_be_unknown(told, fit
     [
         (None, slice(None), "was fitted without"),
         (slice(None), ["amplitude"], "no column 'period'"),
-        (slice(None), "short", "properties has 3 rows, but X has 60 stamps"),
+        (slice(None), "short", "catalog has 3 rows, but X has 60 stamps"),
     ],
 )
 def test_a_catalogue_that_does_not_fit_is_refused(told, fitted, fitted_with, given, words):
     stamps, labels, catalog = told
-    properties = None if fitted_with is None else catalog
     model = classifier(FrozenEstimator(fitted), strategy="probe")
-    model.fit(stamps, labels, properties=properties)
+    model.fit(stamps, labels, catalog=None if fitted_with is None else catalog)
     table = catalog[:3] if given == "short" else catalog.loc[:, given]
     with pytest.raises(ValueError, match=words):
-        model.predict(stamps, properties=table)
+        model.predict(stamps, catalog=table)
 
 
 def test_networks_see_no_catalogue(told, fitted):
     stamps, labels, catalog = told
     model = classifier(FrozenEstimator(fitted), strategy="finetune")
-    model.fit(stamps, labels, properties=catalog)
+    model.fit(stamps, labels, catalog=catalog)
     assert model.catalog_probe_ is None
     seen = model.predict_proba(stamps[:5])
-    assert_array_equal(model.predict_proba(stamps[:5], properties=catalog[:5]), seen)
+    assert_array_equal(model.predict_proba(stamps[:5], catalog=catalog[:5]), seen)
 
 
 def test_a_catalogue_travels_to_scores_by_routing(told, fitted):
     stamps, labels, catalog = told
     model = classifier(FrozenEstimator(fitted), strategy="probe")
     with config_context(enable_metadata_routing=True):
-        scores = cross_val_score(model, stamps, labels, params={"properties": catalog}, cv=3)
+        scores = cross_val_score(model, stamps, labels, params={"catalog": catalog}, cv=3)
     assert scores.mean() > 0.85
 
 
@@ -195,7 +195,7 @@ def test_pretraining_gives_a_copy_with_a_frozen_encoder(survey):
 def test_scratch_sees_nothing_but_the_labelled_rows(survey):
     stamps, labels, properties = survey
     model = classifier(tiny_encoder(), strategy="scratch").fit(stamps[:40], labels[:40])
-    again = classifier(tiny_encoder(properties="catalog"), strategy="scratch")
+    again = classifier(tiny_encoder(targets="catalog"), strategy="scratch")
     again.fit(stamps[:40], labels[:40], properties=properties[:40])
     assert_array_equal(model.predict_proba(stamps), again.predict_proba(stamps))
 
@@ -255,21 +255,21 @@ def test_groups_stay_together_in_the_cross_validation(survey, fitted, monkeypatc
     stamps, labels, _ = survey
     groups = np.arange(60) // 4
     model = classifier(FrozenEstimator(fitted))
-    seen, predict = [], SelfSupervisedClassifier._cross_predict
+    folds = []
 
-    def watch(self, *args):
-        seen.extend(args[-1])
-        return predict(self, *args)
+    def watch(*args):
+        folds.extend(make_folds(*args))
+        return folds
 
-    monkeypatch.setattr(SelfSupervisedClassifier, "_cross_predict", watch)
+    monkeypatch.setattr("skastro.estimators.classifier.make_folds", watch)
     keep = np.r_[0:30, 32:60]
     model.fit(stamps, np.where(np.isin(np.arange(60), keep), labels, ""), groups=groups)
     groups = groups[keep]
-    assert len(seen) == 3
-    for learn, judge in seen:
-        assert not set(groups[learn]) & set(groups[judge])
-    assert sorted(np.concatenate([judge for _, judge in seen])) == list(range(58))
-    with pytest.raises(ValueError, match=r"groups has shape \(5,\), but X has 60 stamps"):
+    assert len(folds) == 3
+    for learn, test in folds:
+        assert not set(groups[learn]) & set(groups[test])
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(58))
+    with pytest.raises(ValueError, match=r"groups has shape \(5,\), but X has 60 rows"):
         model.fit(stamps, labels, groups=np.arange(5))
 
 
@@ -281,7 +281,8 @@ def test_classes_of_one_group_leave_the_probe(survey, fitted):
 
 def test_the_blend_is_the_mean_of_probe_and_network(survey, fitted, monkeypatch):
     stamps, labels, _ = survey
-    monkeypatch.setattr(SelfSupervisedClassifier, "_compare_blends", lambda *_: {1 / 3: 0.0})
+    compare = "skastro.estimators.classifier.compare_shares"
+    monkeypatch.setattr(compare, lambda *_: {1 / 3: 0.0})
     blend = classifier(FrozenEstimator(fitted)).fit(stamps, labels)
     probe, network = (
         clone(blend).set_params(strategy=strategy).fit(stamps, labels).predict_proba(stamps)

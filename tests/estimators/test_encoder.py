@@ -45,45 +45,40 @@ def test_the_pretext_is_learned_on_unseen_stamps():
 @pytest.mark.parametrize(
     ("y", "given", "source", "names"),
     [
-        (None, True, "catalog", ["mag_u", "mag_g", "mag_r", "size"]),
-        ("labels", True, "catalog", ["mag_u", "mag_g", "mag_r", "size"]),
-        ("continuous", False, "y", ["property_0"]),
-        ("labels", False, "measured", None),
-        (None, False, "measured", None),
+        (None, True, "catalog+measured", {"mag_u", "size", "measured_ellipticity"}),
+        ("labels", True, "catalog+measured", {"mag_u", "size", "measured_ellipticity"}),
+        ("continuous", True, "catalog+measured", {"mag_u", "size", "measured_ellipticity"}),
+        ("continuous", False, "y", {"property_0"}),
+        ("labels", False, "measured", {"mag_band0", "ellipticity"}),
+        ("codes", False, "measured", {"mag_band0", "ellipticity"}),
+        (None, False, "measured", {"mag_band0", "ellipticity"}),
     ],
 )
-def test_where_the_targets_come_from(survey, y, given, source, names):
+def test_auto_regresses_all_properties_and_no_labels(survey, y, given, source, names):
     stamps, labels, properties = survey
-    targets = {"labels": labels, "continuous": properties["size"].to_numpy() + 0.01, None: None}[y]
-    encoder = tiny_encoder(max_epochs=1)
-    encoder.fit(stamps, targets, properties=properties if given else None)
+    sizes, codes = properties["size"].to_numpy() + 0.01, (labels == "star").astype(int)
+    y = {"labels": labels, "codes": codes, "continuous": sizes, None: None}[y]
+    encoder = tiny_encoder(max_epochs=0)
+    encoder.fit(stamps, y, properties=properties if given else None)
     assert encoder.property_source_ == source
-    if names is not None:
-        assert encoder.property_names_ == names
-    else:
-        assert "mag_band0" in encoder.property_names_
-
-
-def test_integer_labels_are_never_regressed(survey):
-    stamps, labels, _ = survey
-    codes = (labels == "star").astype(int)
-    assert tiny_encoder(max_epochs=0).fit(stamps, codes).property_source_ == "measured"
+    assert names <= set(encoder.property_names_)
+    assert not {"sky", "measured_sky", "peak_offset"} & set(encoder.property_names_)
 
 
 def test_catalogue_and_measured_properties_together(survey):
     stamps, _, properties = survey
-    encoder = tiny_encoder(properties="catalog+measured", max_epochs=1)
+    encoder = tiny_encoder(targets="catalog+measured", max_epochs=1)
     encoder.fit(stamps, properties=properties, property_errors=np.full(properties.shape, 0.1))
     assert encoder.property_names_[:4] == list(properties)
     assert "measured_ellipticity" in encoder.property_names_
     assert np.isfinite(encoder.score(stamps, properties=properties))
     with pytest.raises(ValueError, match="pass properties= along with X"):
-        tiny_encoder(properties="catalog").fit(stamps)
+        tiny_encoder(targets="catalog").fit(stamps)
 
 
 def test_what_the_catalogue_tells_is_not_told_again_by_measurement(survey):
     stamps = survey[0]
-    encoder = tiny_encoder(properties="catalog+measured", max_epochs=0)
+    encoder = tiny_encoder(max_epochs=0)
     catalog = measure_properties(stamps)[["mag_band0"]].rename(columns={"mag_band0": "brightness"})
     names = encoder.fit(stamps, properties=catalog, property_errors=catalog * 0).property_names_
     assert names[0] == "brightness"
@@ -92,17 +87,19 @@ def test_what_the_catalogue_tells_is_not_told_again_by_measurement(survey):
     assert encoder.property_units_["measured_mag_band1"] == "mag"
     catalog.iloc[::5] = np.nan  # now the measurement tells more
     assert "measured_mag_band0" in encoder.fit(stamps, properties=catalog).property_names_
-    twins = catalog.assign(measured_brightness=-catalog["brightness"])
-    names = tiny_encoder(max_epochs=0).fit(stamps, properties=twins).property_names_
-    assert names == ["brightness", "measured_brightness"]
+    twins = catalog.assign(measured_ellipticity=-catalog["brightness"])  # a catalogue's own name
+    encoder.fit(stamps, properties=twins)
+    assert encoder.property_names_[:2] == ["brightness", "measured_ellipticity"]
+    assert encoder.property_names_.count("measured_ellipticity") == 1
 
 
 def test_units_of_a_table_are_kept(survey):
     stamps, _, properties = survey
     table = Table(properties.to_numpy(), names=list(properties), units={"size": "arcsec"})
     encoder = tiny_encoder(max_epochs=0).fit(stamps, properties=table)
-    assert encoder.property_units_ == {"size": "arcsec"}
-    assert encoder.predict(stamps).attrs["units"] == {"size": "arcsec"}
+    assert encoder.property_units_["size"] == "arcsec"
+    assert encoder.predict(stamps).attrs["units"] == encoder.property_units_
+    assert set(encoder.property_units_) <= set(encoder.property_names_)
 
 
 def test_the_same_seed_gives_the_same_weights_and_touches_no_global_generator(survey):
@@ -213,6 +210,14 @@ def test_properties_may_have_gaps(survey):
         encoder.score(stamps, properties=gappy.iloc[:, :3])
 
 
+def test_true_properties_are_found_by_name_or_by_position(survey):
+    stamps, _, properties = survey
+    encoder = tiny_encoder(max_epochs=1).fit(stamps, properties=properties)
+    score = encoder.score(stamps, properties=properties)
+    assert encoder.score(stamps, properties=properties.iloc[:, ::-1].assign(more=1.0)) == score
+    assert encoder.score(stamps, properties=properties.to_numpy()) == score
+
+
 def test_sentinels_are_no_magnitudes(survey):
     stamps, _, properties = survey
     gappy = properties.copy()
@@ -226,7 +231,7 @@ def test_sentinels_are_no_magnitudes(survey):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"properties": "labels"}, "properties='labels' must be one of"),
+        ({"targets": "labels"}, "targets='labels' must be one of"),
         ({"max_epochs": -1}, "max_epochs=-1"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"learning_rate": 0}, "learning_rate=0"),

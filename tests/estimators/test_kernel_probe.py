@@ -31,7 +31,7 @@ def test_left_out_rows_are_predicted_as_by_a_fit_without_them():
     probe = KernelProbe().fit(X, y)
     outputs = np.log(probe.loo_probabilities_) / probe.sharpness_
     differences = outputs[:, 1] - outputs[:, 0]
-    kernel = probe._kernel(probe._scaled(probe._split(X)))
+    kernel = probe._kernel(*probe._scale(*probe._split(X)))
     targets = np.eye(2)[y] - 0.5
     for row in (0, 7, 39):
         kept = np.setdiff1d(np.arange(40), row)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from skastro import PropertyPretrainedEncoder
-from skastro.networks.weights import read_encoder, read_tensors
+from skastro.networks.weights import read_encoder, read_tensors, write_encoder
 from tests.conftest import tiny_encoder
 
 
@@ -137,6 +137,19 @@ def test_reading_gives_tensors_and_a_document(path):
     tensors, document = read_encoder(path)
     assert tensors["embedding.mean"].shape == (256,)
     assert document["property_source"] == "catalog"
+
+
+@pytest.mark.parametrize("unnamed", [[], ["properties"]])
+def test_files_from_before_targets_had_its_name_are_read(survey, fitted, path, unnamed):
+    """Their encoders had a parameter ``properties``, which could be a function."""
+    tensors, document = read_encoder(path)
+    del document["params"]["targets"]
+    document["params"]["properties"] = None if unnamed else "catalog+measured"
+    write_encoder(path, tensors, {**document, "unnamed": unnamed})
+    loaded = PropertyPretrainedEncoder.load(path)
+    assert loaded.targets == ("measured" if unnamed else "catalog+measured")
+    assert_array_equal(loaded.transform(survey[0]), fitted.transform(survey[0]))
+    assert loaded.predict(survey[0]).equals(fitted.predict(survey[0]))
 
 
 class Evil:

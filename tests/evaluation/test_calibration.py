@@ -117,7 +117,7 @@ def test_abstentions_of_float_classes_are_nan():
     [
         (lambda: expected_calibration_error([0, 1], [[0.5, 0.5]]), "1 rows, but y_true has 2"),
         (lambda: expected_calibration_error([0, 1], [0.5, 0.5]), "shape .2,., but there are 2"),
-        (lambda: expected_calibration_error([0, 1], [[2, 1], [0, 1]]), "row 0 are no shares of 1"),
+        (lambda: expected_calibration_error([0, 1], [[2, 1], [0, 1]]), "row 0 do not sum to 1"),
         (
             lambda: expected_calibration_error([0, 1], [[0.5, 0.5]] * 2, classes=[1, 2]),
             "y_true holds 0, but the columns",

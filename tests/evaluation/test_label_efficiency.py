@@ -11,8 +11,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
 
-from skastro.evaluation.label_efficiency import LabelEfficiencyCurve, label_efficiency_curve
-from skastro.evaluation.label_saving import label_saving
+from skastro.estimators.classifier import SelfSupervisedClassifier
+from skastro.evaluation.label_efficiency import (
+    LabelEfficiencyCurve,
+    label_efficiency_curve,
+    metric_name,
+)
+from skastro.evaluation.splits import draw_splits
+from tests.conftest import make_stamps, tiny_encoder
 
 COUNTS = [10, 30, 100]
 LOG: list[dict] = []  # clone copies parameters deeply, so the log has to stand outside
@@ -111,11 +117,11 @@ def test_subsets_are_nested_and_the_same_for_every_estimator():
         {"a": Recorder("a"), "b": Recorder("b")},
         row_numbers(200), y, label_counts=COUNTS, n_repeats=3, random_state=0,
     )  # fmt: skip
-    ours, theirs = logged("fit", "a"), logged("fit", "b")
-    assert [len(entry["rows"]) for entry in ours] == COUNTS * 3
-    for one, other in zip(ours, theirs, strict=True):
+    fits, fits_of_other = logged("fit", "a"), logged("fit", "b")
+    assert [len(entry["rows"]) for entry in fits] == [n for n in COUNTS for _ in range(3)]
+    for one, other in zip(fits, fits_of_other, strict=True):
         assert_array_equal(one["rows"], other["rows"])
-    chains = [[set(e["rows"]) for e in ours[i : i + 3]] for i in (0, 3, 6)]
+    chains = [[set(e["rows"]) for e in fits[i::3]] for i in range(3)]
     for small, middle, large in chains:
         assert small < middle < large
     assert chains[0][0] != chains[1][0]
@@ -179,6 +185,51 @@ def test_unlabelled_rows_serve_the_pretraining_only(labels, unlabelled):
     assert len(logged("fit")) == 10
     for entry in logged("fit") + logged("predict"):
         assert not unknown & set(entry["rows"])
+
+
+def test_splits_can_be_drawn_beforehand():
+    X, y = survey()
+    options = {"n_repeats": 2, "n_splits": 2, "test_size": 0.4, "groups": np.arange(200) // 3}
+    splits = draw_splits(y, **options, random_state=3)
+    drawn, given = (
+        label_efficiency_curve({"a": GaussianNB()}, X, y, label_counts=[20, 60], **more).scores
+        for more in ({**options, "random_state": 3}, {"splits": splits})
+    )
+    assert_array_equal(drawn["score"], given["score"])
+    assert drawn["split"].nunique() == 2
+
+
+class CatalogReader(Recorder):
+    def fit(self, X, y, catalog=None):
+        self._log("catalog", X, catalog=catalog)
+        return super().fit(X, y)
+
+    def predict(self, X, catalog=None):
+        self._log("catalog", X, catalog=catalog)
+        return super().predict(X)
+
+
+def test_the_catalogue_reaches_estimators_that_take_it_at_fit_and_at_predict():
+    _, y = survey()
+    table = pd.DataFrame({"redshift": np.arange(200) / 100})
+    label_efficiency_curve(
+        {"reader": CatalogReader(), "plain": GaussianNB()}, row_numbers(200), y,
+        label_counts=[20], n_repeats=2, catalog=table,
+    )  # fmt: skip
+    assert len(logged("catalog")) == 4
+    for entry in logged("catalog"):
+        assert_array_equal(entry["catalog"]["redshift"], entry["rows"] / 100)
+
+
+def test_catalogue_columns_may_be_empty_in_a_subset():
+    stamps, labels, properties = make_stamps()
+    catalog = properties[["size"]].assign(redshift=np.where(np.arange(60) < 55, np.nan, 0.5))
+    encoder = FrozenEstimator(tiny_encoder(targets="measured").fit(stamps))
+    curve = label_efficiency_curve(
+        {"classifier": SelfSupervisedClassifier(encoder, strategy="probe")}, stamps, labels,
+        label_counts=[4], n_repeats=4, catalog=catalog, random_state=0,
+    )  # fmt: skip
+    assert curve.scores["score"].notna().all()
 
 
 class GroupReader(LogisticRegression):
@@ -270,7 +321,7 @@ def test_what_is_finished_is_not_pretrained_again():
     again = label_efficiency_curve(estimators, row_numbers(200), y, **options)
     assert [entry["tag"] for entry in logged("pretrain")] == ["other"]
     assert [entry["tag"] for entry in logged("fit")] == ["other"]
-    assert steps == [(i, 8) for i in range(1, 9)]
+    assert steps == [(4, 5), (5, 5)]  # without the pretrainings that are not needed
     pd.testing.assert_series_equal(again.scores["score"], whole.scores["score"])
 
 
@@ -399,16 +450,15 @@ BAD = {
     "count above the pool": ({"label_counts": [10, 500]}, "split 0 leaves 140 labelled rows"),
     "count below the classes": ({"label_counts": [2]}, "ask for 3 at least"),
     "fractional count": ({"label_counts": [0.5]}, "whole numbers"),
-    "no count": ({"label_counts": []}, "label_counts is empty"),
-    "unknown metric": ({"scoring": "acuracy"}, "scoring='acuracy' is no metric"),
+    "no count": ({"label_counts": []}, "must be whole numbers"),
+    "unknown metric": ({"scoring": "acuracy"}, "scoring='acuracy' is not a metric"),
     "no metric": ({"scoring": []}, "scoring is empty"),
     "no estimator": ({"estimators": {}}, "at least one entry"),
     "one class": ({"y": np.ones(200, dtype=int)}, "one class only"),
     "lonely class": ({"y": [0] * 120 + [1] * 79 + [2]}, "class 2 too rarely: no training"),
     "short y": ({"y": np.array([0, 1, 2] * 20)}, "has 200 rows, but y has 60"),
     "short input": ({"estimators": {"b": (GaussianNB(), np.ones((9, 2)))}}, "input of 'b' has 9"),
-    "short groups": ({"groups": np.arange(9)}, "groups has 9 rows"),
-    "missing group": ({"groups": [None] * 200}, "groups has missing values"),
+    "short groups": ({"groups": np.arange(9)}, "groups has shape .9,., but y has 200 rows"),
     "one group": ({"groups": np.zeros(200)}, "too rarely: no training row"),
     "short properties": ({"properties": np.ones((9, 2))}, "properties has 9 rows"),
     "errors of nothing": ({"property_errors": np.ones((200, 2))}, "needs properties"),
@@ -522,7 +572,7 @@ def test_difference_to_a_run_that_is_missing_is_nan():
 
 
 def test_difference_to_an_unknown_estimator_is_an_error():
-    with pytest.raises(ValueError, match=r"reference='b' .* choose from \['a'\]"):
+    with pytest.raises(ValueError, match=r"reference='b' is not .* choose from \['a'\]"):
         analytic_curve({"a": logarithmic}).difference_to("b")
 
 
@@ -532,87 +582,9 @@ def test_repr_shows_the_means():
     assert "scratch 0.348 0.400 0.448 0.500" in text
 
 
-# label_saving
-
-
-def test_method_that_needs_four_times_fewer_labels_saves_four():
-    curve = analytic_curve({"method": lambda n: logarithmic(4 * n), "base": logarithmic})
-    table = label_saving(curve, "method", "base").set_index("n_labels")
-    assert table.loc[[300, 1000], "saving"].to_numpy() == pytest.approx(4.0)
-    assert table.loc[[300, 1000], "method_labels"].to_numpy() == pytest.approx([75, 250])
-    assert table.loc[300, "baseline_score"] == pytest.approx(logarithmic(300))
-    assert table["bound"].tolist() == [">=", ">=", "=", "="]
-    assert table["saving"].iloc[:2].to_numpy() == pytest.approx([1, 100 / 30])
-    assert table["low"].to_numpy() == pytest.approx(table["saving"])
-    assert np.isinf(table["high"].iloc[:2]).all()
-    assert table["high"].iloc[2:].to_numpy() == pytest.approx(4.0)
-
-
-def test_score_the_method_never_reaches_is_an_upper_bound():
-    curve = analytic_curve({"method": lambda n: logarithmic(n / 4), "base": logarithmic})
-    table = label_saving(curve, "method", "base").set_index("n_labels")
-    assert table["bound"].tolist() == ["=", "=", "<=", "<="]
-    assert table.loc[100, "saving"] == pytest.approx(0.25)
-    assert table.loc[300, "saving"] == pytest.approx(0.3)
-    assert table.loc[300, "low"] == 0.0
-
-
-@pytest.mark.parametrize("function", [logarithmic, lambda n: 0.7 if n == 100 else 0.6])
-def test_curve_saves_nothing_over_itself(function):
-    curve = analytic_curve({"a": function})
-    table = label_saving(curve, "a", "a")
-    assert table["saving"].tolist() == [1.0] * 4
-    assert table["bound"].tolist() == ["="] * 4
-
-
-def test_estimators_may_differ_in_their_label_counts():
-    base = analytic_curve({"base": logarithmic}).scores
-    method = analytic_curve({"method": lambda n: logarithmic(4 * n)}, counts=[10, 1000]).scores
-    curve = LabelEfficiencyCurve.from_scores(pd.concat([base, method]))
-    table = label_saving(curve, "method", "base")
-    assert table["n_labels"].tolist() == [30, 100, 300, 1000]
-    assert table["saving"].iloc[1:].to_numpy() == pytest.approx(4.0)
-
-
-@pytest.mark.parametrize("n_splits", [1, 12])
-def test_bootstrap_interval_covers_the_truth(n_splits):
-    rng = np.random.default_rng(1)
-    covered = []
-    for _ in range(30):
-        curve = analytic_curve(
-            {"method": lambda n: logarithmic(4 * n), "base": logarithmic},
-            n_repeats=12 // n_splits, n_splits=n_splits,
-        )  # fmt: skip
-        noisy = curve.scores["score"] + 0.01 * rng.normal(size=len(curve.scores))
-        noisy_curve = LabelEfficiencyCurve.from_scores(curve.scores.assign(score=noisy))
-        row = label_saving(noisy_curve, "method", "base", n_bootstrap=150).iloc[2]
-        assert row["low"] <= row["saving"] <= row["high"]
-        covered.append(row["low"] <= 4 <= row["high"])
-    assert 0.8 <= np.mean(covered) < 1
-
-
-def test_bootstrap_resamples_both_curves_together():
-    curve = analytic_curve({"method": lambda n: logarithmic(4 * n), "base": logarithmic})
-    lucky = curve.scores["repeat"] * 0.02  # the same luck for both, since they share the labels
-    table = label_saving(
-        LabelEfficiencyCurve.from_scores(curve.scores.assign(score=curve.scores["score"] + lucky)),
-        "method", "base",
-    )  # fmt: skip
-    assert table.loc[2, ["low", "high"]].tolist() == pytest.approx([4, 4])
-
-
-def test_single_run_has_no_bootstrap_interval():
-    curve = analytic_curve({"a": logarithmic, "b": logarithmic}, n_repeats=1)
-    assert label_saving(curve, "a", "b")[["low", "high"]].isna().to_numpy().all()
-
-
-def test_saving_of_unknown_or_unequal_runs_is_an_error():
-    curve = analytic_curve({"a": logarithmic, "b": logarithmic})
-    with pytest.raises(ValueError, match=r"'c' is not in the curve: choose from \['a', 'b'\]"):
-        label_saving(curve, "c", "b")
-    scores = curve.scores
-    fewer = scores[(scores["estimator"] == "a") | (scores["repeat"] < 3)]
-    with pytest.raises(ValueError, match="different runs of 'a' and 'b'"):
-        label_saving(LabelEfficiencyCurve.from_scores(fewer), "a", "b")
-    with pytest.raises(ValueError, match="lacks a score of 'a'"):
-        label_saving(LabelEfficiencyCurve.from_scores(scores.iloc[1:]), "a", "b")
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [("neg_calibration_error", "negative expected calibration error"), ("top_2", "top 2")],
+)
+def test_metrics_have_names_for_people(metric, name):
+    assert metric_name(metric) == name

@@ -1,8 +1,7 @@
 """Orders of rows whose prefixes are label subsets."""
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_array_equal
 
 from skastro.evaluation.splits import _stratified_order

@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 import timm
 import torch
@@ -10,6 +12,7 @@ from skastro.networks.backbones import (
     adapt_bands,
     make_backbone,
     make_network,
+    synchronise_batch_norms,
 )
 from skastro.networks.losses import PropertyLoss
 from skastro.networks.weights import load_weights, read_tensors
@@ -22,9 +25,12 @@ def identity_scaling(bands):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bands", [3, 5, 12])
 @pytest.mark.parametrize(
-    "backbone", [*PAPER, *STAMP_BACKBONES, "resnet10t", "vit_tiny_patch16_224"]
+    ("backbone", "bands"),
+    [
+        *product(STAMP_BACKBONES, [3, 5, 12]),
+        *product([*PAPER, "resnet10t", "vit_tiny_patch16_224"], [5]),
+    ],
 )
 def test_backbones_train_one_step_on_small_stamps(backbone, bands):
     torch.manual_seed(0)
@@ -82,7 +88,7 @@ def test_stamp_backbones_see_large_stamps_reduced(side, size):
     ("backbone", "weights", "message"),
     [
         ("resnet18x", None, "did you mean .*resnet18"),
-        (7, None, "backbone=7 is no network"),
+        (7, None, "backbone=7 is not a network"),
         (nn.Linear(3, 2), None, "cannot process stamps of shape"),
         ("stamp_resnet10", "imagenet", "needs a timm backbone"),
     ],
@@ -224,6 +230,17 @@ def test_weights_that_diverged_are_refused(theirs):
     state = {**state, "bn1.weight": torch.full_like(state["bn1.weight"], float("nan"))}
     with pytest.raises(ValueError, match=r"holds bn1\.weight, which is not finite"):
         load_weights(make_backbone("resnet10t", (3, 32, 32))[0], state, "w.pt")
+
+
+def test_synchronised_batch_norms_keep_weights_and_activations():
+    net, _ = make_backbone("resnet10t", (3, 16, 16))
+    net.train()(torch.randn(4, 3, 16, 16))
+    copied = synchronise_batch_norms(net.eval())
+    norms = [part for part in copied.modules() if isinstance(part, nn.SyncBatchNorm)]
+    assert len(norms) == sum(isinstance(part, nn.BatchNorm2d) for part in net.modules()) > 0
+    assert list(copied.state_dict()) == list(net.state_dict())
+    stamps = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(copied(stamps), net(stamps))
 
 
 def test_missing_pixels_enter_as_sky():

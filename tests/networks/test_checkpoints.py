@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from skastro import PropertyPretrainedEncoder, SelfSupervisedClassifier, training
+from skastro import PropertyPretrainedEncoder, SelfSupervisedClassifier
+from skastro.networks import training
 from skastro.networks.checkpoints import CHECKPOINT
 from skastro.networks.training import seeded
 from skastro.stamps.arrays import sample_pixels
@@ -24,13 +25,13 @@ class KilledError(Exception):
 @pytest.fixture(autouse=True)
 def _each_epoch(monkeypatch):
     """Write after each epoch, however short."""
-    monkeypatch.setattr(training, "_LEAST_PER_WRITE", 0.0)
+    monkeypatch.setattr(training, "_MIN_WAIT_RATIO", 0.0)
 
 
 @pytest.fixture
 def kill(monkeypatch):
     """Return a function that lets fits stop after so many checkpoints."""
-    write = training._Saving._write
+    write = training._CheckpointCallback._write
 
     def set_up(after):
         left = iter(range(after - 1, -1, -1))
@@ -40,8 +41,8 @@ def kill(monkeypatch):
             if next(left) == 0:
                 raise KilledError
 
-        monkeypatch.setattr(training._Saving, "_write", killed)
-        return lambda: monkeypatch.setattr(training._Saving, "_write", write)
+        monkeypatch.setattr(training._CheckpointCallback, "_write", killed)
+        return lambda: monkeypatch.setattr(training._CheckpointCallback, "_write", write)
 
     return set_up
 
@@ -63,7 +64,7 @@ class Dropping(nn.Module):
 def dropping(**params):
     with seeded(0):
         backbone = Dropping()
-    return tiny_encoder(**{"backbone": backbone, "max_epochs": 5, **params})
+    return tiny_encoder(**{"backbone": backbone, "targets": "catalog", "max_epochs": 5, **params})
 
 
 def numbers(encoder):
@@ -144,7 +145,7 @@ def test_a_residual_network_in_channels_last_order_goes_on(survey, kill, tmp_pat
     assert numbers(resumed) == numbers(whole)
 
 
-def test_precision_stays_as_it_was_measured(survey, left, monkeypatch):
+def test_precision_stays_that_of_the_first_machine(survey, left, monkeypatch):
     whole = dropping().fit(survey[0], properties=survey[2])
     monkeypatch.setattr(training, "uses_bfloat16", lambda *_, **__: True)
     resumed = dropping(checkpoint_dir=left).fit(survey[0], properties=survey[2])
@@ -204,7 +205,10 @@ def test_the_file_holds_no_code(left):
         ({"random_state": 1}, "with random_state=0, and this one has 1"),
         ({"loss": "mse"}, "with loss='huber', and this one has 'mse'"),
         ({"net_params": {"optimizer": torch.optim.SGD}}, "has {'optimizer': 'torch.optim.sgd.SGD'"),
-        ({"backbone": Dropping()}, r"with backbone='tests\.test_checkpoints\.Dropping \w+', and"),
+        (
+            {"backbone": Dropping()},
+            r"with backbone='tests\.networks\.test_checkpoints\.Dropping \w+', and",
+        ),
         ({"backbone": "stamp_resnet10"}, "and this one has 'stamp_resnet10'"),
     ],
 )
@@ -288,7 +292,7 @@ def test_callbacks_whose_state_cannot_be_saved_are_refused(survey, tmp_path):
 
 
 def test_what_a_kill_in_the_middle_of_a_write_left_is_removed(survey, left):
-    (left / f".{CHECKPOINT}.123").write_bytes(b"half")
+    (left / f".123.{CHECKPOINT}").write_bytes(b"half")
     dropping(checkpoint_dir=left).fit(survey[0], properties=survey[2])
     assert list(left.iterdir()) == []
 
@@ -306,7 +310,7 @@ def test_a_saved_encoder_does_not_tell_the_folder(survey, tmp_path):
 
 
 def test_checkpoints_take_little_of_the_time(survey, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_LEAST_PER_WRITE", 20.0)
+    monkeypatch.setattr(training, "_MIN_WAIT_RATIO", 20.0)
     clock = iter(np.arange(1000.0))  # an epoch, and a checkpoint, take some seconds each
     monkeypatch.setattr(training, "monotonic", lambda: float(next(clock)))
     written = []

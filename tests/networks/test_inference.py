@@ -14,7 +14,11 @@ from tests.networks.with_statistics import network
 def test_running_averages_over_views_and_keeps_rows_apart():
     stamps = np.random.default_rng(0).normal(size=(7, 1, 3, 3)).astype(np.float32)
     corner = lambda _, batch: batch[:, :, 0, 0]  # noqa: E731
-    one = run(nn.Identity(), stamps, corner, batch_size=4, average_views=False)
+    reports = []
+    one = run(
+        nn.Identity(), stamps, corner, batch_size=4, average_views=False, progress=reports.append
+    )
+    assert reports == [4, 7]
     np.testing.assert_array_equal(one[:, 0], stamps[:, 0, 0, 0])
     mean = run(nn.Identity(), stamps, corner, batch_size=4, average_views=True)
     corners = stamps[:, 0, [0, 0, 2, 2], [0, 2, 0, 2]].mean(1)

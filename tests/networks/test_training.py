@@ -8,9 +8,11 @@ from skastro.networks.losses import PropertyLoss
 from skastro.networks.training import Recipe, StampBatches, seeded, train
 
 
-def batches(n, batch_size, **options):
+def batches(n, batch_size, *, generator=None):
     stamps = np.arange(n, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 2, 2), "f4")
-    return StampBatches(stamps, (np.arange(n),), np.arange(n), batch_size, **options)
+    made = StampBatches(stamps, (np.arange(n),), np.arange(n), batch_size)
+    made.generator = generator
+    return made
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (9, 4), (3, 64), (1, 8), (5, 1), (65, 64)])
@@ -68,12 +70,12 @@ def test_no_epoch_changes_no_weight():
 def test_the_best_epoch_by_validation_loss_is_kept():
     stamps, (target, weight) = linear_problem()
     noise = np.random.default_rng(1).normal(size=target.shape).astype(np.float32)
-    rows = np.arange(40)
+    rows, reports = np.arange(40), []
     options = recipe(max_epochs=60, patience=3, augment=False, precision="float32")
     network = linear_network()
     history = train(
         network, stamps, (noise, weight), loss=PropertyLoss("mse"), recipe=options,
-        validation_rows=rows,
+        validation_rows=rows, progress=reports.append,
     )  # fmt: skip
     with torch.no_grad():
         kept = PropertyLoss("mse")(
@@ -82,6 +84,11 @@ def test_the_best_epoch_by_validation_loss_is_kept():
             torch.ones(40, 1),
         )
     assert len(history) < 60
+    # two batches to train on, and three to validate
+    assert reports[:5] == [12, 25, 38, 51, 64]
+    assert len(reports) == 5 * len(history) + 1
+    assert reports == sorted(reports)
+    assert reports[-1] == 64 * 60
     assert kept.item() == pytest.approx(min(row["valid_loss"] for row in history), rel=1e-4)
 
 

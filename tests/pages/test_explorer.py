@@ -255,7 +255,7 @@ def test_clusters_are_classes_and_minus_one_is_noise():
     assert content(cluster="cluster")["color"] == "cluster"
 
 
-def test_text_of_a_catalogue_is_no_code():
+def test_text_of_a_catalogue_is_escaped():
     _, table, _ = make_objects()
     table["label"] = "</script><script>alert(1)"
     points, _, _ = make_objects()
@@ -267,24 +267,24 @@ def test_text_of_a_catalogue_is_no_code():
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"color": "colour"}, "color='colour' is no column of table"),
-        ({"certainty": {"label": "p"}}, "certainty='p' is no column"),
+        ({"color": "colour"}, "color='colour' is not a column of table"),
+        ({"certainty": {"label": "p"}}, "certainty='p' is not a column"),
         ({"table": pd.DataFrame({"id": ["a"]})}, "coordinates has 120 rows, but table has 1"),
     ],
 )
-def test_wrong_arguments_are_said(params, words):
+def test_wrong_arguments_raise_one_sentence(params, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         content(**params)
 
 
-def test_points_without_a_place_are_refused():
+def test_coordinates_and_stamps_of_other_shapes_are_refused():
     points, table, images = make_objects()
     points[5, 1] = np.nan
-    with pytest.raises(ValueError, match="no finite point in row 5"):
+    with pytest.raises(ValueError, match="not finite in row 5"):
         explorer_parts(points, table=table)
     with pytest.raises(ValueError, match="images has 3 rows"):
         write_explorer("never.html", points, table=table, images=images[:3])
-    with pytest.raises(ValueError, match="points are"):
+    with pytest.raises(ValueError, match=r"pass \(n, 2\) coordinates"):
         explorer_parts(np.zeros((N, 3)), table=table)
 
 

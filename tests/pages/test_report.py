@@ -154,8 +154,8 @@ def test_a_quick_study_says_that_its_baseline_is_weak(folder):
 
 
 def test_links_inside_the_page_lead_somewhere(folder, full):
-    for each in (folder, full):
-        page = write_report(each).read_text()
+    for study in (folder, full):
+        page = write_report(study).read_text()
         targets = re.findall(r'href="#(\w+)"', page)
         assert targets
         assert all(f'id="{target}"' in page for target in targets)
@@ -172,17 +172,17 @@ def test_an_unfinished_study_is_refused(folder, name):
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "words"),
+    ("method", "baseline", "words"),
     [
-        ((0.7, 0.8, 0.9), (0.5, 0.75, 0.8), "takes 55, 1.8 times fewer"),
+        ((0.7, 0.8, 0.9), (0.5, 0.75, 0.8), "needs 55 labels, 1.8 times fewer"),
         ((0.5, 0.6, 0.7), (0.5, 0.65, 0.8), "times more"),
-        ((0.8, 0.82, 0.85), (0.5, 0.6, 0.7), "better already with 30, at least 3.3 times fewer"),
-        ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7), "does not reach that, even with 300"),
-        ((0.5, 0.6, 0.7), (0.5, 0.6, 0.7), "takes as many"),
+        ((0.8, 0.82, 0.85), (0.5, 0.6, 0.7), "better with 30 labels, at least 3.3 times fewer"),
+        ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7), "does not reach that, even with 300 labels"),
+        ((0.5, 0.6, 0.7), (0.5, 0.6, 0.7), "needs as many labels"),
     ],
 )
-def test_the_summary_says_the_saving_in_words(ours, theirs, words):
-    curve = make_curve({"self-supervised": ours, "scratch": theirs}, jitter=0)
+def test_the_summary_says_the_saving_in_words(method, baseline, words):
+    curve = make_curve({"self-supervised": method, "scratch": baseline}, jitter=0)
     first, second = summarise(curve)
     assert first.startswith("With 100 labels, self-supervised classification reaches a balanced")
     assert words in second
@@ -196,7 +196,7 @@ def test_the_summary_takes_the_count_nearest_to_100():
 
 def test_better_at_the_fewest_labels_is_no_saving_that_was_measured():
     curve = make_curve({"self-supervised": (0.9,), "scratch": (0.4,)}, counts=(30,))
-    assert summarise(curve)[1].endswith("self-supervised is better with as many.")
+    assert summarise(curve)[1].endswith("self-supervised is better with as many labels.")
 
 
 def test_the_best_of_each_column_is_marked():
@@ -234,7 +234,7 @@ SECTIONS = [
     "representations",
     "clusters",
     "mistakes",
-    "strangest",
+    "outliers",
 ]
 
 
@@ -262,19 +262,19 @@ def cards(page, section):
 def test_the_most_confident_mistakes_come_first(full):
     mistakes = cards(write_report(full).read_text(), "mistakes")
     assert [name for _, name in mistakes] == [f"object-{i}" for i in (32, 24, 16, 8, 0)]
-    assert mistakes[0][0] == "galaxy taken for star, 92 %"
+    assert mistakes[0][0] == "galaxy classified as star, 92 %"
 
 
-def test_the_strangest_objects_come_first(full):
-    strangest = cards(write_report(full).read_text(), "strangest")
-    assert strangest[:2] == [("1.00, galaxy", "object-0"), ("0.50, star", "object-1")]
-    assert len(strangest) == 24
+def test_the_largest_outliers_come_first(full):
+    outliers = cards(write_report(full).read_text(), "outliers")
+    assert outliers[:2] == [("1.00, galaxy", "object-0"), ("0.50, star", "object-1")]
+    assert len(outliers) == 24
 
 
 def test_clusters_are_shown_by_their_most_certain_members(full):
     page = write_report(full).read_text()
     part = page[page.index('id="clusters"') : page.index('id="mistakes"')]
-    assert "4 objects are in none" in part
+    assert "4 objects are in no cluster" in part
     assert re.findall(r"<h3>(.*?)</h3>", part) == ["Cluster 0", "Cluster 1"]
     assert "27 objects, 52 % galaxy" in part
     stamps = re.findall(r"stamp of (object-\d+)", part)
@@ -284,7 +284,7 @@ def test_clusters_are_shown_by_their_most_certain_members(full):
     assert 'aria-label="stamp of object-30" style="--c: 2; --r: 4"' in part
 
 
-def test_calibration_error_is_said(full):
+def test_calibration_error_is_printed(full):
     page = write_report(full).read_text()
     assert "Expected calibration error: 0.040." in page  # (10 * 0.1 + 30 * 0.02) / 40
     bins = pd.read_csv(full / "calibration.csv")

@@ -33,7 +33,7 @@ def test_each_stamp_is_found_by_its_row():
     assert sheet[36:, 68:].max() < 10
 
 
-def test_stamps_that_are_no_squares_keep_their_shape():
+def test_stamps_that_are_not_square_keep_their_shape():
     wide = np.full((1, 3, 16, 32), 255, dtype=np.uint8)
     sheet = read(encode_thumbnails(wide))
     assert sheet.shape == (32, 32, 3)
@@ -81,9 +81,9 @@ def test_unknown_bands_are_refused():
 def test_the_file_appears_whole(tmp_path):
     path = write_thumbnails(tmp_path / "thumbnails.webp", plain())
     assert read(path.read_bytes()).shape == (64, 96, 3)
-    assert [each.name for each in tmp_path.iterdir()] == ["thumbnails.webp"]
+    assert [path.name for path in tmp_path.iterdir()] == ["thumbnails.webp"]
 
 
-def test_a_folder_that_cannot_be_written_is_said(locked):
+def test_a_folder_that_cannot_be_written_is_an_error(locked):
     with pytest.raises(OSError, match=r"thumbnails\.webp cannot be written"):
         write_thumbnails(locked / "thumbnails.webp", plain())

@@ -1,7 +1,6 @@
 import itertools
-import sys
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,19 +9,14 @@ from sklearn.datasets import load_wine
 from sklearn.linear_model import RidgeClassifier
 from sklearn.naive_bayes import GaussianNB
 
-mpl.use("Agg")
-
-import matplotlib.pyplot as plt
-
 from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
 from skastro.evaluation.label_saving import label_saving
+from skastro.plots import style
 from skastro.plots.label_efficiency import (
-    OKABE_ITO,
     LabelEfficiencyDisplay,
-    _metric_name,
+    _choose_ticks,
     _push_apart,
     _saving_text,
-    _spread_ticks,
 )
 
 COUNTS = [30, 100, 300, 1000, 3029]
@@ -33,12 +27,6 @@ MEANS = {
     "imagenet": [0.510, 0.576, 0.601, 0.629, 0.641],
     "catalogue": [0.539, 0.598, 0.615, 0.631, 0.639],
 }
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture
@@ -184,18 +172,7 @@ def test_lines_differ_in_colour_and_without_it():
     lines = LabelEfficiencyDisplay(many).plot().lines_.values()
     styles = [(line.get_marker(), line._dash_pattern) for line in lines]
     assert len(set(map(str, styles))) == 15
-    assert [line.get_color() for line in lines][:7] == list(OKABE_ITO)
-
-
-def test_given_axes_are_drawn_into_and_defaults_left_alone(curve):
-    before = dict(mpl.rcParams)
-    figure, axes = plt.subplots(1, 2, layout="constrained")
-    display = LabelEfficiencyDisplay.from_curve(curve, ax=axes[1], saving=("aperture", "catalogue"))
-    assert display.ax_ is axes[1]
-    assert display.figure_ is figure
-    assert not axes[0].lines
-    assert plt.get_fignums() == [figure.number]
-    assert dict(mpl.rcParams) == before
+    assert [line.get_color() for line in lines][:7] == list(style.OKABE_ITO)
 
 
 def test_axes_of_a_subfigure_will_do(curve):
@@ -211,7 +188,7 @@ def test_line_params_reach_their_line(curve):
     assert display.lines_["aperture"].get_linewidth() < 7
 
 
-def test_a_saving_of_next_to_nothing_is_told_without_an_arrow(curve):
+def test_a_very_small_saving_is_written_without_an_arrow(curve):
     scores = curve.scores[curve.scores["estimator"] == "scratch"]
     twin = scores.assign(estimator="twin", score=scores["score"] - 0.002)
     both = LabelEfficiencyCurve.from_scores(pd.concat([scores, twin]))
@@ -312,26 +289,14 @@ def test_one_label_count_can_be_drawn(curve):
     assert [label.get_text() for label in display.ax_.get_xticklabels()] == ["100"]
 
 
-def test_missing_matplotlib_is_one_sentence(curve, monkeypatch):
-    display = LabelEfficiencyDisplay(curve.summary("f1_macro"))
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"pip install 'skastro\[report\]'"):
-        display.plot()
-
-
 def test_crowded_counts_keep_their_ends_and_readable_distances():
     counts = np.arange(100, 2001, 100)
-    shown = _spread_ticks(counts, 440)
+    shown = _choose_ticks(counts, 440)
     assert shown[0] == 100
     assert shown[-1] == 2000
     assert np.diff(np.log(shown)).min() >= 0.07 * np.log(20) - 1e-9
     assert len(shown) > 6
-    assert _spread_ticks(np.array(COUNTS), 440) == COUNTS
-
-
-def test_metric_names_are_those_of_the_field():
-    assert _metric_name("f1_macro") == "macro-F1"
-    assert _metric_name("balanced_accuracy") == "balanced accuracy"
+    assert _choose_ticks(np.array(COUNTS), 440) == COUNTS
 
 
 @pytest.mark.parametrize(

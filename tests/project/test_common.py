@@ -8,8 +8,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skastro
 from skastro import PropertyPretrainedEncoder
+from tests.conftest import OneConvolution
 
-# what makes an estimator cheap enough for fifty fits; no check is marked as expected to fail
+# parameters that make an estimator cheap enough for fifty fits; no check is expected to fail
 _FAST = {
     "PropertyPretrainedEncoder": {
         "backbone": "stamp_resnet10",
@@ -17,7 +18,9 @@ _FAST = {
         "random_state": 0,
     },
     "SelfSupervisedClassifier": {
-        "encoder": PropertyPretrainedEncoder("stamp_resnet10", max_epochs=1, random_state=0),
+        "encoder": PropertyPretrainedEncoder(
+            OneConvolution(), average_views=False, max_epochs=1, random_state=0
+        ),
         "steps": 2,
         "random_state": 0,
     },
@@ -35,6 +38,7 @@ def test_every_estimator_is_discovered():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_probe")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
     [estimator(**_FAST.get(estimator.__name__, {})) for estimator in _public_estimators()]

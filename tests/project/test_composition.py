@@ -117,7 +117,7 @@ def test_properties_reach_the_encoder_of_a_pipeline_without_routing(survey):
     model = pipeline()
     model.fit(stamps, labels, enc__properties=properties, enc__property_errors=errors)
     direct = light_encoder().fit(stamps, properties=properties, property_errors=errors)
-    assert model.named_steps["enc"].property_source_ == "catalog"
+    assert model.named_steps["enc"].property_source_ == "catalog+measured"
     assert_same_weights(model.named_steps["enc"], direct)
 
 
@@ -128,7 +128,7 @@ def test_properties_are_routed_through_a_pipeline_with_no_request(survey):
         model = pipeline().fit(stamps, labels, properties=properties, property_errors=errors)
         assert model.score(stamps, labels) > 0.8  # asks for no properties
     direct = light_encoder().fit(stamps, properties=properties, property_errors=errors)
-    assert model.named_steps["enc"].property_source_ == "catalog"
+    assert model.named_steps["enc"].property_source_ == "catalog+measured"
     assert_same_weights(model.named_steps["enc"], direct)
 
 
@@ -148,7 +148,7 @@ def test_each_fold_gives_the_encoder_the_properties_of_its_rows(survey, routed, 
     for model, rows in zip(result["estimator"], result["indices"]["train"], strict=True):
         theirs = properties[rows] if kind == "array" else properties.iloc[rows]
         direct = light_encoder().fit(stamps[rows], properties=theirs)
-        assert model.named_steps["enc"].property_source_ == "catalog"
+        assert model.named_steps["enc"].property_source_ == "catalog+measured"
         assert_same_weights(model.named_steps["enc"], direct)
 
 
@@ -327,7 +327,7 @@ def test_a_search_over_encoder_parameters_with_routed_properties(survey):
         search.fit(stamps, labels, properties=properties)
     assert len(set(search.cv_results_["mean_test_score"])) == 4  # every parameter arrives
     best = search.best_estimator_.named_steps["enc"]
-    assert best.property_source_ == "catalog"
+    assert best.property_source_ == "catalog+measured"
     direct = light_encoder(max_epochs=best.max_epochs).fit(stamps, properties=properties)
     assert_same_weights(best, direct)
     for number, (learn, judge) in enumerate(FOLDS.split(stamps, labels)):
@@ -358,9 +358,8 @@ def test_the_bare_encoder_is_scored_without_routing_when_its_targets_are_y(surve
     stamps, _, properties = survey
     scores = cross_val_score(light_encoder(), stamps, properties, cv=2, error_score="raise")
     with routing():
-        routed = cross_val_score(
-            light_encoder(), stamps, params={"properties": properties}, cv=2, error_score="raise"
-        )
+        encoder, params = light_encoder(targets="catalog"), {"properties": properties}
+        routed = cross_val_score(encoder, stamps, params=params, cv=2, error_score="raise")
     assert_array_equal(scores, routed)
     measured = cross_val_score(light_encoder(), stamps, cv=2, error_score="raise")
     assert np.isfinite(measured).all()
@@ -377,7 +376,7 @@ def test_a_search_over_the_encoder_inside_a_classifier(survey, routed):
     with routing(routed):
         search.fit(stamps, labels, properties=properties)
     assert len(set(search.cv_results_["mean_test_score"])) == 4
-    assert search.best_estimator_.encoder_.property_source_ == "catalog"
+    assert search.best_estimator_.encoder_.property_source_ == "catalog+measured"
 
 
 @pytest.mark.parametrize("routed", [False, True])

@@ -27,14 +27,10 @@ from astropy.table import Table
 from markdown_it import MarkdownIt
 
 import skastro
-from skastro.cli.app import app as cli
+from skastro.cli.app import app, main
 from skastro.estimators import classifier, encoder
-from skastro.simulation.telescope import files as mosaics
-from skastro.simulation.telescope import survey as datasets
-from skastro.study.plan import QUICK, Plan
-from skastro.study.run import baselines
-from skastro.study.run import data as study_data
-from skastro.study.run import run as study
+from skastro.simulation import survey as simulation_survey
+from skastro.study import baselines, data, run
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,15 +40,15 @@ BENCHMARKS = sorted((ROOT / "benchmarks").glob("*/[!_]*.py"))
 NOT_RUN = "Not run by the tests: "
 LANGUAGES = {"python", "console", "toml", "bibtex", "text"}
 RECIPES = "CONTRIBUTING"  # its Python is what an editor adds to a module, not a session
-OPTIONAL = ("matplotlib.pyplot", "galsim", "bokeh", "zarr", "openTSNE", "umap")
+OPTIONAL = ("matplotlib.pyplot", "galsim", "bokeh", "zarr", "openTSNE")
 OF_ONE_PAGE = {"interchange": "onnxruntime"}
 SIDE = 12
 MOST_OBJECTS = 430  # 301 of them are training rows: enough for 300 labels
 MOST_IN_FILES = 240
 
-make_survey = datasets.make_survey
-TINY = Plan(
-    **{**vars(QUICK), "n_objects": 120, "label_counts": (30,), "n_repeats": 2, "max_epochs": 1,
+make_survey = simulation_survey.make_survey
+TINY = run.Plan(
+    **{**vars(run.QUICK), "n_objects": 120, "label_counts": (30,), "n_repeats": 2, "max_epochs": 1,
        "steps": 2, "scratch": False}
 )  # fmt: skip
 
@@ -105,11 +101,11 @@ BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path, tmp_path_factory):
-    """Make surveys and trainings small, kept in temporary folders; draw nothing on a screen."""
+def small(monkeypatch, quick_probe, quick_umap, tmp_path, tmp_path_factory):  # noqa: ARG001
+    """Make surveys and trainings small, cached in temporary folders; show no windows."""
     for name in OPTIONAL:
         pytest.importorskip(name, reason=f"{name} is not installed")
-    plt, umap = sys.modules["matplotlib.pyplot"], sys.modules["umap"]
+    plt = sys.modules["matplotlib.pyplot"]
     memory = tmp_path_factory.getbasetemp() / "surveys"
 
     def make_small_survey(n_objects=3000, *, most=MOST_OBJECTS, image_size=SIDE, **kwargs):
@@ -118,17 +114,16 @@ def small(monkeypatch, tmp_path, tmp_path_factory):
         return make_survey(min(n_objects, most), image_size=side, **kwargs)
 
     monkeypatch.setattr(skastro, "make_survey", make_small_survey)
-    for module in (mosaics, study_data):
+    for module in (simulation_survey, data):
         monkeypatch.setattr(module, "make_survey", partial(make_small_survey, most=MOST_IN_FILES))
-    for module in (encoder, study):
+    for module in (encoder, run):
         monkeypatch.setattr(module, "choose_epochs", lambda *_: 1)
     for name in ("_MIN_STEPS", "_MAX_STEPS"):
         monkeypatch.setattr(classifier, name, 2)
     for name in ("FULL", "QUICK"):
-        monkeypatch.setattr(study, name, TINY)
+        monkeypatch.setattr(run, name, TINY)
     monkeypatch.setattr(baselines, "_IMAGENET_PACKAGE", "no_such_package")
     monkeypatch.setattr(plt, "show", lambda: None)
-    monkeypatch.setattr(umap, "UMAP", partial(umap.UMAP, n_epochs=10))
     monkeypatch.chdir(tmp_path)
     with joblib.parallel_config(backend="sequential"):
         yield make_small_survey
@@ -147,7 +142,7 @@ def run_console(block):
     for command, *arguments in join_prompts(block.code):
         if command == "skastro":
             with pytest.raises(SystemExit) as stop:
-                cli.main(arguments)
+                main(arguments)
             assert stop.value.code == 0, f"{block}: skastro {shlex.join(arguments)}"
         else:
             check_command(command, arguments)
@@ -259,6 +254,13 @@ def test_code_is_of_a_kind_that_is_looked_at(block):
         assert join_prompts(block.code), f"{block}: a command stands behind '$ '"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_files_that_a_page_names_exist(page):
+    pattern = r"`((?:skastro|tests|benchmarks|docs|examples|constraints)/[\w./]*(?:\.\w+|/))`"
+    names = re.findall(pattern, page.read_text(encoding="utf-8"))
+    assert not [name for name in names if not (ROOT / name).exists()]
+
+
 def test_installation_names_every_extra():
     text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
     assert not {name for name in skastro_extras() if f"`{name}`" not in text}
@@ -266,7 +268,7 @@ def test_installation_names_every_extra():
 
 def test_command_line_page_names_every_command():
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+    names = [command.name or command.callback.__name__ for command in app.registered_commands]
     assert len(names) > 5
     assert not [name for name in names if f"`skastro {name}`" not in text]
 

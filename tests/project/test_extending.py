@@ -77,7 +77,7 @@ def test_a_measured_property(cook, survey, tmp_path):
     encoder.save(tmp_path / "encoder.safetensors")
     again = PropertyPretrainedEncoder.load(tmp_path / "encoder.safetensors")
     pd.testing.assert_frame_equal(again.predict(stamps), encoder.predict(stamps))
-    again.set_params(properties=names["with_gini"])
+    again.set_params(targets=names["with_gini"])
     assert again.score(stamps) == encoder.score(stamps)
 
 
@@ -90,7 +90,7 @@ def total_flux(stamps):
 
 def test_a_function_that_measures_keeps_units_and_is_pickled(survey):
     stamps, _, _ = survey
-    encoder = tiny_encoder(properties=total_flux, max_epochs=1).fit(stamps)
+    encoder = tiny_encoder(targets=total_flux, max_epochs=1).fit(stamps)
     assert encoder.predict(stamps).attrs["units"] == {"flux": "nmgy"}
     again = pickle.loads(pickle.dumps(encoder))
     assert again.score(stamps) == encoder.score(stamps)
@@ -101,7 +101,7 @@ def test_a_function_that_measures_keeps_units_and_is_pickled(survey):
 )
 def test_a_function_that_measures_something_else_is_told(survey, measure):
     with pytest.raises(ValueError, match="must return a DataFrame with a row for each stamp"):
-        tiny_encoder(properties=measure).fit(survey[0])
+        tiny_encoder(targets=measure).fit(survey[0])
 
 
 def test_a_reader(cook, tmp_path, monkeypatch):

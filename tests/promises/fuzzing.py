@@ -1,7 +1,7 @@
-"""Damaged and hostile files: real small ones of each format, altered at random, and crafted ones.
+"""Read damaged and hostile files: small real files altered at random, and crafted files.
 
-`run` reads them in processes of bounded memory and time, and collects what does not end as
-promised: with the data, or with a ValueError or FileNotFoundError of one sentence that names the
+`run` reads them in processes of limited memory and time. It collects the files for which reading
+neither returns data nor raises a ValueError or FileNotFoundError of one sentence that names the
 file.
 """
 
@@ -28,10 +28,10 @@ from astropy.io import fits
 from astropy.table import Table
 from PIL import Image
 
-SECONDS = 20  # of the processor that one file may take
-PATIENCE = 300  # seconds of the clock: for those that wait for ever
-MEMORY = 2**31  # bytes of address space beyond those of the libraries
-NUMBERS = (
+MAX_CPU_SECONDS = 20  # for one file
+MAX_SECONDS = 300  # of wall time for one file, which ends reads that wait for ever
+MAX_MEMORY = 2**31  # bytes of address space in addition to those of the libraries
+WRONG_NUMBERS = (
     b"0",
     b"-1",
     b"3",
@@ -46,20 +46,20 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(kind, count, folder):
-    """Read `count` altered files, or the crafted ones if it is 0; return what ended badly."""
+    """Read `count` altered files, or the crafted files if it is 0; return the failures."""
     faults, first = [], 0
     current = Path(folder, "current")
     while True:
         current.unlink(missing_ok=True)
         done = subprocess.run(  # noqa: S603 - our own interpreter and code
-            [sys.executable, "-m", "tests.fuzzing", kind, str(first), str(count), folder],
+            [sys.executable, "-m", "tests.promises.fuzzing", kind, str(first), str(count), folder],
             capture_output=True, text=True, check=False, cwd=ROOT,
         )  # fmt: skip
         faults += [json.loads(line) for line in done.stdout.splitlines()]
         if done.returncode == 0:
             return faults
-        assert current.exists(), done.stderr  # the files as they are cannot be read
-        assert done.returncode < 0, done.stderr  # they cannot be altered: no signal ended it
+        assert current.exists(), done.stderr  # the unaltered files cannot be read
+        assert done.returncode < 0, done.stderr  # the altering failed: no signal ended the process
         number = int(current.read_text())
         faults.append({"number": number, "ended": signal.strsignal(-done.returncode)})
         first = number + 1
@@ -188,17 +188,17 @@ def _repeated(content, rng):
 
 
 def _renumbered(content, rng):
-    """Give a number in the text another value, over the blanks before it where they suffice."""
-    found = list(re.finditer(rb" *\d+", content))
-    if not found:
+    """Replace a number in the text, using the blanks before it if the new one is longer."""
+    matches = list(re.finditer(rb" *\d+", content))
+    if not matches:
         return content
-    match = found[int(rng.integers(len(found)))]
-    number = NUMBERS[int(rng.integers(len(NUMBERS)))]
+    match = matches[int(rng.integers(len(matches)))]
+    number = WRONG_NUMBERS[int(rng.integers(len(WRONG_NUMBERS)))]
     return content[: match.start()] + number.rjust(len(match[0])) + content[match.end() :]
 
 
-def _counted_wrong(content, rng):
-    """Overwrite what may be a binary count."""
+def _miscounted(content, rng):
+    """Overwrite bytes that may be a binary count."""
     kinds = [">I", "<I", ">Q", "<Q", "<H", ">H"]
     kind = kinds[int(rng.integers(len(kinds)))]
     bits = 8 * struct.calcsize(kind)
@@ -230,23 +230,23 @@ def _nested(content, rng):
 
 ALTERATIONS = (
     _truncated, _flipped, _overwritten, _swapped, _repeated,
-    _renumbered, _renumbered, _renumbered, _counted_wrong, _misspelled, _nested,
+    _renumbered, _renumbered, _renumbered, _miscounted, _misspelled, _nested,
 )  # fmt: skip
 
 
 def alter(content, rng):
-    """Return a file's content with one to three things wrong."""
+    """Return the content of a file with one to three alterations."""
     for _ in range(int(rng.integers(1, 4))):
         content = ALTERATIONS[int(rng.integers(len(ALTERATIONS)))](content, rng)
     return content
 
 
 def _alter_file(path, rng):
-    """Alter a file in place, behind its compression or its check sums in every second case."""
+    """Alter a file in place; in half of the cases, make compression and checksums valid again."""
     content = path.read_bytes()
     inside = rng.random() < 0.5
     if path.suffix == ".safetensors" and inside:
-        _sign_anew(path, rng)
+        _change_and_sign(path, rng)
         return
     if path.suffix == ".gz" and inside:
         content = gzip.compress(alter(gzip.decompress(content), rng), 1, mtime=0)
@@ -258,7 +258,7 @@ def _alter_file(path, rng):
 
 
 def _with_check_sums(png):
-    """Correct the check sums of a PNG's chunks, so that they are looked at."""
+    """Correct the checksums of a PNG's chunks, so that a reader does not stop at them."""
     parts, place = [png[:8]], 8
     while place + 8 <= len(png):
         length = min(struct.unpack(">I", png[place : place + 4])[0], len(png) - place - 8)
@@ -268,9 +268,9 @@ def _with_check_sums(png):
     return b"".join(parts)
 
 
-# ---- encoders whose description lies, with check sums that hold
+# ---- encoders with a false description and a valid checksum
 
-VALUES = (
+WRONG_VALUES = (
     None, True, -1, 0, 1, 2**40, 1e308, float("nan"), float("inf"), "", "x", "../../etc/passwd",
     "hf-hub:timm/resnet18", [], [1], [3, 10**7, 10**7], [10**9, 8, 8], {}, {"a": 1},
     [[]] * 5, "\u0000",
@@ -283,9 +283,9 @@ DTYPES = {
 
 
 def sign(path, tensors, document):
-    """Write an encoder with any description, and the check sums that belong to it.
+    """Write an encoder with any description and a valid checksum.
 
-    Byte by byte: a library may refuse to write what it has to refuse to read.
+    The bytes are written here, because a library may refuse to write such a file.
     """
     import torch  # noqa: PLC0415 - catalogues need no torch
 
@@ -307,7 +307,7 @@ def sign(path, tensors, document):
 
 
 def unpack(path):
-    """Return tensors and description of an encoder's file."""
+    """Return the tensors and the description of an encoder file."""
     from safetensors import safe_open  # noqa: PLC0415 - catalogues need no torch
 
     with safe_open(path, framework="pt") as file:
@@ -315,37 +315,37 @@ def unpack(path):
         return tensors, json.loads(file.metadata()["skastro"])
 
 
-def _sign_anew(path, rng):
+def _change_and_sign(path, rng):
     tensors, document = unpack(path)
     if rng.random() < 0.3:
-        _lie_in_tensors(tensors, rng)
+        _falsify_tensors(tensors, rng)
     if rng.random() < 0.1:
         document = alter(json.dumps(document).encode(), rng).decode(errors="replace")
     else:
-        _lie(document, rng)
+        _falsify(document, rng)
     sign(path, tensors, document)
 
 
-def _lie(node, rng):
-    """Replace, drop or add a value somewhere in a description."""
+def _falsify(node, rng):
+    """Replace or remove a value somewhere in a description."""
     keys = list(node) if isinstance(node, dict) else list(range(len(node)))
     if not keys:
         return
     key = keys[int(rng.integers(len(keys)))]
     if isinstance(node[key], (dict, list)) and rng.random() < 0.6:
-        _lie(node[key], rng)
+        _falsify(node[key], rng)
     elif rng.random() < 0.2:
         del node[key]
     else:
-        node[key] = VALUES[int(rng.integers(len(VALUES)))]
+        node[key] = WRONG_VALUES[int(rng.integers(len(WRONG_VALUES)))]
 
 
-def _lie_in_tensors(tensors, rng):
+def _falsify_tensors(tensors, rng):
     import torch  # noqa: PLC0415 - catalogues need no torch
 
     name = sorted(tensors)[int(rng.integers(len(tensors)))]
     tensor = tensors.pop(name)
-    lies = [
+    changes = [
         lambda: torch.full_like(tensor, -1),
         lambda: tensor.float() * float("nan"),
         lambda: tensor.to(torch.bfloat16),
@@ -356,9 +356,9 @@ def _lie_in_tensors(tensors, rng):
         lambda: tensor.double() + 1e300,
         lambda: None,
     ]
-    lie = lies[int(rng.integers(len(lies)))]()
-    if lie is not None:
-        tensors[name] = lie
+    change = changes[int(rng.integers(len(changes)))]()
+    if change is not None:
+        tensors[name] = change
 
 
 # ---- crafted files
@@ -418,7 +418,7 @@ def _png(width, height, depth=8, kind=2):
 
 
 def _zarr(folder, **changes):
-    """Write the description of a store of which no chunk is there."""
+    """Write the description of a store that has no chunks."""
     folder.mkdir(exist_ok=True)
     description = {
         "zarr_format": 2, "shape": [3, 2, 8, 8], "chunks": [1, 2, 8, 8], "dtype": "<f4",
@@ -429,7 +429,7 @@ def _zarr(folder, **changes):
 
 
 def crafted_catalogs(folder):
-    """Write catalogues that promise far too much, or nest far too deep."""
+    """Write catalogues that announce far too much data, or are nested far too deep."""
     folder.mkdir(exist_ok=True)
     contents = {
         "rows.fits": _fits_table(8, 10**12),
@@ -468,7 +468,7 @@ def crafted_catalogs(folder):
 
 
 def crafted_stamps(folder):
-    """Write stamps that promise far too much, or hold code."""
+    """Write stamps that announce far too much data, or contain code."""
     folder.mkdir(exist_ok=True)
     pickled = b"cos\nsystem\n(S'touch executed'\ntR."
     contents = {
@@ -534,24 +534,24 @@ def _put(path, content):
 
 
 def read_a_catalog(path):
-    """Read a catalogue, as anybody would."""
-    from skastro import read_catalog  # noqa: PLC0415 - the parent process needs none of it
+    """Read a catalogue."""
+    from skastro import read_catalog  # noqa: PLC0415 - the parent process does not need it
 
     assert len(read_catalog(path)), "no row"
 
 
 def read_some_stamps(path):
-    """Open stamps, and read some of them."""
+    """Open stamps and read some of them."""
     from skastro import open_stamps  # noqa: PLC0415
 
     stamps = open_stamps([path] if path.name.startswith("image") else path)
     pixels = np.asarray(stamps[: 2 if np.prod(stamps.shape[1:]) < 1e6 else 1])
     assert pixels.ndim == 4, "no stamps"
-    assert pixels.shape[1:] == stamps.shape[1:], "another shape than said"
+    assert pixels.shape[1:] == stamps.shape[1:], "another shape than announced"
 
 
 def read_an_encoder(path):
-    """Load an encoder, and embed with it."""
+    """Load an encoder and embed with it."""
     from skastro import PropertyPretrainedEncoder  # noqa: PLC0415
 
     encoder = PropertyPretrainedEncoder.load(path, backbone=small_module())
@@ -570,9 +570,9 @@ READERS = {
 
 
 def judge(read, path):
-    """Read a file; return what is wrong with how that ended, or None. A hang ends the process."""
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    """Read a file and return what went wrong, or None; a read that hangs ends the process."""
+    signal.setitimer(signal.ITIMER_PROF, MAX_CPU_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
     try:
         read(path)
     except (ValueError, FileNotFoundError) as error:
@@ -581,7 +581,7 @@ def judge(read, path):
             return f"no sentence: {text!r}"
         if path.name not in text:
             return f"names no file: {text!r}"
-    except BaseException as error:  # noqa: BLE001 - that is what is looked for
+    except BaseException as error:  # noqa: BLE001 - any other error is a failure
         return f"{type(error).__name__}: {error}"[:500]
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -591,18 +591,18 @@ def judge(read, path):
 
 @cache
 def seeds(kind, folder):
-    """Write the files to start from; a store counts as one."""
+    """Write the files to alter and return their paths; a store counts as one file."""
     place = Path(folder, f"seeds-{kind}")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     WRITERS[kind](place)
     inner = place / "files"
-    found = sorted(place.iterdir()) + (sorted(inner.iterdir()) if inner.is_dir() else [])
-    return [path for path in found if path.name != "files"]
+    paths = sorted(place.iterdir()) + (sorted(inner.iterdir()) if inner.is_dir() else [])
+    return [path for path in paths if path.name != "files"]
 
 
 def altered(kind, number, folder):
-    """Write the altered file of a number, always the same one; return its path."""
+    """Write altered file `number`, which is always the same, and return its path."""
     rng = np.random.default_rng([2024, number])
     seed = seeds(kind, folder)[number % len(seeds(kind, folder))]
     place = Path(folder, f"altered-{kind}")
@@ -611,7 +611,7 @@ def altered(kind, number, folder):
     path = place / seed.name
     if seed.is_dir():
         shutil.copytree(seed, path)
-        inside = sorted(each for each in path.rglob("*") if each.is_file())
+        inside = sorted(part for part in path.rglob("*") if part.is_file())
         _alter_file(inside[int(rng.integers(len(inside)))], rng)
     else:
         shutil.copy(seed, path)
@@ -619,14 +619,14 @@ def altered(kind, number, folder):
     return path
 
 
-def limit_memory(more=MEMORY):
-    """Bound the address space at what is in use, and some more."""
+def limit_memory(more=MAX_MEMORY):
+    """Limit the address space to its present size and `more` bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more,) * 2)
 
 
 def prepare(kind, folder):
-    """Read the files as they are, which they can be; what is imported late is there then."""
+    """Read the unaltered files once, so that all modules are imported before memory is limited."""
     warnings.simplefilter("ignore")
     for name in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(name, signal.SIG_DFL)
@@ -643,10 +643,10 @@ CRAFTED = {"catalogs": crafted_catalogs, "stamps": crafted_stamps}
 
 
 def main(kind, first, count, folder):
-    """Read the files from a number on; tell of each that ends badly, in a line of JSON."""
+    """Read the files from number `first` on; print each failure as a line of JSON."""
     prepare(kind, folder)
     folder = Path(folder)
-    os.chdir(folder)  # where code in a file would leave its mark
+    os.chdir(folder)  # code from a file would write its mark here
     crafted = [] if count else CRAFTED[kind](folder / "crafted")
     for number in range(first, count or len(crafted)):
         (folder / "current").write_text(str(number))

@@ -1,4 +1,4 @@
-"""Writers on a full disk: one sentence that names the file, and nothing under its name."""
+"""On a full disk, writers raise an error of one sentence and leave no incomplete file."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from skastro.embeddings.files import write_embeddings
 from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
 from skastro.pages.html import write_page
 from skastro.pages.thumbnails import write_thumbnails
-from skastro.study.run import baselines, run_study
-from tests.study.test_run import PLAN, folder, read  # noqa: F401 - a fixture
+from skastro.study import baselines
+from skastro.study.run import run_study
+from tests.study.conftest import PLAN, folder, read  # noqa: F401 - a fixture
 
 ROWS = 3000
 
 
 @contextmanager
 def full_after(size):
-    """Let no file grow beyond a size, as a full disk would: the system's error is the same kind."""
+    """Let no file grow beyond a size in bytes; the system's error is like that of a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -74,7 +75,7 @@ WRITERS = [
     ("encoder.safetensors", save_encoder),
     ("stamps.npy", save_stamps),
     ("stamps.zarr", save_stamps),
-    *((f"table.{each}", write_a_table) for each in ("csv", "fits", "ecsv", "parquet", "vot")),
+    *((f"table.{ending}", write_a_table) for ending in ("csv", "fits", "ecsv", "parquet", "vot")),
     ("e.npz", write_some_embeddings),
     ("e.npy", write_some_embeddings),
     ("scores.csv", write_scores),
@@ -85,20 +86,21 @@ WRITERS = [
 
 
 @pytest.mark.parametrize(("name", "write"), WRITERS, ids=[name for name, _ in WRITERS])
-def test_a_full_disk_is_told_in_a_sentence_and_leaves_no_half_file(name, write, fitted, tmp_path):
+def test_a_full_disk_is_an_error_of_one_sentence_and_leaves_no_incomplete_file(
+    name, write, fitted, tmp_path
+):
     path = tmp_path / name
-    limit = 10**5 if write is save_stamps else 5000  # which writes its input first
+    limit = 10**5 if write is save_stamps else 5000  # save_stamps writes its input first
     with full_after(limit), pytest.raises(OSError, match="cannot be written") as caught:
         write(path, fitted)
     text = str(caught.value)
     assert text.startswith(f"{path} cannot be written (no space is left): make room")
     assert "\n" not in text
-    # what Stamps.save goes on from may stay
-    left = {each.name for each in tmp_path.iterdir() if "partial" not in each.name}
-    assert left <= {"whole.npy"}
-    write_again = write if write is not save_stamps else None
-    if write_again:
-        write_again(path, fitted)  # there is room now
+    # the partial files from which Stamps.save resumes may stay
+    names = {file.name for file in tmp_path.iterdir() if "partial" not in file.name}
+    assert names <= {"whole.npy"}
+    if write is not save_stamps:
+        write(path, fitted)  # there is room now
         assert path.exists()
 
 

@@ -1,4 +1,4 @@
-"""Catalogues from anywhere: what they hold is shown, never run, and never names a file."""
+"""The content of catalogues is shown as text, is never executed, and never names a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from skastro import cut_stamps, open_stamps, write_explorer
 from skastro.catalogs.writing import write_table
 from skastro.embeddings.files import write_embeddings
 from skastro.pages.report import write_report
-from skastro.surveys.downloads import Store
 from tests.pages.test_report import CONFIG, folder, full  # noqa: F401 - fixtures
 
 HIT = "window.hit=1"
@@ -22,7 +21,7 @@ EVIL = (
 )
 ATTRIBUTE = f"""x" onmouseover="{HIT}" autofocus onfocus='{HIT}' style="""
 PATH = "../../outside"
-# set where a script runs that came from the data
+# window.hit is set if a script from the data runs
 WATCH = "() => window.hit === undefined && !document.querySelector('img[src=\"x\"], [onerror]')"
 SELECT = """rows => {
   const view = [...Bokeh.index.roots ?? Object.values(Bokeh.index)][0];
@@ -31,11 +30,11 @@ SELECT = """rows => {
 
 
 def touch_everything(page):
-    """Hover, click and choose what there is, so that what is made late is made."""
+    """Hover, click and choose everything, so that all parts of the page are made."""
     page.wait_for_selector(".explorer[data-ready]")
     for value in page.eval_on_selector_all(".explorer-by option", "all => all.map(o => o.value)"):
         page.select_option(".explorer-by", value)
-        page.evaluate(  # each click draws the buttons anew
+        page.evaluate(  # each click draws the buttons again
             """() => {
               const find = () => document.querySelectorAll(".explorer-legend [data-code]");
               for (let i = 0; i < find().length; i++) find()[i].click();
@@ -98,7 +97,7 @@ def test_ids_that_a_spreadsheet_would_compute_are_saved_as_text(hostile, look, t
     expected = hostile["id"].tolist()
     for i in (3, 4, 6):
         expected[i] = "'" + expected[i]
-    assert saved == expected  # a negative number is no formula
+    assert saved == expected  # a negative number is not a formula
     assert_quiet(page)
 
 
@@ -132,14 +131,14 @@ def test_the_report_shows_hostile_text_as_text(full, look):  # noqa: F811 - the 
 
 
 def with_text_replaced(value):
-    """Return a configuration in which all text is hostile, as are the keys that data choose."""
+    """Return a configuration with hostile text, also in the keys that come from data."""
     if isinstance(value, dict):
         return {
-            (EVIL if key in ("galaxy", "skastro") else key): with_text_replaced(each)
-            for key, each in value.items()
+            (EVIL if key in ("galaxy", "skastro") else key): with_text_replaced(item)
+            for key, item in value.items()
         }
     if isinstance(value, list):
-        return [with_text_replaced(each) for each in value]
+        return [with_text_replaced(item) for item in value]
     return EVIL if isinstance(value, str) and value else value
 
 
@@ -156,21 +155,10 @@ def test_ids_never_name_files(tmp_path):
     write_embeddings(inside / "e.npz", np.zeros((6, 2)), ids)
     write_explorer(inside / "page.html", np.eye(6, 2), table=catalog, images=stamps)
     names = {"r.fits", "stamps.npy", "stamps.zarr", "table.csv", "e.npz", "page.html"}
-    assert {each.name for each in inside.iterdir()} == names
-    everything = [each for each in tmp_path.rglob("*") if each.is_file()]
-    assert all(each.is_relative_to(inside) for each in everything)
+    assert {path.name for path in inside.iterdir()} == names
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(path.is_relative_to(inside) for path in files)
     assert np.load(inside / "e.npz")["ids"].tolist()[0] == PATH
-
-
-def test_a_fetch_writes_into_its_folder_whatever_the_ids(tmp_path):
-    inside = tmp_path / "a/b/out"
-    store = Store(inside, {"bands": ["../g"], "size": 8, "name": PATH})
-    with store.open_cutouts([PATH, "/etc/x"]) as cutouts:
-        cutouts.put(0, 0, np.ones((8, 8), "f4"), EVIL)
-        store.keep_stamps(cutouts, [0])
-    assert [each.name for each in tmp_path.iterdir()] == ["a"]
-    assert all(each.is_relative_to(inside) for each in tmp_path.rglob("*") if each.is_file())
-    assert open_stamps(inside / "stamps.npy").shape == (1, 1, 8, 8)
 
 
 def test_patterns_open_only_files_of_their_folder(tmp_path):

@@ -9,9 +9,9 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from skastro.catalogs.reading import read_catalog
-from skastro.simulation.files import list_mosaics, simulate_survey_files, write_survey
+from skastro.simulation import files
+from skastro.simulation.files import check_out, write_survey
 from skastro.simulation.survey import make_survey
-from skastro.simulation.telescope import files as mosaics
 from skastro.surveys.cutouts import cut_stamps
 from skastro.surveys.folders import load_folder
 from tests.conftest import tiny_encoder
@@ -41,6 +41,12 @@ def cut(tiles, catalog, size):
         for row, (x, y) in zip(rows, WCS(header).all_world2pix(sky, 0), strict=True):
             found[row] = Cutout2D(pixels, (x, y), size).data
     return found
+
+
+def list_mosaics(folder):
+    """Return the tiles of each band, in the order of the stamps' bands."""
+    bands = fits.getheader(folder / "mosaic" / "catalog.fits", 1)["BANDS"]
+    return {band: sorted((folder / "mosaic").glob(f"mosaic_{band}_*.fits")) for band in bands}
 
 
 def read(path):
@@ -97,11 +103,10 @@ def test_objects_lie_within_half_a_pixel_of_their_position(survey):
 
 
 def test_tiles_say_what_they_are(folder):
-    files = list_mosaics(folder)
-    assert list(files) == ["r", "g"]
+    mosaics = list_mosaics(folder)
     catalog = read(folder / "catalog.ecsv")
-    assert len(files["g"]) == len(files["r"]) == len(set(catalog["field"]))
-    for band, tiles in files.items():
+    assert len(mosaics["g"]) == len(mosaics["r"]) == len(set(catalog["field"]))
+    for band, tiles in mosaics.items():
         for file in tiles:
             header = fits.getheader(file)
             assert (header["BUNIT"], header["MAGZP"]) == ("nanomaggy", 22.5)
@@ -158,11 +163,8 @@ def test_folder_reads_back_as_a_data_folder(survey, folder):
 
 
 def test_files_are_those_of_the_survey_whatever_the_jobs(folder, tmp_path):
-    steps = []
-    again = simulate_survey_files(
-        tmp_path / "again", n_jobs=2, progress=lambda *numbers: steps.append(numbers), **SETTINGS
-    )
-    assert steps == [(25, 40), (40, 40)]
+    survey = make_survey(cache=False, n_jobs=2, **SETTINGS)
+    again = write_survey(survey, tmp_path / "again")
     names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     assert names == [path.relative_to(again) for path in sorted(again.rglob("*")) if path.is_file()]
     for name in names:
@@ -174,21 +176,20 @@ def test_survey_without_mosaics_keeps_its_positions(survey, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["catalog.ecsv", "stamps.npy"]
     catalog = read(out / "catalog.ecsv")
     np.testing.assert_array_equal(catalog["ra"], survey.catalog["ra"])
-    with pytest.raises(FileNotFoundError, match="holds no mosaics: write the survey with mosaic"):
-        list_mosaics(out)
 
 
-def test_taken_folders_are_refused_before_anything_is_simulated(tmp_path, monkeypatch):
-    monkeypatch.setattr(mosaics, "make_survey", None)
+def test_folders_of_other_files_are_refused(tmp_path):
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(ValueError, match=r"file' is a file: name a folder"):
-        simulate_survey_files(file)
+        check_out(file, overwrite=False)
     with pytest.raises(ValueError, match=r"holds 'file': choose another folder, or pass overwrite"):
-        simulate_survey_files(tmp_path)
+        check_out(tmp_path, overwrite=False)
     (tmp_path / "catalog.csv").touch()
-    with pytest.raises(ValueError, match=r"holds 'catalog\.csv', beside which .* remove it"):
-        simulate_survey_files(tmp_path, overwrite=True)
+    with pytest.raises(
+        ValueError, match=r"holds 'catalog\.csv', which would be mixed .* remove it"
+    ):
+        check_out(tmp_path, overwrite=True)
 
 
 def test_overwriting_replaces_the_survey_and_nothing_else(survey, tmp_path):
@@ -208,7 +209,7 @@ def test_failures_leave_the_folder_as_it_was(survey, tmp_path, monkeypatch):
 
     out = write_survey(survey, tmp_path / "earlier", mosaic=False)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    monkeypatch.setattr(mosaics.np, "save", fill_the_disk)
+    monkeypatch.setattr(files.np, "save", fill_the_disk)
     with pytest.raises(OSError, match=r"\(no space is left\): make room"):
         write_survey(survey, out, overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
@@ -218,7 +219,7 @@ def test_failures_leave_the_folder_as_it_was(survey, tmp_path, monkeypatch):
 
 
 def test_what_a_killed_process_left_is_no_obstacle(survey, tmp_path):
-    (tmp_path / ".partial-1" / "mosaic").mkdir(parents=True)
+    (tmp_path / ".partial" / "mosaic").mkdir(parents=True)
     write_survey(survey, tmp_path, mosaic=False)
     assert len(load_folder(tmp_path).images) == len(survey.images)
 

@@ -1,4 +1,4 @@
-"""Simulated surveys and data folders."""
+"""Simulated surveys."""
 
 import numpy as np
 import pandas as pd
@@ -6,9 +6,10 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
+from skastro.simulation import survey as simulation
 from skastro.simulation.survey import make_survey
-from skastro.simulation.telescope import survey as datasets
-from skastro.simulation.telescope import telescope as simulation
+from skastro.simulation.telescope import _DEPTH
+from skastro.utils.progress import reporting
 from skastro.utils.validation import check_labels
 
 pytest.importorskip("galsim", reason="make_survey simulates with GalSim: the extra 'sim'")
@@ -81,7 +82,7 @@ def test_empty_corners_have_the_sky_noise_of_the_truth(survey):
 
 def test_single_visit_depth_is_the_magnitude_of_five_sigma(survey):
     points = survey.target != "galaxy"
-    for band, depth in zip(survey.bands, simulation._DEPTH, strict=True):
+    for band, depth in zip(survey.bands, _DEPTH, strict=True):
         mag = survey.catalog.loc[points, f"mag_{band}"]
         snr = 2.5 / np.log(10) / survey.catalog.loc[points, f"err_{band}"]
         near = snr.between(4, 8)
@@ -115,7 +116,7 @@ def test_non_detections_are_nan_in_magnitude_and_error(survey):
     assert np.isnan(mags[:, 0]).mean() > 0.2
     assert np.nanmax(errors) < 1.09 / 3 + 0.01
     # What is missing is faint: two magnitudes below the depth nothing is left.
-    assert np.isnan(mags[columns(survey.truth, "mag") > simulation._DEPTH + 2]).all()
+    assert np.isnan(mags[columns(survey.truth, "mag") > _DEPTH + 2]).all()
 
 
 def test_galaxies_are_wider_than_stars(survey):
@@ -202,20 +203,20 @@ def test_faintest_object_is_as_asked():
     assert survey.truth["mag_i"].between(17.5, 19.0).all()
 
 
-def test_magnitudes_alone_do_not_tell_the_classes():
+def test_magnitudes_alone_do_not_give_the_classes_away():
     survey = make_survey(400, image_size=16, cache=False)
     mags = survey.catalog.filter(like="mag_").fillna(30)
     forest = RandomForestClassifier(100, class_weight="balanced", random_state=0)
-    told = cross_val_score(forest, mags, survey.target, scoring="balanced_accuracy", cv=3)
-    assert 0.6 < told.mean() < 0.97
+    accuracy = cross_val_score(forest, mags, survey.target, scoring="balanced_accuracy", cv=3)
+    assert 0.6 < accuracy.mean() < 0.97
 
 
 def test_progress_counts_objects():
-    calls = []
-    make_survey(
-        30, bands="r", image_size=8, cache=False, progress=lambda *numbers: calls.append(numbers)
-    )
+    calls, reports = [], []
+    with reporting(lambda *report: reports.append(report)):
+        make_survey(30, bands="r", image_size=8, cache=False, progress=lambda *n: calls.append(n))
     assert calls == [(25, 30), (30, 30)]
+    assert reports == [("simulating", done, 30) for done in (25, 30)]
 
 
 def test_second_call_comes_from_the_cache(tmp_path, monkeypatch):
@@ -225,7 +226,7 @@ def test_second_call_comes_from_the_cache(tmp_path, monkeypatch):
     def refuse(*args):
         raise AssertionError(f"simulated again: {args}")
 
-    monkeypatch.setattr(datasets, "simulate_chunk", refuse)
+    monkeypatch.setattr(simulation, "simulate_chunk", refuse)
     assert_same_survey(make_survey(3, bands="gr", image_size=8, n_jobs=1, verbose=0), first)
     with pytest.raises(AssertionError, match="simulated again"):
         make_survey(3, bands="gr", image_size=8, random_state=1)
@@ -240,7 +241,7 @@ def test_interrupted_simulation_leaves_nothing_to_answer_with(tmp_path, monkeypa
         raise KeyboardInterrupt(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(datasets, "simulate_chunk", interrupt)
+        patch.setattr(simulation, "simulate_chunk", interrupt)
         with pytest.raises(KeyboardInterrupt):
             make_survey(2, bands="r", image_size=8, cache=tmp_path)
     assert not list(tmp_path.rglob("output.pkl"))
@@ -279,8 +280,3 @@ def test_cache_that_cannot_be_written_is_a_warning(tmp_path):
 def test_arguments_out_of_range_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_survey(**arguments)
-
-
-# Data folders
-
-LONG_ID = 1237648720693755918  # 19 digits: a float would end in ...904

@@ -4,12 +4,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
+from skastro.stamps import photometry
 from skastro.stamps.photometry import measure_properties
-from skastro.stamps.stack import photometry
 
 DATA = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SHAPE_COLUMNS = ["half_light_radius", "concentration", "ellipticity", "asymmetry", "peak_offset"]
@@ -273,7 +272,7 @@ def test_lazy_stamps_are_read_in_chunks():
 def test_large_stamps_are_read_a_few_at_a_time():
     lazy = LazyStamps(np.broadcast_to(np.float32(gaussian(600)), (20, 1, 600, 600)))
     measure_properties(lazy)
-    assert lazy.longest * 600 * 600 <= photometry._CHUNK_PIXELS
+    assert lazy.longest * 600 * 600 <= photometry._MAX_CHUNK_PIXELS
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 39])

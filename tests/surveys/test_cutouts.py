@@ -175,7 +175,7 @@ def test_integers_and_doubles_keep_their_precision(tmp_path):
 BAD = {
     "no band": ({"bands": "gz"}, r"mosaics has no band 'z': it has g, r"),
     "size": ({"size": 0}, r"size=0 must be"),
-    "id": ({"id": "name"}, r"id='name' is no column"),
+    "id": ({"id": "name"}, r"id='name' is not a column"),
     "ra": ({"ra": "alpha"}, r"no column 'alpha' of positions: pass ra="),
     "x without y": ({"x": "x"}, r"no column 'y': pass both"),
     "hdu": ({"hdu": 3}, r"g.fits has no extension 3"),

@@ -58,7 +58,7 @@ def test_folder_round_trip(folder, suffix):
 
 def test_folder_without_a_label_has_no_target(folder):
     write_catalog(table_of(), folder / "catalog.csv")
-    assert "target" not in load_folder(folder)
+    assert load_folder(folder).target is None
 
 
 def test_missing_labels_are_kept_out_of_the_names(folder):

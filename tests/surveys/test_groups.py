@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sklearn.model_selection import GroupShuffleSplit
 
 from skastro import find_duplicates, healpix_groups, merge_groups, open_stamps

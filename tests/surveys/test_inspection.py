@@ -68,7 +68,7 @@ def test_a_column_that_is_the_label_is_remarked(kind):
         catalog["class"] = np.where(catalog["class"] == "star", "star", "other")
         catalog["leak"] = catalog["class"] == "star"
     found = inspect_survey(stamps, catalog, label="class")
-    assert remarks(found, "leak") == "tells the label by itself (balanced accuracy 1.00)"
+    assert remarks(found, "leak") == "predicts the label on its own (balanced accuracy 1.00)"
     assert remarks(found, "mag_g") == ""
 
 
@@ -92,12 +92,12 @@ def test_bad_arguments_are_told():
     stamps, catalog = make_survey()
     with pytest.raises(ValueError, match="catalog has 89 rows, but there are 90 stamps"):
         inspect_survey(stamps, catalog.iloc[1:])
-    with pytest.raises(ValueError, match="'klass' is no column"):
+    with pytest.raises(ValueError, match="'klass' is not a column"):
         inspect_survey(stamps, catalog, label="klass")
 
 
 def test_the_types_of_real_galaxies_leak_their_class():
     data = load_folder(find_data("efigi"))
     found = inspect_survey(data.images, data.catalog, label="class", properties=["T_type"])
-    assert "tells the label by itself" in found.problems[-1]
+    assert "predicts the label on its own" in found.problems[-1]
     assert remarks(found, "redshift") == ""

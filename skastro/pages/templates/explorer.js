@@ -1,4 +1,4 @@
-// The interactive projection: BokehJS draws and selects, this gives colours, lists and cards.
+// The interactive projection: BokehJS draws and selects, this script adds colours, lists and cards.
 (() => {
   "use strict";
   const MOST_LISTED = 100, MOST_STAMPS = 60, MOST_FACTS = 12;
@@ -53,18 +53,18 @@
 
     tool(type) { return this.plot.toolbar.tools.find((tool) => tool.type === type); }
 
-    fitSize() { // so that points neither vanish nor cover one another, on a wall or on a phone
+    fitSize() { // points stay visible, and overlap little, on large and small screens
       const { clientWidth, clientHeight } = this.find("plot");
       const room = Math.sqrt((clientWidth * clientHeight) / this.n);
       this.glyphs.glyph.size = { value: Math.min(Math.max(0.42 * room, 3), 11) };
     }
 
-    // ---- what the page does when something is done to it
+    // ---- reactions to the user
 
     listen() {
       this.source.selected.properties.indices.change.connect(() => this.showSelection());
       this.tool("HoverTool").callback = (_, { geometry, index }) => this.hover(geometry, index.indices);
-      // the frame around the plot shows the focus instead
+      // the frame around the plot shows the focus
       if (this.view.canvas_view?.events_el) this.view.canvas_view.events_el.style.outline = "none";
       this.find("plot").addEventListener("pointerleave", () => this.hideCard());
       this.find("by").addEventListener("change", (event) => {
@@ -95,7 +95,7 @@
       for (const button of this.root.querySelectorAll("[data-mode]")) {
         button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
       }
-      // wheel and fingers scroll the page, unless it is all plot, or was asked to move
+      // wheel and fingers scroll the page, unless the plot fills it or the mode is "Move"
       const touch = matchMedia("(pointer: coarse)").matches;
       this.tool("WheelZoomTool").active = touch ? mode === "pan" : Boolean(this.root.closest(".whole"));
       this.plot.toolbar.active_changed.emit();
@@ -120,9 +120,9 @@
     search(text) {
       if (!text) return;
       const exact = this.data.ids.indexOf(text);
-      const found = exact >= 0 ? [exact] : range(this.n).filter((i) => this.data.ids[i].includes(text));
-      this.select(found);
-      if (found.length) this.reveal(found[0]);
+      const rows = exact >= 0 ? [exact] : range(this.n).filter((i) => this.data.ids[i].includes(text));
+      this.select(rows);
+      if (rows.length) this.reveal(rows[0]);
       else this.find("head").querySelector("h3").textContent = `No id contains \u201c${text}\u201d`;
     }
 
@@ -131,7 +131,7 @@
     save() {
       const quoted = this.source.selected.indices.map((i) => {
         let id = this.data.ids[i];
-        // a spreadsheet would compute what begins so, unless it is a number
+        // spreadsheets run text that begins with these characters as a formula, unless it is a number
         if (/^[=+\-@\t\r]/.test(id) && Number.isNaN(Number(id))) id = `'${id}`;
         return /[",\r\n]/.test(id) ? `"${id.replaceAll('"', '""')}"` : id;
       });
@@ -156,20 +156,20 @@
     classColor(code) {
       if (code < 0) return FAINT[isDark() ? "dark" : "light"];
       const color = this.data.colors[code % this.data.colors.length];
-      return isDark() && color === "#000000" ? "#F0E442" : color; // the palette's yellow, too pale on white
+      return isDark() && color === "#000000" ? "#F0E442" : color; // the yellow of the palette, too pale on white
     }
 
     classMarker(code) { return code < 0 ? "circle" : this.data.markers[code % this.data.markers.length]; }
 
-    ramp() { // the ends that the background would swallow are left out
+    ramp() { // without the end that is close to the colour of the background
       const { ramp } = this.data;
       return isDark() ? ramp.slice(Math.round(ramp.length * 0.2)) : ramp.slice(0, Math.round(ramp.length * 0.92));
     }
 
     limits(values) {
-      const known = values.filter((x) => x !== null).sort((a, b) => a - b);
-      if (!known.length) return [0, 1];
-      return [0.02, 0.98].map((share) => known[Math.round(share * (known.length - 1))]);
+      const present = values.filter((x) => x !== null).sort((a, b) => a - b);
+      if (!present.length) return [0, 1];
+      return [0.02, 0.98].map((share) => present[Math.round(share * (present.length - 1))]);
     }
 
     recolor() {
@@ -353,7 +353,7 @@
     }
   }
 
-  // WebGL by software is slower than the canvas it should relieve
+  // WebGL without a graphics card is slower than the canvas
   function hasFastWebGL() {
     const context = document.createElement("canvas").getContext("webgl");
     const names = context?.getExtension("WEBGL_debug_renderer_info");

@@ -1,4 +1,4 @@
-// light or dark as the system says, until the button says otherwise
+// light or dark like the system, until the user presses the button
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -15,7 +15,7 @@
   try {
     const kept = localStorage.getItem("skastro-theme");
     if (kept === "light" || kept === "dark") root.dataset.theme = kept;
-  } catch { /* no storage: as the system says */ }
+  } catch { /* without storage: like the system */ }
   system.addEventListener("change", tell);
   document.addEventListener("DOMContentLoaded", () => {
     document.querySelector(".theme")?.addEventListener("click", () => {

@@ -1,0 +1,75 @@
+"""Strategy "auto": decide by cross-validation how much a fine-tuned network counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import cross_val_predict
+
+from skastro.estimators.kernel_probe import KernelProbe
+from skastro.utils.validation import count_independent_rows, stratified_folds
+
+Fold = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows to learn from, rows to predict
+_NETWORK_SHARES = (0.0, 1 / 3, 2 / 3, 1.0)  # that are compared
+_MIN_CLASS_ROWS = 10  # labels of the smallest class; with fewer, chance would decide
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """What a classifier learns from: n labelled stamps."""
+
+    images: Any  # (n, bands, height, width)
+    labels: NDArray[Any]  # (n,)
+    codes: NDArray[np.int64]  # (n,), classes as numbers from 0 on
+    weights: NDArray[np.float64]  # (n,)
+    groups: NDArray[np.int64] | None = None  # (n,), rows that stay together in cross-validation
+    embeddings: NDArray[np.float32] | None = None  # (n, d), for networks that were pretrained
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return some of the rows, without groups."""
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            codes=self.codes[rows],
+            weights=self.weights[rows],
+            groups=None,
+            embeddings=None if self.embeddings is None else self.embeddings[rows],
+        )
+
+
+def make_folds(rows: LabelledRows, n_folds: int, seed: int) -> list[Fold]:
+    """Split labelled rows for cross-validation; no fold if a class has too few of them."""
+    if np.bincount(rows.codes).min() < max(n_folds, _MIN_CLASS_ROWS):
+        return []
+    if count_independent_rows(rows.codes, rows.groups) < n_folds:
+        return []
+    folds = stratified_folds(rows.codes, n_folds, groups=rows.groups, seed=seed)
+    # groups can leave a fold without one of the classes
+    return folds if len(folds) == n_folds else []
+
+
+def compare_shares(
+    rows: LabelledRows,
+    folds: list[Fold],
+    probe: KernelProbe,
+    columns: NDArray[np.float64],
+    by_network: NDArray[np.float64],
+) -> dict[float, float]:
+    """Return the weighted log loss of means of a probe and a network, by the network's share.
+
+    The probe learns from ``columns``; ``by_network`` are the probabilities (n, k) of each row by a
+    network that has not seen it.
+    """
+    method = "predict_proba"
+    by_probe = cross_val_predict(probe, columns, rows.labels, cv=folds, method=method)
+    losses = {}
+    for share in _NETWORK_SHARES:
+        mean = (1 - share) * by_probe + share * by_network
+        true = np.take_along_axis(mean, rows.codes[:, None], axis=1)[:, 0]
+        log_likelihood = np.average(np.log(np.maximum(true, 1e-12)), weights=rows.weights)
+        losses[share] = -float(log_likelihood)
+    return losses

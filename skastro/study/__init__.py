@@ -1,0 +1,1 @@
+"""A whole study: its plan, data, baselines, results and folder."""

@@ -1,0 +1,68 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from skastro.catalogs.labels import read_labels, settle_labels
+
+
+def test_labels_are_text_whatever_their_type():
+    assert set(settle_labels(np.repeat([0, 1, -1], 20))) == {"0", "1", ""}
+    assert set(settle_labels(np.repeat([0.0, 1.0, np.nan], 20))) == {"0", "1", ""}
+    assert set(settle_labels(np.repeat([True, False], 20))) == {"True", "False"}
+
+
+def test_rare_and_unwanted_classes_are_unlabelled_and_told():
+    said = []
+    column = np.array(["a"] * 30 + ["b"] * 30 + ["c"] * 30 + ["rare"] * 19, dtype=object)
+    assert set(settle_labels(column, say=said.append)) == {"a", "b", "c", ""}
+    assert "rare" in said[0]
+    assert set(settle_labels(column, classes=["a", "c"])) == {"a", "c", ""}
+
+
+@pytest.mark.parametrize(
+    ("column", "options", "message"),
+    [
+        (np.linspace(0, 1, 60), {}, "measurements"),
+        (np.arange(60), {}, "fewer than two classes"),
+        (np.repeat(["a", "b"], 30), {"classes": ["a", "z"]}, "'z'.* it has a, b"),
+    ],
+)
+def test_unusable_labels_are_explained(column, options, message):
+    with pytest.raises(ValueError, match=message):
+        settle_labels(column, **options)
+
+
+def write_labels(path, rows, label="class"):
+    pd.DataFrame(rows, columns=["id", label]).to_csv(path, index=False)
+    return path
+
+
+def test_labels_of_several_tables_are_joined(tmp_path):
+    first = write_labels(tmp_path / "a.csv", [(1, "star"), (2, ""), (9, "galaxy")])
+    second = write_labels(tmp_path / "b.csv", [(2, "galaxy"), (1, "star")])
+    labels, notes = read_labels([first, second], "class", [2, 1, 3])
+    assert labels.tolist() == ["galaxy", "star", None]
+    assert notes == [f"1 of the 2 labels in {first} are of other objects."]
+
+
+@pytest.mark.parametrize(
+    ("rows", "label", "message"),
+    [
+        ([(1, "galaxy")], "class", "labels 1 as 'galaxy', another table as 'star'"),
+        ([(7, "star")], "class", "no id of the data"),
+        ([(1, "star"), (1, "star")], "class", "the id '1' more than once"),
+        ([(1, "star")], "kind", "no column 'class'"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(tmp_path, rows, label, message):
+    first = write_labels(tmp_path / "a.csv", [(1, "star")])
+    second = write_labels(tmp_path / "b.csv", rows, label)
+    with pytest.raises(ValueError, match=message):
+        read_labels([first, second], "class", [1, 2])
+
+
+def test_the_message_on_classes_left_out_counts_those_that_it_does_not_name():
+    said = []
+    settle_labels([*"ab" * 20, *"ccdefghi"], say=said.append)
+    assert said[0].startswith("'c' (2 rows), ")
+    assert "(1 row), 3 others (3 rows) are too rare to learn (under 20 rows)" in said[0]
