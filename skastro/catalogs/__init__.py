@@ -1,1 +1,1 @@
-"""Tables of objects: read, searched for columns and labels, matched and written."""
+"""Read, match and write tables of objects, and find their columns and labels."""

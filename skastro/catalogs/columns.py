@@ -20,14 +20,14 @@ USUAL_COLUMN_NAMES = {  # in lower case, the preferred name first
     "x": ("x", "x_image", "xcentroid"),
     "y": ("y", "y_image", "ycentroid"),
 }
-_MIN_PLACEHOLDER_ROWS = 10
+_MIN_PLACEHOLDER_ROWS = 10  # rows with the same value
 
 
 def find_placeholders(values: pd.Series) -> dict[float, int]:
-    """Count fractional values that are far too frequent in a column of measurements.
+    """Count the fractional values that are far too frequent in a column of measurements.
 
     They occur at least 10 times, and 5 times as often as 95 % of all values. The most frequent
-    value comes first. In a column whose other values mostly repeat too, there are none.
+    value comes first. A column whose other values mostly repeat too has no placeholders.
 
     Examples
     --------
@@ -37,15 +37,15 @@ def find_placeholders(values: pd.Series) -> dict[float, int]:
     counts = values.value_counts()
     is_frequent = counts >= max(_MIN_PLACEHOLDER_ROWS, 5 * counts.quantile(0.95))
     others = counts[~is_frequent]
-    if len(others) <= others.sum() / 2:  # the column is rounded coarsely, so values do repeat
+    if len(others) <= others.sum() / 2:  # coarsely rounded values repeat anyway
         return {}
     return {value: int(n) for value, n in counts[is_frequent].items() if value % 1}
 
 
 def find_column(catalog: pd.DataFrame, kind: str) -> str | None:
-    """Find the column of ids, files or positions by its usual names; None if there is none.
+    """Find a column by the usual names of its kind; return None if the catalogue lacks one.
 
-    ``kind`` is "id", "file", "ra", "dec", "x" or "y".
+    The kinds are "id", "file", "ra", "dec", "x" and "y".
 
     Examples
     --------
@@ -62,28 +62,15 @@ def take_properties(
     errors: Sequence[str] = (),
     *,
     label: str | None = None,
-    say: Say | None = None,
+    say: Say = say_nothing,
 ) -> tuple[pd.DataFrame | None, NDArray[np.float64] | None, dict[str, str]]:
-    """Take the columns of properties and of their errors out of a catalogue of n rows.
+    """Take the columns of properties and of their errors out of a catalogue.
 
-    Parameters
-    ----------
-    catalog : DataFrame of n rows
-    properties, errors : sequence of str
-        Names of columns, or patterns such as ``"mag_*"``; see `select_columns`.
-    label : str, default=None
-        The column of classes, which must not be among the others.
-    say : callable, default=None
-        Called with a sentence about errors that belong to no property.
-
-    Returns
-    -------
-    table : DataFrame of shape (n, p) or None
-        The properties; None if there are no patterns for them.
-    spread : float64 array of shape (n, p) or None
-        Their errors, NaN where unknown; None if no property has one.
-    owners : dict of str to str
-        For each property that has an error, the column of the error.
+    ``properties`` and ``errors`` are names of columns or patterns, which must not match the column
+    ``label``; see `select_columns`. The results are the checked properties (n, p), None without
+    patterns; their float64 errors (n, p), NaN where unknown, None if no property has one; and the
+    name of the error column of each property that has one. ``say`` is called with a sentence about
+    errors that belong to no property.
 
     Examples
     --------
@@ -95,17 +82,15 @@ def take_properties(
     error_columns = select_columns(catalog.columns, errors, label=label, name="errors")
     if error_columns and not chosen:
         raise ValueError("errors needs properties: name the columns they belong to (--properties).")
-    owners = match_errors(chosen, error_columns)
-    if idle := [column for column in error_columns if column not in owners.values()]:
-        (say or say_nothing)(
-            f"No property belongs to the errors {', '.join(idle)}: they are not used."
-        )
+    error_of = match_errors(chosen, error_columns)
+    if unused := [column for column in error_columns if column not in error_of.values()]:
+        say(f"No property belongs to the errors {', '.join(unused)}: they are not used.")
     table = check_properties(catalog[chosen], len(catalog)) if chosen else None
-    if table is None or not owners:
-        return table, None, owners
-    columns = {name: catalog[owners[name]] if name in owners else np.nan for name in table}
+    if table is None or not error_of:
+        return table, None, error_of
+    columns = {name: catalog[error_of[name]] if name in error_of else np.nan for name in table}
     spread = check_property_errors(pd.DataFrame(columns, index=catalog.index), table)
-    return table, spread, owners
+    return table, spread, error_of
 
 
 def select_columns(
@@ -118,8 +103,8 @@ def select_columns(
 ) -> list[str]:
     """Return the columns that match patterns such as ``"mag_*"``, in the order of the patterns.
 
-    A pattern that matches no column, or the label column, is a ValueError, in which ``name`` and
-    ``table`` name the argument and the table.
+    A pattern that matches no column, or matches the column ``label``, is a ValueError. Its message
+    uses ``name`` for the argument and ``table`` for the table.
 
     Examples
     --------
@@ -144,9 +129,9 @@ def select_columns(
 def match_errors(properties: Sequence[str], errors: Sequence[str]) -> dict[str, str]:
     """Find the error column of each property by its name.
 
-    An error belongs to the property whose name its own name contains (``err_mag_g``,
-    ``redshift_err``). The others are matched by their ending, all to properties with the same
-    beginning, the one with most matches: ``err_g`` belongs to ``mag_g``, not to the colour
+    The name of an error column may contain the name of its property (``err_mag_g``,
+    ``redshift_err``). All other error columns are matched by their ending to properties with one
+    beginning, the beginning with most matches: ``err_g`` belongs to ``mag_g``, not to the colour
     ``u_g``. Properties without an error column are left out of the result.
 
     Examples
@@ -154,23 +139,23 @@ def match_errors(properties: Sequence[str], errors: Sequence[str]) -> dict[str, 
     >>> match_errors(["u_g", "mag_g", "mag_r"], ["err_g", "err_r"])
     {'mag_g': 'err_g', 'mag_r': 'err_r'}
     """
-    # errors that contain the name of a property
-    owners, by_ending = {}, {}
+    # error columns whose name contains the name of a property
+    error_of, by_ending = {}, {}
     for column in errors:
         beginning, ending = column.rpartition("_")[0], column.partition("_")[2]
         same = [name for name in (ending, beginning) if name in properties and name != column]
         if same:
-            owners[same[0]] = column
+            error_of[same[0]] = column
         elif ending:
             by_ending[ending] = column
 
-    # the others, by their ending and the beginning with most matches
+    # the other error columns, by their ending and the beginning with most matches
     by_beginning: dict[str, dict[str, str]] = {}
     for name in properties:
         for ending, column in by_ending.items():
-            if name.endswith(f"_{ending}") and name not in owners:
+            if name.endswith(f"_{ending}") and name not in error_of:
                 beginning = name.removesuffix(f"_{ending}")
                 by_beginning.setdefault(beginning, {})[name] = column
     best: dict[str, str] = max(by_beginning.values(), key=len, default={})
-    owners |= best
-    return {name: owners[name] for name in properties if name in owners}
+    error_of |= best
+    return {name: error_of[name] for name in properties if name in error_of}

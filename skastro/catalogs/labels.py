@@ -15,21 +15,21 @@ from skastro.catalogs.reading import read_catalog
 from skastro.utils.progress import Say, say_nothing
 from skastro.utils.validation import name_near
 
-MIN_CLASS_ROWS = 20
+MIN_CLASS_ROWS = 20  # rows that a class needs
 _MAX_EXAMPLE_CLASSES = 4  # classes that a message names
 _MAX_EXAMPLE_IDS = 3  # ids that a message names
 
 
-def settle_labels(
+def clean_labels(
     column: ArrayLike,
     *,
     unlabelled: Sequence[str] = ("unknown",),
     classes: Sequence[str] | None = None,
     name: str = "label",
     fewest: int = MIN_CLASS_ROWS,
-    say: Say | None = None,
+    say: Say = say_nothing,
 ) -> NDArray[Any]:
-    """Return classes as text, ``""`` for rows without a usable label.
+    """Return classes as text, ``""`` for rows without a usable label, in an object array.
 
     Parameters
     ----------
@@ -38,17 +38,13 @@ def settle_labels(
     unlabelled : sequence of str, default=("unknown",)
         Values that mean no label.
     classes : sequence of str, default=None
-        The classes to keep; rows of other classes become unlabelled. None keeps all classes.
+        The classes to keep; rows of other classes become unlabelled. With None all are kept.
     name : str, default="label"
-        The column's name, for messages.
+        The name of the column, for messages.
     fewest : int, default=20
-        Rows that a class needs; with 0, no class is required.
-    say : callable, default=None
+        Number of rows below which a class is left out. With 0, a column without classes is valid.
+    say : callable
         Called with a sentence about classes that are left out.
-
-    Returns
-    -------
-    labels : object array of shape (n,)
 
     Raises
     ------
@@ -59,19 +55,23 @@ def settle_labels(
     Examples
     --------
     >>> labels = ["star", "galaxy", None, "unknown"] * 20
-    >>> settle_labels(labels)[:4].tolist()
+    >>> clean_labels(labels)[:4].tolist()
     ['star', 'galaxy', '', '']
     """
-    say = say or say_nothing
     labels = _read_classes(pd.Series(np.asarray(column)), name)
-    _unlabel(labels, labels.isin([*unlabelled]), "", say)
+    _remove_labels(labels, labels.isin([*unlabelled]), "", say)
+
+    # classes that are not asked for
     if classes is not None:
         present = sorted(set(labels) - {""})
         if absent := [value for value in classes if value not in set(labels)]:
             raise ValueError(
                 f"classes names {absent[0]!r}, which {name!r} lacks: it has {', '.join(present)}."
             )
-        _unlabel(labels, ~labels.isin(["", *classes]), "not among the classes asked for", say)
+        unwanted = ~labels.isin(["", *classes])
+        _remove_labels(labels, unwanted, "not among the classes asked for", say)
+
+    # classes of few rows
     sizes = labels[labels != ""].value_counts()
     rare = sizes.index[sizes < fewest]
     if fewest and len(sizes) - len(rare) < 2:
@@ -79,12 +79,12 @@ def settle_labels(
             f"label={name!r} has fewer than two classes of at least {fewest} rows: "
             "choose another column, or label more rows."
         )
-    _unlabel(labels, labels.isin(rare), f"too rare to learn (under {fewest} rows)", say)
+    _remove_labels(labels, labels.isin(rare), f"too rare to learn (under {fewest} rows)", say)
     return labels.to_numpy(dtype=object)
 
 
 def _read_classes(values: pd.Series, name: str) -> pd.Series:
-    """Return classes as text, "" where there is none."""
+    """Return classes as text, and missing classes as ""."""
     given = values[values.notna()]
     if pd.api.types.is_float_dtype(given):
         if not np.equal(np.mod(given, 1), 0).all():
@@ -98,7 +98,7 @@ def _read_classes(values: pd.Series, name: str) -> pd.Series:
     return text.reindex(values.index, fill_value="").astype(object)
 
 
-def _unlabel(labels: pd.Series, rows: pd.Series, reason: str, say: Say) -> None:
+def _remove_labels(labels: pd.Series, rows: pd.Series, reason: str, say: Say) -> None:
     """Remove the labels of some rows, in place, and say which classes they had."""
     sizes = labels[rows].value_counts()
     labels[rows] = ""
@@ -116,12 +116,11 @@ def _unlabel(labels: pd.Series, rows: pd.Series, reason: str, say: Say) -> None:
 def read_labels(
     paths: Sequence[str | os.PathLike[str]], label: str, ids: ArrayLike
 ) -> tuple[NDArray[Any], list[str]]:
-    r"""Read labels from tables with ids, and return them in the order of other rows.
+    r"""Read the labels of objects from tables that have the columns ``id`` and ``label``.
 
-    The tables have a column ``id`` and a column ``label``, whose values may be missing. Labels
-    are returned as in the tables, None where there is none, with sentences about labels of
-    other objects. A table without these columns, with an id twice or with none of the ids, and
-    two tables that disagree are a ValueError.
+    Returns the label of each of ``ids`` as in the tables, None for objects without one, and
+    sentences about labels of other objects. A table without these columns, with an id twice or
+    with none of ``ids``, and two tables that disagree are a ValueError.
 
     Examples
     --------
@@ -135,7 +134,13 @@ def read_labels(
     labels = np.full(len(np.asarray(ids)), None, dtype=object)
     notes = []
     for path in paths:
-        table = _read_labelled_rows(path, label)
+        table = read_catalog(path)
+        for name in ("id", label):
+            if name not in table.columns:
+                raise ValueError(f"{path} has no column {name!r}{name_near(name, table.columns)}")
+        table = table[table[label].notna() & (table[label].astype(str).str.strip() != "")]
+
+        # the labels of the objects asked for
         rows = find_rows(ids, table["id"], name=str(path))
         if len(table) and (rows < 0).all():
             examples = ", ".join(map(str, table["id"].head(_MAX_EXAMPLE_IDS)))
@@ -152,11 +157,3 @@ def read_labels(
         if n_lost := len(table) - int((rows >= 0).sum()):
             notes.append(f"{n_lost:,} of the {len(table):,} labels in {path} are of other objects.")
     return labels, notes
-
-
-def _read_labelled_rows(path: str | os.PathLike[str], label: str) -> pd.DataFrame:
-    table = read_catalog(path)
-    for name in ("id", label):
-        if name not in table.columns:
-            raise ValueError(f"{path} has no column {name!r}{name_near(name, table.columns)}")
-    return table[table[label].notna() & (table[label].astype(str).str.strip() != "")]

@@ -16,24 +16,24 @@ from pandas.api.types import is_float_dtype, is_numeric_dtype
 from skastro.catalogs.columns import find_column
 from skastro.utils.files import stem
 
-_HOURS_OF_A_CIRCLE = 24
+_MAX_HOURS = 24  # of right ascension
 _LONG_ID = re.compile(r"[1-9][0-9]{15,19}")
-_ROUNDINGS = (
+_ROUNDINGS = (  # what other programs make of a long id
     lambda long_id: str(int(float(long_id))),  # float64
     lambda long_id: long_id[:15].ljust(len(long_id), "0"),  # spreadsheets keep 15 digits
 )
 
 
 def sky_positions(ra: ArrayLike, dec: ArrayLike) -> SkyCoord:
-    """Read positions on the sky.
+    """Read positions on the sky from numbers or text.
 
     Parameters
     ----------
     ra, dec : array-like, Quantity or Series of shape (n,)
-        Numbers and text of plain numbers are degrees, unless numbers have another unit, in a
-        Quantity, an astropy Column or ``attrs["units"]`` of a Series. Sexagesimal text is in hours
-        for ``ra`` and in degrees for ``dec`` (``"12:34:56.7"``, ``"12h34m56.7s"``). Masked values,
-        NaN and "" mean no position. Right ascension may run from -180 to 180 or from 0 to 360.
+        Numbers, also as text, are degrees, unless a Quantity, an astropy Column or
+        ``attrs["units"]`` of a Series gives another unit. Sexagesimal text is in hours for ``ra``
+        and in degrees for ``dec`` (``"12:34:56.7"``, ``"12h34m56.7s"``). Masked values, NaN and ""
+        mean no position. Right ascensions lie between -180 and 360 degrees.
 
     Returns
     -------
@@ -42,8 +42,8 @@ def sky_positions(ra: ArrayLike, dec: ArrayLike) -> SkyCoord:
     Raises
     ------
     ValueError
-        A position is out of range or not an angle (the message names its row), or the unit is
-        not the unit of an angle.
+        A position is out of range or not an angle (the message gives its row), or the unit is
+        not an angle.
 
     Examples
     --------
@@ -67,6 +67,7 @@ def sky_positions(ra: ArrayLike, dec: ArrayLike) -> SkyCoord:
 
 
 def _to_degrees(values: Any, name: str, *, hours: bool) -> NDArray[np.float64]:
+    """Convert numbers or text to degrees; ``hours`` is the meaning of sexagesimal text."""
     factor = _degrees_per_unit(values, name)
     if hasattr(values, "filled"):  # a masked array or column
         kind = np.asarray(values).dtype.kind
@@ -83,6 +84,7 @@ def _to_degrees(values: Any, name: str, *, hours: bool) -> NDArray[np.float64]:
 
 
 def _degrees_per_unit(values: Any, name: str) -> float:
+    """Return the unit of an array of numbers in degrees; 1 for text, which has no unit."""
     unit = getattr(values, "unit", None)
     if isinstance(values, pd.Series):
         unit = values.attrs.get("units", {}).get(values.name)
@@ -116,7 +118,7 @@ class CatalogMatch:
     Parameters
     ----------
     stamp_rows, catalog_rows : int64 arrays of shape (m,)
-        Row of the stamp and row of the catalogue of each pair, in the order of the stamps.
+        Rows of the stamp and of the catalogue of each pair, in the order of the stamps.
     n_stamps, n_rows : int
         Number of all stamps, and of all rows of the catalogue.
     on : str
@@ -128,7 +130,7 @@ class CatalogMatch:
     n_duplicates : int
         Stamps and rows left out because an earlier one has the same id or file name.
     n_blank_stamps, n_blank_rows : int
-        Stamps and rows without an id, file name or position; they are unmatched as well.
+        Stamps and rows without an id, file name or position. They count as unmatched too.
 
     Examples
     --------
@@ -200,15 +202,15 @@ def join_catalog(
         ``on="sky"`` a pair of arrays of positions (see `sky_positions`).
     on : {"id", "file", "sky"}, default="id"
     id : str, default=None
-        Column of ids (``on="id"``) or file names (``on="file"``). With None it is found by its
-        usual names.
+        Column of ids, also of file names with ``on="file"``. With None it is found by its usual
+        names.
     ra, dec : str, default=None
         Columns of positions. With None they are found by their usual names.
     radius : float, default=1.0
         Greatest separation of a match on the sky, in arcsec.
     duplicates : {"raise", "first"}, default="raise"
-        What to do with an id or a file name of several rows, or of several stamps: raise an
-        error, or take the first and count the others. Has no effect on the sky.
+        What to do if several rows, or several stamps, have the same id or file name: raise an
+        error, or take the first and count the others. Has no effect with ``on="sky"``.
 
     Returns
     -------
@@ -222,7 +224,7 @@ def join_catalog(
     ------
     ValueError
         An id or a file name occurs twice; ids have been rounded by a float or a spreadsheet;
-        nothing matches on the sky because ``ra`` of one side is in hours; a column is missing.
+        nothing matches on the sky because one of the two ``ra`` is in hours; a column is missing.
 
     Examples
     --------
@@ -239,7 +241,7 @@ def join_catalog(
         raise ValueError(f"on={on!r} must be 'id', 'file' or 'sky'.")
     if duplicates not in ("raise", "first"):
         raise ValueError(f"duplicates={duplicates!r} must be 'raise' or 'first'.")
-    column = _require_column(catalog, id, on, "id")
+    column = require_column(catalog, id, on, "id")
     where = f"catalog column {column!r}"
     row_names, stamp_names = _read_names(catalog[column], where), _read_names(stamps, "stamps")
     if on == "file":
@@ -254,7 +256,7 @@ def join_catalog(
     row_of = {name: row for row, name in row_names.dropna().drop_duplicates().items()}
     distinct = stamp_names.dropna().drop_duplicates()
     matches = distinct[distinct.isin(row_of.keys())].map(row_of)
-    if any(map(_LONG_ID.fullmatch, distinct.drop(matches.index))):
+    if any(map(_LONG_ID.fullmatch, distinct.drop(matches.index))):  # unmatched long ids
         _refuse_rounded_ids(set(distinct), set(row_of), column)
     n_repeated = row_names.count() - len(row_of) + stamp_names.count() - len(distinct)
     return CatalogMatch(
@@ -269,7 +271,8 @@ def join_catalog(
     )
 
 
-def _require_column(catalog: pd.DataFrame, name: str | None, kind: str, argument: str) -> str:
+def require_column(catalog: pd.DataFrame, name: str | None, kind: str, argument: str) -> str:
+    """Return the column of a name, or without one the usual column of a kind, if it exists."""
     column = name or find_column(catalog, kind)
     if column is None or column not in catalog.columns:
         what = repr(name) if name else f"of {kind}s"
@@ -281,7 +284,7 @@ def _require_column(catalog: pd.DataFrame, name: str | None, kind: str, argument
 
 
 def _read_names(values: ArrayLike, where: str) -> pd.Series:
-    """Return ids or file names as text; None where there is none."""
+    """Return ids or file names as text, and missing ones as None."""
     if np.ma.isMA(values):
         plain = np.ma.getdata(values).astype(object)
         plain[np.ma.getmaskarray(values)] = None
@@ -307,9 +310,9 @@ def _refuse_duplicates(names: pd.Series, where: str, noun: str) -> None:
 
 
 def _refuse_rounded_ids(stamp_ids: set[str], row_ids: set[str], column: str) -> None:
-    """Refuse ids that would match if a float or a spreadsheet had rounded those of one side."""
+    """Refuse ids that do not match because a float or a spreadsheet has rounded one of the two."""
     for rounded in _ROUNDINGS:
-        # long ids of both sides by their rounded value
+        # long ids of stamps and of rows by their rounded value
         stamps: dict[str, set[str]] = {}
         rows: dict[str, set[str]] = {}
         for by_rounded, ids in ((stamps, stamp_ids), (rows, row_ids)):
@@ -317,7 +320,7 @@ def _refuse_rounded_ids(stamp_ids: set[str], row_ids: set[str], column: str) -> 
                 by_rounded.setdefault(rounded(long_id), set()).add(long_id)
         near = sorted(key for key in stamps.keys() & rows if stamps[key].isdisjoint(rows[key]))
         wrong = [key for key in near if {key} in (stamps[key], rows[key])]
-        # ids of neighbouring objects rarely look like the rounded value of each other
+        # ids of neighbouring objects rarely equal each other's rounded value
         if wrong and 2 * len(wrong) >= len(near):
             raise ValueError(
                 f"stamp id {min(stamps[wrong[0]])} agrees with {min(rows[wrong[0]])} of catalog "
@@ -334,11 +337,11 @@ def _match_sky(
     if not isinstance(stamps, (tuple, list)) or len(stamps) != 2:
         raise ValueError("stamps must be a pair (ra, dec) of arrays with on='sky'.")
     columns = [
-        _require_column(catalog, name, kind, kind) for name, kind in ((ra, "ra"), (dec, "dec"))
+        require_column(catalog, name, kind, kind) for name, kind in ((ra, "ra"), (dec, "dec"))
     ]
     sky_of_stamps, sky_of_rows = sky_positions(*stamps), sky_positions(*map(catalog.get, columns))
 
-    # all pairs within the radius, among those that have a position
+    # all pairs within the radius, among the stamps and rows that have a position
     placed_stamps, placed_rows = (
         np.flatnonzero(np.isfinite(sky.ra.deg)) for sky in (sky_of_stamps, sky_of_rows)
     )
@@ -366,9 +369,9 @@ def _match_sky(
 
 
 def _refuse_hours(stamps: SkyCoord, rows: SkyCoord, radius: float) -> None:
-    """Refuse positions that would match if the right ascensions of one side were hours."""
+    """Refuse positions that do not match because the right ascensions of one table are in hours."""
     for side, other, name in ((stamps, rows, "stamps"), (rows, stamps, "catalog")):
-        if len(side) and len(other) and side.ra.deg.max() <= _HOURS_OF_A_CIRCLE:
+        if len(side) and len(other) and side.ra.deg.max() <= _MAX_HOURS:
             as_hours = SkyCoord(15 * side.ra, side.dec)
             if len(other.search_around_sky(as_hours, radius * u.arcsec)[0]):
                 raise ValueError(
@@ -377,9 +380,9 @@ def _refuse_hours(stamps: SkyCoord, rows: SkyCoord, radius: float) -> None:
 
 
 def find_rows(wanted: ArrayLike, ids: ArrayLike, *, name: str) -> NDArray[np.int64]:
-    """Return the row of each wanted id, compared as text; -1 where there is none.
+    """Return the row of each wanted id among ``ids``, compared as text; -1 for an absent id.
 
-    Two rows with the same id are a ValueError, in which ``name`` names the table of the ids.
+    Two rows with the same id are a ValueError. Its message uses ``name`` for the table of ``ids``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Read catalogues: ids keep every digit, and missing measurements are NaN."""
+"""Read catalogues with every digit of their ids, and with NaN for missing measurements."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def read_catalog(
         Keep the units of the columns in ``catalog.attrs["units"]``. FITS, VOTable and ECSV have
         units, and so has Parquet in the form of VOParquet.
     placeholders : bool, default=False
-        Also read as missing the numbers with which pipelines fill failed measurements: fractions
+        Also read as missing the numbers that pipelines write for failed measurements: fractions
         that are far too frequent in a column of floats. Whole numbers are never placeholders.
 
     Returns
@@ -68,9 +68,9 @@ def read_catalog(
         Masked values are NaN, and numbers are in the machine's byte order. In columns of floats
         the sentinels 99, -99, 999, -999 and -9999 are NaN where they lie outside the range of the
         column's other values, and one warning counts them. Positions (``ra``, ``dec``, ``x``,
-        ``y`` and similar), whole numbers and text keep such values. Whole numbers with gaps are
-        floats, or text beyond 2**53. Ids are int64 if no value is missing, has more than 15 digits
-        or a leading zero, else text; never float, which cannot hold the 19 digits of SDSS.
+        ``y`` and similar), whole numbers and text keep such values. Whole numbers with missing
+        values are floats, or text beyond 2**53. Ids are int64 if no value is missing, has more
+        than 15 digits or a leading zero; else text, as floats cannot hold the 19 digits of SDSS.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def read_catalog(
         There is no such file.
     ValueError
         The file is damaged, empty or of an unknown kind, has two columns of one name, arrays in
-        a column, or floats as ids; a pattern matches no column, or ``id`` is not a column.
+        a column, or floats as ids; a pattern matches no column; ``id`` is not a column.
     ImportError
         The file is Parquet and pyarrow is not installed.
 
@@ -114,8 +114,8 @@ def read_catalog(
         for name, values in frame.items()
     }
     frame = _mask_sentinels(pd.DataFrame(values_of), ids | whole, source, placeholders)
-    kept_units = {name: unit for name, unit in all_units.items() if name in frame.columns}
-    frame.attrs = {"units": kept_units} if kept_units else {}
+    units_of = {name: unit for name, unit in all_units.items() if name in frame.columns}
+    frame.attrs = {"units": units_of} if units_of else {}
     return frame
 
 
@@ -127,7 +127,7 @@ def _is_id(column: str, id: str | None) -> bool:  # noqa: A002
 
 
 def _read_frame(source: Path, id: str | None) -> pd.DataFrame:  # noqa: A002
-    ending = next((known for known in _ENDINGS if source.name.lower().endswith(known)), None)
+    ending = next((end for end in _ENDINGS if source.name.lower().endswith(end)), None)
     if ending is None:
         raise ValueError(f"{source} is not a catalogue: use one of {', '.join(_ENDINGS)}.")
     if not source.is_file():
@@ -147,14 +147,14 @@ def _read_csv(source: Path, id: str | None) -> pd.DataFrame:  # noqa: A002
     header = [str(name) for name in first]
     _check_unique(header, source)
     ids = [name for name in header if _is_id(name, id)]
-    # pandas' nullable dtypes keep the digits of whole numbers with gaps
+    # pandas' nullable dtypes keep the digits of whole numbers where some are missing
     frame = pd.read_csv(
         source, dtype=dict.fromkeys(ids, str), dtype_backend="numpy_nullable", **options
     )
     if not isinstance(frame.index, pd.RangeIndex) or len(frame.columns) != len(header):
-        raise UnfitError(f"{source} has rows of more values than its header: mend them.")
+        raise UnfitError(f"{source} has rows of more values than its header: correct them.")
 
-    # refuse a file that ends within a row: pandas would fill up the row
+    # refuse a file that ends within a row: pandas would take the rest of the row as missing
     with source.open("rb") as file:
         file.seek(max(0, source.stat().st_size - 2**20))
         tail = file.read()
@@ -190,10 +190,8 @@ def _check_unique(names: Sequence[str], source: Path) -> None:
 
 def _refuse_arrays(table: Any, names: Sequence[str], source: Path) -> None:
     def holds_arrays(column: Any) -> bool:
-        is_object = column.dtype == object
-        return column.ndim > 1 or (
-            is_object and any(isinstance(value, (np.ndarray, list, dict)) for value in column)
-        )
+        values = column if column.dtype == object else ()
+        return column.ndim > 1 or any(isinstance(v, (np.ndarray, list, dict)) for v in values)
 
     if arrays := [name for name in names if holds_arrays(table[name])]:
         raise UnfitError(
@@ -213,7 +211,7 @@ def _read_astropy(source: Path, ending: str) -> pd.DataFrame:
     table.convert_bytestring_to_unicode()
     _refuse_arrays(table, table.colnames, source)
     frame = table.to_pandas(index=False)
-    # astropy before 8.0 converts masked whole numbers to floats, and loses digits
+    # astropy before 8.0 would convert masked whole numbers to floats, and lose digits
     for name in table.colnames:
         column = table[name]
         if np.ma.isMA(column) and column.dtype.kind in "iu":
@@ -234,7 +232,7 @@ def _read_fits_table(source: Path) -> Table:
 
 def _read_ecsv(source: Path) -> Table:
     table = Table.read(source, format="ascii.ecsv")
-    # astropy renames the second column of one name, so look into the header
+    # astropy renames the second of two columns with one name: check the names in the header
     with source.open(encoding="utf-8") as file:
         header = [line[2:].rstrip() for line in takewhile(lambda line: line[0] == "#", file)]
     _check_unique([column["name"] for column in get_header_from_yaml(header)["datatype"]], source)
@@ -250,7 +248,7 @@ def _read_votable(source: Path) -> Table:
 
 
 def _to_numpy_dtype(values: pd.Series) -> pd.Series:
-    """Convert pandas' nullable dtypes, which NumPy reads as objects."""
+    """Convert pandas' nullable dtypes, which NumPy reads as objects, to NumPy's."""
     dtype = values.dtype
     is_number = isinstance(dtype, pd.api.extensions.ExtensionDtype) and is_numeric_dtype(dtype)
     if is_number and not values.isna().any():
@@ -264,12 +262,12 @@ def _to_numpy_dtype(values: pd.Series) -> pd.Series:
 
 
 def _to_text(values: pd.Series) -> pd.Series:
-    """Return values as text without blanks around it, NaN where there is none."""
+    """Return values as text without blanks around it, and missing values as NaN."""
     return values.astype("str").str.strip().where(values.notna())
 
 
 def _convert_ids(values: pd.Series, name: str, source: Path) -> pd.Series:
-    """Convert ids to int64 if that loses nothing, else to text; never to float."""
+    """Convert ids to int64 if that loses no digit, else to text; refuse floats."""
     text = _to_text(values)
     ids = text.dropna().astype("str").str
     is_float = is_float_dtype(values.dtype) or ids.fullmatch(_FLOAT_ID).all()
@@ -285,7 +283,7 @@ def _convert_ids(values: pd.Series, name: str, source: Path) -> pd.Series:
 def _mask_sentinels(
     frame: pd.DataFrame, excluded: set[str], source: Path, placeholders: bool
 ) -> pd.DataFrame:
-    """Set values that mean "not measured" to NaN, and warn once with their number."""
+    """Set sentinels and placeholders to NaN, and warn once with their numbers."""
     counts = []
     for name, values in frame.items():
         if name in excluded or name.lower() in _POSITIONS or not is_float_dtype(values):

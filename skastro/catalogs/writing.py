@@ -36,18 +36,18 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     Parameters
     ----------
     path : str or path-like
-        ``.csv``, ``.fits``, ``.ecsv``, ``.parquet``, ``.vot`` or ``.xml``. The file appears when
-        it is complete, and replaces a file of that name.
+        The name ends in ``.csv``, ``.fits``, ``.ecsv``, ``.parquet``, ``.vot`` or ``.xml``. The
+        file appears when it is complete, and replaces a file of that name.
     table : DataFrame
         The index is dropped. Missing text becomes empty; missing whole numbers are masked, or
         empty in CSV. Units in ``table.attrs["units"]``, a dict of column to unit, are written in
-        all formats but CSV; Parquet has them as VOParquet, which TOPCAT reads. FITS, VOTable and
-        Parquet get UCDs of ids, positions, classes and their probabilities.
+        all formats but CSV; in Parquet in the form of VOParquet, which TOPCAT reads. FITS, VOTable
+        and Parquet get UCDs of ids, positions, classes and their probabilities.
 
     Raises
     ------
     ValueError
-        The ending is unknown, or FITS cannot hold so many columns.
+        The ending is unknown, or the table has more columns than FITS can hold.
     OSError
         The file cannot be written.
     ImportError
@@ -111,7 +111,7 @@ def _write_fits(table: pd.DataFrame, path: Path) -> None:
 
 
 def _write_ecsv(table: pd.DataFrame, path: Path) -> None:
-    # astropy 6.0 would leave a file that it opens itself open on a full disk
+    # on a full disk, astropy 6.0 would not close a file that it has opened
     with path.open("w", encoding="utf-8", newline="") as file:
         _to_astropy(table).write(file, format="ascii.ecsv")
 
@@ -121,10 +121,11 @@ def _write_votable(table: pd.DataFrame, path: Path) -> None:
 
 
 def _to_astropy(table: pd.DataFrame) -> Table:
+    """Convert a table to astropy, with units and UCDs."""
     columns = {name: _fill_missing_text(values) for name, values in table.items()}
     result = Table.from_pandas(pd.DataFrame(columns))
     for name in result.colnames:
-        if result[name].dtype.kind == "O":  # text: pandas keeps it as objects
+        if result[name].dtype.kind == "O":  # text, which pandas holds as objects
             result[name] = np.array(result[name].tolist(), dtype=str)
     for name, unit in table.attrs.get("units", {}).items():
         if name in columns:
@@ -143,7 +144,7 @@ def _find_ucds(names: Sequence[str]) -> dict[str, str]:
 
 
 def _fill_missing_text(values: pd.Series) -> pd.Series:
-    """Return numbers as they are, and all other values as text, "" where there is none."""
+    """Return numbers unchanged, and all other values as text, with "" for missing ones."""
     if is_numeric_dtype(values) or (is_bool_dtype(values) and not values.isna().any()):
         return values
     return values.astype(object).where(values.notna(), "").astype(str).astype(object)

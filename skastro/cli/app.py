@@ -86,11 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 if everything worked, 2 after wrong use, 130 after Ctrl-C.
 
     An error is printed as one line on the standard error; exit code 1 means an internal error.
-
-    Parameters
-    ----------
-    arguments : sequence of str, default=None
-        Arguments of the command; None takes those of the process.
+    The arguments are those of the process if none are passed.
     """
     texts = list(sys.argv[1:] if arguments is None else arguments)
     try:

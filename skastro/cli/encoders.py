@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from skastro.cli import options as o
-from skastro.cli.terminal import load_libraries, print_line, show_quality, talking
+from skastro.cli.terminal import load_libraries, print_line, show_table, talking
 
 
 def pretrain(
@@ -48,26 +48,17 @@ def pretrain(
         from skastro.cli import steps
 
         survey = steps.load_objects(
-            folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
+            folder, terminal.say, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
         )
-        terminal.say(survey.join)
-        _, quality = steps.pretrain(
-            survey,
-            properties=o.split_names(properties),
-            errors=o.split_names(errors),
-            label=label,
-            say=terminal.say,
-            hold_out=hold_out,
-            seed=seed,
-            out=target,
-            backbone=backbone,
-            max_epochs=epochs,
-            device=device,
-            checkpoint_dir=checkpoint_dir,
+        encoder = steps.make_encoder(backbone, epochs, device, seed, checkpoint_dir)
+        quality = steps.pretrain(
+            encoder, survey, properties, errors, label, terminal.say, target, hold_out=hold_out
         )
         terminal.result(out=target, properties=quality.to_dict("records"))
     if terminal.prints:
-        show_quality(quality)
+        if len(quality):
+            print_line(f"Properties of {quality['n_test'].max():,} stamps held out:")
+            show_table(quality)
         print_line(f"Encoder: {target}")
 
 
@@ -111,9 +102,8 @@ def embed(
         fitted = steps.load_encoder(encoder, device=device)
         check_width(target, 1 + len(fitted.embedding_mean_))
         survey = steps.load_objects(
-            folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
+            folder, terminal.say, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
         )
-        terminal.say(survey.join)
 
         # chunks are kept next to the output, where an interrupted command resumes
         chunks = embed_survey(

@@ -54,9 +54,8 @@ def classify(
         from skastro.catalogs.writing import TABLES, write_table
 
         target = o.check_target(out, TABLES, overwrite=overwrite)
-        encoder_target = save_encoder and o.check_target(
-            save_encoder, (".safetensors",), overwrite=overwrite
-        )
+        if save_encoder:
+            save_encoder = o.check_target(save_encoder, (".safetensors",), overwrite=overwrite)
         o.check_choice("strategy", strategy, ("auto", "probe", "finetune", "scratch"))
         if encoder is not None:
             _refuse_pretraining(properties, errors, epochs, backbone, save_encoder)
@@ -65,31 +64,15 @@ def classify(
 
         fitted = None if encoder is None else steps.load_encoder(encoder, device=device)
         survey = steps.load_objects(
-            folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
+            folder, terminal.say, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
         )
-        terminal.say(survey.join)
         classes = steps.find_labels(
-            survey.ids,
-            catalog=survey.catalog,
-            tables=labels or (),
-            label=label,
-            unlabelled=o.split_names(unlabelled),
-            say=terminal.say,
+            survey.ids, survey.catalog, labels, label, unlabelled, say=terminal.say
         )
-        columns = steps.choose_inputs(survey, o.split_names(inputs), label=label)
+        columns = steps.choose_inputs(survey, inputs, label)
         if fitted is None:
-            fitted, _ = steps.pretrain(
-                survey,
-                properties=o.split_names(properties),
-                errors=o.split_names(errors),
-                label=label,
-                say=terminal.say,
-                seed=seed,
-                out=encoder_target,
-                backbone=backbone,
-                max_epochs=epochs,
-                device=device,
-            )
+            fitted = steps.make_encoder(backbone, epochs, device, seed)
+            steps.pretrain(fitted, survey, properties, errors, label, terminal.say, save_encoder)
         predictions, score = steps.classify(
             survey, classes, fitted, catalog=columns, strategy=strategy, abstain=abstain, seed=seed
         )
@@ -108,7 +91,7 @@ def classify(
 
 
 def _refuse_pretraining(*values: object) -> None:
-    """Refuse options of the pretraining, as a saved encoder is used."""
+    """Refuse options of the pretraining, because a saved encoder is used."""
     names = ("--properties", "--errors", "--epochs", "--backbone", "--save-encoder")
     given = [name for name, value in zip(names, values, strict=True) if value is not None]
     if given:
@@ -210,6 +193,8 @@ def explore(
         o.check_choice("method", method, ("tsne", "umap", "pca"))
         load_libraries(terminal, jobs)
         from skastro.cli import steps
+        from skastro.embeddings.projection import METHOD_NAMES, project_embedding
+        from skastro.pages.explorer import write_explorer
 
         values, survey = steps.gather_map(
             source,
@@ -218,28 +203,34 @@ def explore(
             catalog=catalog,
             images=images,
             id=id,
-            columns=o.split_names(columns) or None,
+            columns=columns,
             color=color,
             clusters=clusters,
             max_objects=objects,
             seed=seed,
             say=terminal.say,
         )
-        trust = steps.write_map(
+
+        # project, and write the page
+        terminal.progress("projecting", 0, None)
+        projection = project_embedding(values, method=method, random_state=seed)
+        terminal.progress("writing the page", 0, None)
+        write_explorer(
             target,
-            values,
-            survey,
-            method=method,
+            projection.coordinates,
+            table=survey.catalog,
+            images=survey.images,
             color=color,
-            clusters=clusters,
-            title=title,
-            seed=seed,
+            cluster=steps.CLUSTER if clusters else None,
+            certainty={steps.CLUSTER: steps.CLUSTER_PROBABILITY} if clusters else None,
+            units=survey.catalog.attrs["units"],
+            title=title or "Projection of the embeddings",
+            projection=METHOD_NAMES[method],
         )
-        terminal.say(
-            f"{len(values):,} objects; trustworthiness of the projection {trust:.3f} of 1."
-        )
+        n, trust = len(values), projection.trustworthiness
+        terminal.say(f"{n:,} objects; trustworthiness of the projection {trust:.3f} of 1.")
         terminal.say(f"Page: {target}")
-        terminal.result(out=target, rows=len(values), trustworthiness=trust)
+        terminal.result(out=target, rows=n, trustworthiness=trust)
 
 
 def suggest(
@@ -270,28 +261,32 @@ def suggest(
     Fill in the empty label column of the table, and pass the table with --labels next time.
     """
     with talking(quiet=quiet, lines=json) as terminal:
+        import pandas as pd
+
         from skastro.catalogs.writing import TABLES, write_table
 
         target = o.check_target(out, TABLES, overwrite=overwrite)
         o.check_choice("strategy", strategy, ("auto", "typical", "uncertain"))
         load_libraries(terminal, jobs)
         from skastro.cli import steps
+        from skastro.embeddings.active_learning import suggest_labels
 
         embeddings, table = steps.load_embeddings(
             source, encoder=encoder, device=device, catalog=catalog, id=id, say=terminal.say
         )
-        suggestions = steps.suggest(
-            embeddings,
-            table,
-            tables=labels or (),
-            label=label,
-            unlabelled=o.split_names(unlabelled),
-            groups=groups,
-            n=n,
-            strategy=strategy,
-            seed=seed,
-            say=terminal.say,
+
+        # find the labels, and choose objects without one
+        y = None
+        if labels or (table is not None and label in table):
+            y = steps.find_labels(
+                embeddings.ids, table, labels, label, unlabelled, fewest=0, say=terminal.say
+            )
+        objects = None if groups is None else steps.take_column(table, groups, "groups").astype(str)
+        terminal.progress("choosing", 0, None)
+        rows = suggest_labels(
+            embeddings.values, y, n=n, strategy=strategy, groups=objects, random_state=seed
         )
+        suggestions = pd.DataFrame({"id": embeddings.ids[rows], label: ""})
         write_table(target, suggestions)
         terminal.say(
             f"{len(suggestions):,} objects to label, the most valuable first: {target} (fill in "

@@ -1,4 +1,4 @@
-"""Do the work of the commands between reading and writing: no function here prints."""
+"""Do the work of several commands between reading and writing: no function here prints."""
 
 from __future__ import annotations
 
@@ -13,47 +13,51 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import balanced_accuracy_score
 
 from skastro.catalogs.columns import find_column, select_columns, take_properties
-from skastro.catalogs.labels import read_labels, settle_labels
+from skastro.catalogs.labels import clean_labels, read_labels
 from skastro.catalogs.reading import read_catalog
-from skastro.embeddings.active_learning import suggest_labels
+from skastro.cli.options import split_names
 from skastro.embeddings.clustering import EmbeddingClusterer
 from skastro.embeddings.files import Embeddings, join_rows, read_embeddings
-from skastro.embeddings.projection import METHOD_NAMES, project_embedding
 from skastro.estimators.classifier import SelfSupervisedClassifier
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.evaluation.calibration import tabulate_predictions
 from skastro.evaluation.property_scores import GRADE_COLUMNS, grade_properties, join_measured
 from skastro.networks.device import check_device
-from skastro.pages.explorer import write_explorer
 from skastro.stamps.opening import open_stamps
 from skastro.stamps.photometry import measure_properties
 from skastro.surveys.folders import read_data
 from skastro.surveys.survey import Survey
-from skastro.utils.progress import Say, report_to
+from skastro.utils.progress import Say, report_to, say_nothing
 from skastro.utils.validation import check_properties, name_near
 
 _STUDY_EMBEDDINGS, _STUDY_PREDICTIONS = "embeddings.npz", "predictions.csv"
 _MIN_LABELS_PER_CLASS = 2
-_CLUSTER, _CLUSTER_PROBABILITY = "cluster", "cluster_probability"  # columns of the map
+CLUSTER, CLUSTER_PROBABILITY = "cluster", "cluster_probability"  # columns of the map
 
 
 def load_objects(
     folder: Path | None = None,
+    say: Say = say_nothing,
     *,
     catalog: Path | None = None,
     images: Sequence[str] | None = None,
-    id: str | None = None,
-    **options: Any,
+    size: int | None = None,
+    **columns: str | None,
 ) -> Survey:
     """Read a data folder, or stamps and their catalogue, as `read_data` does, or stamps alone.
 
     The ids of stamps without a catalogue are the names of their files, or row numbers.
+    ``columns`` names the columns ``id``, ``ra`` and ``dec`` of the catalogue. ``say`` gets a
+    sentence on how stamps and catalogue were joined.
     """
     if folder is None and catalog is None and images and len(images) == 1 and "=" not in images[0]:
-        stamps = open_stamps(images[0], size=options.get("size"))
+        stamps = open_stamps(images[0], size=size)
         ids = np.arange(len(stamps)) if stamps.ids is None else stamps.ids
-        return Survey(stamps, pd.DataFrame({"id": ids}), ids, f"{len(stamps):,} stamps.")
-    return read_data(folder, catalog=catalog, images=images, id=id, **options)[0]
+        survey = Survey(stamps, pd.DataFrame({"id": ids}), ids, f"{len(stamps):,} stamps.")
+    else:
+        survey, _ = read_data(folder, catalog=catalog, images=images, size=size, **columns)
+    say(survey.join)
+    return survey
 
 
 def load_encoder(path: Path, *, device: str = "auto") -> PropertyPretrainedEncoder:
@@ -62,126 +66,135 @@ def load_encoder(path: Path, *, device: str = "auto") -> PropertyPretrainedEncod
     return PropertyPretrainedEncoder.load(path).set_params(device=device)
 
 
-def find_embeddings(source: Path, *, encoder: Path | None = None, device: str) -> Embeddings:
+def find_embeddings(source: Path, encoder: Path | None = None, device: str = "auto") -> Embeddings:
     """Read embeddings from a file or the folder of a study, or embed a data folder.
 
-    A data folder needs an encoder; ValueError if there is none.
+    A data folder without an encoder is a ValueError.
     """
     if encoder is not None:
         survey = load_objects(source)
         values = load_encoder(encoder, device=device).transform(survey.images)
         return Embeddings(np.asarray(values), survey.ids)
-    if source.is_dir():
-        if not (source / _STUDY_EMBEDDINGS).is_file():
-            raise ValueError(
-                f"{source} has no {_STUDY_EMBEDDINGS}: pass the folder of a study, or name a "
-                "saved encoder for a data folder (--encoder)."
-            )
-        source = source / _STUDY_EMBEDDINGS
-    return read_embeddings(source)
+    file = source / _STUDY_EMBEDDINGS if source.is_dir() else source
+    if source.is_dir() and not file.is_file():
+        raise ValueError(
+            f"{source} has no {_STUDY_EMBEDDINGS}: pass the folder of a study, or name a saved "
+            "encoder for a data folder (--encoder)."
+        )
+    return read_embeddings(file)
 
 
 def match_catalog(
-    embeddings: Embeddings,
-    path: Path,
-    *,
-    id: str | None = None,
-) -> tuple[NDArray[np.int64], pd.DataFrame, str]:
-    """Match the rows of a catalogue with embeddings.
+    embeddings: Embeddings, path: Path, *, id: str | None = None, say: Say
+) -> tuple[NDArray[np.int64], pd.DataFrame]:
+    """Return the rows of embeddings that a catalogue has, and the catalogue of these rows.
 
-    Returns the rows of the embeddings that the catalogue has, the catalogue with the same rows,
-    and a sentence on how they were joined.
+    ``say`` gets a sentence on how they were joined.
     """
     table = read_catalog(path, id=id)
     column = id or find_column(table, "id")
     names = np.arange(len(table)) if column is None else table[column].to_numpy()
     rows, catalog_rows = join_rows(embeddings, names, name=str(path))
     if not embeddings.named:
-        return rows, table, f"{len(table):,} rows, taken in the same order."
-    note = f"{len(rows):,} of {len(embeddings.ids):,} embeddings have a row in {path}."
-    return rows, table.iloc[catalog_rows].reset_index(drop=True), note
+        say(f"{len(table):,} rows, taken in the same order.")
+        return rows, table
+    say(f"{len(rows):,} of {len(embeddings.ids):,} embeddings have a row in {path}.")
+    return rows, table.iloc[catalog_rows].reset_index(drop=True)
 
 
 def load_embeddings(
-    source: Path,
-    *,
-    encoder: Path | None,
-    device: str,
-    catalog: Path | None,
-    id: str | None,
-    say: Say,
+    source: Path, encoder: Path | None, device: str, catalog: Path | None, id: str | None, say: Say
 ) -> tuple[Embeddings, pd.DataFrame | None]:
-    """Return embeddings of `find_embeddings`, and the rows of their catalogue if there is one."""
-    embeddings = find_embeddings(source, encoder=encoder, device=device)
+    """Return embeddings, and the rows of the catalogue, if any; without a row they are left out."""
+    embeddings = find_embeddings(source, encoder, device)
     if catalog is None:
         return embeddings, None
-    rows, table, note = match_catalog(embeddings, catalog, id=id)
-    say(note)
+    rows, table = match_catalog(embeddings, catalog, id=id, say=say)
     return Embeddings(embeddings.values[rows], embeddings.ids[rows]), table
 
 
-def pretrain(
-    survey: Survey,
-    *,
-    properties: Sequence[str] = (),
-    errors: Sequence[str] = (),
-    label: str | None = None,
-    say: Say,
-    hold_out: float = 0.0,
-    seed: int = 0,
-    out: Path | None = None,
-    **params: Any,
-) -> tuple[PropertyPretrainedEncoder, pd.DataFrame]:
-    """Pretrain an encoder, and measure what it predicts on the share of rows that is held out.
+def make_encoder(
+    backbone: str | None,
+    epochs: int | None,
+    device: str,
+    seed: int,
+    checkpoints: Path | None = None,
+) -> PropertyPretrainedEncoder:
+    """Return an encoder to be trained; arguments that are None keep their defaults."""
+    check_device(device)
+    given = {"backbone": backbone, "max_epochs": epochs, "checkpoint_dir": checkpoints}
+    params: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return PropertyPretrainedEncoder(device=device, random_state=seed, **params)
 
-    ``properties`` and ``errors`` are columns or patterns. ``params`` are parameters of
-    `PropertyPretrainedEncoder`, where None keeps the default. The encoder is written to ``out``
-    before its predictions are measured. Returns the encoder, and the table of `grade_properties`,
-    which is empty if no rows are held out.
+
+def pretrain(
+    encoder: PropertyPretrainedEncoder,
+    survey: Survey,
+    properties: str | None,
+    errors: str | None,
+    label: str | None,
+    say: Say,
+    out: Path | None,
+    *,
+    hold_out: float = 0.0,
+) -> pd.DataFrame:
+    """Train an encoder, and measure what it predicts on the share of rows that is held out.
+
+    ``properties`` and ``errors`` are columns or patterns, separated by commas. The encoder is
+    written to ``out`` before its predictions are measured. Returns the table of
+    `grade_properties`, which is empty if no rows are held out.
     """
-    params = {name: value for name, value in params.items() if value is not None}
-    check_device(params.get("device", "auto"))
-    n = len(survey.ids)
-    order = np.random.default_rng(seed).permutation(n)
-    n_test = round(hold_out * n)
+    # hold rows out
+    order = np.random.default_rng(encoder.random_state).permutation(len(survey.ids))
+    n_test = round(hold_out * len(order))
     train, test = np.sort(order[n_test:]), np.sort(order[:n_test])
-    table, spread, _ = take_properties(survey.catalog, properties, errors, label=label, say=say)
-    encoder = PropertyPretrainedEncoder(random_state=seed, **params).fit(
+
+    # train on the others
+    table, spread, _ = take_properties(
+        survey.catalog, split_names(properties), split_names(errors), label=label, say=say
+    )
+    encoder.fit(
         survey.images[train],
         properties=None if table is None else table.iloc[train],
         property_errors=None if spread is None else spread[train],
     )
     if out is not None:
         encoder.save(out)
+
+    # test
     if not len(test):
-        return encoder, pd.DataFrame(columns=GRADE_COLUMNS)
+        return pd.DataFrame(columns=GRADE_COLUMNS)
     stamps = survey.images[test]
     true = join_measured(None if table is None else table.iloc[test], measure_properties(stamps))
-    return encoder, grade_properties(true, encoder.predict(stamps))
+    return grade_properties(true, encoder.predict(stamps))
 
 
 def find_labels(
     ids: NDArray[Any],
-    *,
     catalog: pd.DataFrame | None,
-    tables: Sequence[Path],
+    tables: Sequence[Path] | None,
     label: str,
-    unlabelled: Sequence[str],
-    say: Say,
+    unlabelled: str,
+    *,
     fewest: int = _MIN_LABELS_PER_CLASS,
+    say: Say,
 ) -> NDArray[Any]:
-    """Return classes as text, "" for none: from tables of labels, or else from the catalogue."""
+    """Return classes as text, "" for none: from tables of labels, or else from the catalogue.
+
+    ``unlabelled`` are values that mean no label, separated by commas.
+    """
     if tables:
         column, notes = read_labels(tables, label, ids)
         for note in notes:
             say(note)
     else:
-        column = _take_column(catalog, label, "label")
-    return settle_labels(column, unlabelled=unlabelled, name=label, say=say, fewest=fewest)
+        column = take_column(catalog, label, "label")
+    names = split_names(unlabelled)
+    return clean_labels(column, unlabelled=names, name=label, say=say, fewest=fewest)
 
 
-def _take_column(catalog: pd.DataFrame | None, name: str, option: str) -> NDArray[Any]:
-    """Return a column of a catalogue that the user has named."""
+def take_column(catalog: pd.DataFrame | None, name: str, option: str) -> NDArray[Any]:
+    """Return a column of a catalogue that the user has named in an option."""
     _check_column(name, () if catalog is None else catalog.columns, option)
     return catalog[name].to_numpy()  # type: ignore[index]  # None has no such column
 
@@ -192,11 +205,10 @@ def _check_column(name: str, columns: Sequence[str], option: str) -> None:
         raise ValueError(f"{option}={name!r} is not a column{near}")
 
 
-def choose_inputs(
-    survey: Survey, columns: Sequence[str], *, label: str | None
-) -> pd.DataFrame | None:
-    """Return the columns to classify by, chosen by name or pattern; None if there are none."""
-    chosen = select_columns(survey.catalog.columns, columns, label=label, name="inputs")
+def choose_inputs(survey: Survey, columns: str | None, label: str) -> pd.DataFrame | None:
+    """Return the columns to classify by, as names or patterns with commas; None for none."""
+    names = split_names(columns)
+    chosen = select_columns(survey.catalog.columns, names, label=label, name="inputs")
     return check_properties(survey.catalog[chosen], len(survey.ids)) if chosen else None
 
 
@@ -218,53 +230,19 @@ def classify(
     no probe was trained.
     """
     report_to("learning the labels")(0)
-    model = SelfSupervisedClassifier(
-        FrozenEstimator(encoder), strategy=strategy, random_state=seed
-    ).fit(survey.images, labels, catalog=catalog)
+    frozen = FrozenEstimator(encoder)  # is not trained again
+    model = SelfSupervisedClassifier(frozen, strategy=strategy, random_state=seed)
+    model.fit(survey.images, labels, catalog=catalog)
     report_to("classifying")(0)
     probabilities = model.predict_proba(survey.images, catalog=catalog)
     predictions = tabulate_predictions(
         survey.ids, labels, probabilities, model.classes_, threshold=abstain
     )
-    probe, score = model.catalog_probe_ or model.probe_, None
-    if probe is not None:
-        guesses = model.classes_[probe.loo_probabilities_.argmax(axis=1)]
-        truth = labels[labels != ""].astype(str)
-        score = float(balanced_accuracy_score(truth, guesses.astype(str)))
-    return predictions, score
-
-
-def suggest(
-    embeddings: Embeddings,
-    catalog: pd.DataFrame | None,
-    *,
-    tables: Sequence[Path],
-    label: str,
-    unlabelled: Sequence[str],
-    groups: str | None,
-    n: int,
-    strategy: str,
-    seed: int,
-    say: Say,
-) -> pd.DataFrame:
-    """Return the objects to label next, the most valuable first: ``id`` and an empty label."""
-    y = None
-    if tables or (catalog is not None and label in catalog.columns):
-        y = find_labels(
-            embeddings.ids,
-            catalog=catalog,
-            tables=tables,
-            label=label,
-            unlabelled=unlabelled,
-            say=say,
-            fewest=0,
-        )
-    group_of_row = None if groups is None else _take_column(catalog, groups, "groups").astype(str)
-    report_to("choosing")(0)
-    rows = suggest_labels(
-        embeddings.values, y, n=n, strategy=strategy, groups=group_of_row, random_state=seed
-    )
-    return pd.DataFrame({"id": embeddings.ids[rows], label: ""})
+    probe = model.catalog_probe_ or model.probe_
+    if probe is None:
+        return predictions, None
+    guesses = model.classes_[probe.loo_probabilities_.argmax(axis=1)].astype(str)
+    return predictions, float(balanced_accuracy_score(labels[labels != ""].astype(str), guesses))
 
 
 def cluster_objects(
@@ -280,10 +258,9 @@ def cluster_objects(
     Returns a table of ``id``, ``cluster`` (-1 for noise), ``probability`` and ``outlier_score``,
     and the table of `EmbeddingClusterer.cluster_summary`.
     """
-    labels = None if label is None else _take_column(catalog, label, "label")
+    labels = None if label is None else take_column(catalog, label, "label")
     report_to("clustering")(0)
-    size = "auto" if min_size is None else min_size
-    model = EmbeddingClusterer(size, random_state=seed).fit(embeddings.values)
+    model = EmbeddingClusterer(min_size or "auto", random_state=seed).fit(embeddings.values)
     clusters = {
         "id": embeddings.ids,
         "cluster": model.labels_,
@@ -301,7 +278,7 @@ def gather_map(
     catalog: Path | None,
     images: Sequence[str] | None,
     id: str | None,
-    columns: Sequence[str] | None,
+    columns: str | None,
     color: str | None,
     clusters: bool,
     max_objects: int,
@@ -312,36 +289,44 @@ def gather_map(
 
     With an encoder, ``source`` is a data folder, whose stamps are embedded after everything else
     was checked; a ``catalog`` replaces that of the folder. ``columns`` are columns of the catalogue
-    or patterns; None takes all. If ``clusters`` will be added, ``color`` may name their columns.
-    The catalogue begins with ``id``; the stamps are None if there are none.
+    or patterns, separated by commas; without them all are shown. With ``clusters``, the clusters
+    of the embeddings become columns too, which ``color`` may name. The catalogue begins with
+    ``id``; the stamps are None if there are none.
     """
     if encoder is not None and images:
         raise ValueError(f"--images is for embeddings: with --encoder the stamps of {source} show.")
     model = None if encoder is None else load_encoder(encoder, device=device)
     embeddings, rows, table, stamps = _join_sources(
-        source, catalog, images, id, device=device, is_folder=encoder is not None, say=say
+        source, catalog, images, id, is_folder=model is not None, say=say
     )
 
     # choose columns, and check them before stamps are embedded
     units = table.attrs.get("units", {})
-    if columns is not None:
-        table = table[select_columns(table.columns, columns, label=None, name="columns")]
+    if names := split_names(columns):
+        table = table[select_columns(table.columns, names, label=None, name="columns")]
     table = table.drop(columns="id", errors="ignore")
     table.insert(0, "id", embeddings.ids[rows])
     if color is not None:
-        added = (_CLUSTER, _CLUSTER_PROBABILITY) if clusters else ()
+        added = (CLUSTER, CLUSTER_PROBABILITY) if clusters else ()
         _check_column(color, [*table.columns, *added], "color")
 
     # choose objects
     if len(table) > max_objects:
         say(f"{max_objects:,} of {len(table):,} objects are shown, drawn at random.")
         drawn = np.random.default_rng(seed).choice(len(table), max_objects, replace=False)
-        drawn = np.sort(drawn)
+        drawn.sort()
         rows, table = rows[drawn], table.iloc[drawn].reset_index(drop=True)
         stamps = None if stamps is None else stamps[drawn]
-    table.attrs["units"] = units
+
+    # embed and cluster them
     values = embeddings.values[rows] if model is None else np.asarray(model.transform(stamps))
-    return values, Survey(stamps, table, embeddings.ids[rows])
+    ids = embeddings.ids[rows]
+    if clusters:
+        assigned, _ = cluster_objects(Embeddings(values, ids), seed=seed)
+        table[CLUSTER] = assigned["cluster"].to_numpy()
+        table[CLUSTER_PROBABILITY] = assigned["probability"].to_numpy()
+    table.attrs["units"] = {name: unit for name, unit in units.items() if name in table}
+    return values, Survey(stamps, table, ids)
 
 
 def _join_sources(
@@ -350,71 +335,29 @@ def _join_sources(
     images: Sequence[str] | None,
     id: str | None,
     *,
-    device: str,
     is_folder: bool,
     say: Say,
 ) -> tuple[Embeddings, NDArray[np.int64], pd.DataFrame, Any]:
-    """Return embeddings, their rows that are in the catalogue, and catalogue and stamps of these.
+    """Return embeddings, their rows that the catalogue has, and its rows and stamps of these.
 
     Embeddings of a data folder have no columns: its stamps are embedded later.
     """
-    table: pd.DataFrame | None = None
-    stamps = None
+    table, stamps = None, None
     if is_folder:
-        survey = load_objects(source, id=id)
-        say(survey.join)
+        survey = load_objects(source, say, id=id)
         embeddings = Embeddings(np.empty((len(survey.ids), 0), np.float32), survey.ids)
         table, stamps = survey.catalog, survey.images
     else:
-        embeddings = find_embeddings(source, device=device)
+        embeddings = find_embeddings(source)
         if not images and catalog is None and (source / _STUDY_PREDICTIONS).is_file():
             catalog = source / _STUDY_PREDICTIONS
     rows: NDArray[np.int64] = np.arange(len(embeddings.ids))
     if images:
-        survey = load_objects(catalog=catalog, images=images, id=id)
-        say(survey.join)
+        survey = load_objects(None, say, catalog=catalog, images=images, id=id)
         rows, order = join_rows(embeddings, survey.ids, name="the stack of stamps")
         table = survey.catalog.iloc[order].reset_index(drop=True)
         stamps = survey.images[order]
     elif catalog is not None:
-        rows, table, note = match_catalog(embeddings, catalog, id=id)
-        say(note)
+        rows, table = match_catalog(embeddings, catalog, id=id, say=say)
         stamps = None if stamps is None else stamps[rows]
-    elif table is None:
-        table = pd.DataFrame(index=rows)
-    return embeddings, rows, table, stamps
-
-
-def write_map(
-    path: Path,
-    values: NDArray[np.float32],
-    survey: Survey,
-    *,
-    method: str,
-    color: str | None,
-    clusters: bool,
-    title: str | None,
-    seed: int,
-) -> float:
-    """Project, find clusters if wanted, and write the page; return the trustworthiness."""
-    table, units = survey.catalog.copy(), survey.catalog.attrs["units"]
-    if clusters:
-        assigned, _ = cluster_objects(Embeddings(values, survey.ids), seed=seed)
-        table[_CLUSTER] = assigned["cluster"].to_numpy()
-        table[_CLUSTER_PROBABILITY] = assigned["probability"].to_numpy()
-    report_to("projecting")(0)
-    projection = project_embedding(values, method=method, random_state=seed)
-    report_to("writing the page")(0)
-    write_explorer(
-        path,
-        projection.coordinates,
-        table=table,
-        images=survey.images,
-        color=color,
-        cluster=_CLUSTER if clusters else None,
-        certainty={_CLUSTER: _CLUSTER_PROBABILITY} if clusters else None,
-        units={name: unit for name, unit in units.items() if name in table},
-        title=title or "Projection of the embeddings",
-        projection=METHOD_NAMES[method],
-    )
-    return projection.trustworthiness
+    return embeddings, rows, pd.DataFrame(index=rows) if table is None else table, stamps

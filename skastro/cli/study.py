@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,6 +79,7 @@ def study(
         from skastro.study.folder import check_out
         from skastro.study.run import FULL, QUICK, run_study
 
+        # plan the study
         check_out(out, overwrite=overwrite)
         check_device(device)
         use_cores(jobs)
@@ -92,9 +94,10 @@ def study(
         }
         choices = {name: value for name, value in choices.items() if value is not None}
         plan = replace(QUICK if quick else FULL, **choices)
-        terminal.progress(
-            "reading the data" if folder or catalog or images else "simulating", 0, None
-        )
+
+        # read the data, and run the study
+        stage = "reading the data" if folder or catalog or images else "simulating"
+        terminal.progress(stage, 0, None)
         data = load_data(
             folder,
             catalog=catalog,
@@ -151,18 +154,14 @@ def _show(result: Study, out: Path) -> None:
     for row in score_table(curve):
         cells = [f"[bold]{c['text']}[/]" if c["best"] else c["text"] for c in row["cells"]]
         table.add_row(row["name"], *cells)
-    console = Console()
-    console.print(
-        f"{metric.capitalize()} on unseen stamps (mean ± half-width of its 95 % interval)",
-        highlight=False,
-    )
-    console.print(table)
+    say = partial(Console().print, highlight=False)
+    say(f"{metric.capitalize()} on unseen stamps (mean ± half-width of its 95 % interval)")
+    say(table)
     for sentence in summarise(curve):
-        console.print(sentence, highlight=False)
+        say(sentence)
     if steps := result.config["plan"]["steps"]:
-        console.print(
+        say(
             f"A quick study trains from scratch for {steps} steps only: "
-            "the saving against it is too high.",
-            highlight=False,
+            "the saving against it is too high."
         )
-    console.print(f"Report: {escape(str(out / 'index.html'))}", soft_wrap=True, highlight=False)
+    say(f"Report: {escape(str(out / 'index.html'))}", soft_wrap=True)

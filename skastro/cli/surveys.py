@@ -154,8 +154,7 @@ def _split_pair(text: str) -> tuple[str, str]:
 
 def _show_inspection(inspection: Inspection, source: str) -> None:
     """Print the inspection, with the problems last."""
-    console = Console()
-    say = partial(console.print, highlight=False)
+    say = partial(Console().print, highlight=False)
     stamps = inspection.stamps
     names = f" ({'/'.join(stamps['band_names'])})" if stamps["band_names"] else ""
     bands = f"{stamps['bands']} band{'s' * (stamps['bands'] != 1)}{names}"

@@ -16,14 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, SpinnerColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from skastro.utils.progress import reporting
@@ -35,16 +28,9 @@ _INTERRUPTED_CODE = 130  # the convention of shells
 _WRONG_USE_CODE = 2  # wrong use, or data that cannot be used
 _INTERNAL_ERROR_CODE = 1
 _WRONG_USE_ERRORS = (
-    ValueError,
-    KeyError,
-    TypeError,
-    ImportError,
-    FileNotFoundError,
-    FileExistsError,
-    IsADirectoryError,
-    NotADirectoryError,
-    PermissionError,
-)
+    ValueError, KeyError, TypeError, ImportError, FileNotFoundError, FileExistsError,
+    IsADirectoryError, NotADirectoryError, PermissionError,
+)  # fmt: skip
 _INTERRUPTED_TEXT = "finished files are kept, and no file is half-written."
 _EVENT_SECONDS = 0.5  # between two progress events of one stage
 
@@ -52,21 +38,13 @@ _EVENT_SECONDS = 0.5  # between two progress events of one stage
 class InterruptedWorkError(Exception):
     """Ctrl-C with a message; typer drops the message of a KeyboardInterrupt."""
 
-    exit_code = _INTERRUPTED_CODE
-
 
 class Terminal:
     """Progress and messages of a command.
 
-    Parameters
-    ----------
-    bars : rich.progress.Progress
-        Progress bars, drawn on the standard error if that is a terminal.
-    quiet : bool, default=False
-        Print neither progress nor messages.
-    lines : bool, default=False
-        Print JSON lines on the standard output instead of bars and text: objects with an
-        ``event``, which is "progress", "message", "result" or "error".
+    ``quiet`` prints neither progress nor messages. ``lines`` prints JSON lines on the standard
+    output instead of bars and text: objects with an ``event``, which is "progress", "message",
+    "result" or "error".
 
     Examples
     --------
@@ -79,13 +57,13 @@ class Terminal:
         self.bars = bars
         self.quiet = quiet
         self.lines = lines
-        self._messages: set[str] = set()
+        self._messages: set[str] = set()  # those printed
         self._tasks: dict[str, Any] = {}
-        self._events: dict[str, tuple[float, int]] = {}  # time and progress of the last ones
+        self._events: dict[str, tuple[float, int]] = {}  # time and progress of the last, by stage
 
     @property
     def prints(self) -> bool:
-        """Whether tables and the like are printed for a person."""
+        """Whether to print tables too, because a person reads the output."""
         return not (self.quiet or self.lines)
 
     def say(self, text: str) -> None:
@@ -116,7 +94,7 @@ class Terminal:
         self.bars.update(self._tasks[stage], completed=done, total=total)
 
     def result(self, **fields: Any) -> None:
-        """Print the result for scripts; people read messages and tables."""
+        """Print the result as a JSON line, if the command prints JSON lines."""
         if self.lines:
             emit("result", **fields)
 
@@ -128,7 +106,7 @@ class Terminal:
 def emit(event: str, **fields: Any) -> None:
     """Print one JSON line, at once."""
 
-    def convert(value: Any) -> Any:  # NumPy scalars and paths
+    def convert(value: Any) -> Any:  # NumPy scalars to numbers, paths to text
         return value.item() if hasattr(value, "item") else str(value)
 
     sys.stdout.write(json.dumps({"event": event, **fields}, default=convert) + "\n")
@@ -141,10 +119,10 @@ def talking(*, quiet: bool = False, lines: bool = False) -> Iterator[Terminal]:
     console = Console(stderr=True)
     bars = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description:<28}"),
+        "{task.description:<28}",
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        "left",
         TimeRemainingColumn(),
         console=console,
         disable=quiet or lines or not console.is_terminal,
@@ -171,12 +149,13 @@ def load_libraries(terminal: Terminal, jobs: int | None) -> None:
 
 
 def print_line(text: str) -> None:
-    """Print a line as it is, however long."""
+    """Print a line without wrapping it or reading markup in it."""
     Console().print(escape(text), soft_wrap=True, highlight=False)
 
 
 def show_table(frame: pd.DataFrame) -> None:
     """Print a table, with as many columns as fit into the terminal."""
+    # as many columns as fit, from the left
     cells = {name: [_cell(value) for value in frame[name]] for name in map(str, frame.columns)}
     widths = [max(map(len, [name, *column])) + 3 for name, column in cells.items()]
     console = Console()
@@ -203,17 +182,9 @@ def _cell(value: Any) -> str:
 def end(error: BaseException, arguments: list[str]) -> int:
     """Print an error in one line, and return the exit code of the command.
 
-    Parameters
-    ----------
-    error : BaseException
-    arguments : list of str
-        Arguments of the command: ``--debug`` shows the traceback, ``--json`` prints the error
-        also as an event.
-
-    Returns
-    -------
-    code : int
-        130 after an interruption, 2 for wrong use and unusable data, 1 for all else.
+    If ``--debug`` is among the arguments of the command, the error is raised again; with
+    ``--json`` it is printed as an event too. The code is 130 after an interruption, 2 for wrong
+    use and unusable data, and 1 for all else.
     """
     if isinstance(error, (KeyboardInterrupt, InterruptedWorkError, typer.Abort)):
         text, code = f"interrupted: {str(error) or _INTERRUPTED_TEXT}", _INTERRUPTED_CODE
@@ -233,22 +204,12 @@ def end(error: BaseException, arguments: list[str]) -> int:
     return code
 
 
-def show_quality(quality: pd.DataFrame) -> None:
-    """Print how well each property is predicted on rows held out."""
-    if not len(quality):
-        return
-    print_line(f"Properties of {quality['n_test'].max():,} stamps held out:")
-    show_table(quality)
-
-
 def show_classes(predictions: pd.DataFrame, score: float | None, abstain: float) -> None:
     """Print the number of objects of each class, and the score of the probe."""
     probable, abstained = predictions["most_probable"], predictions["prediction"] == ""
     counts = probable.value_counts().rename_axis("class").rename("predicted").reset_index()
-    n_labelled, n_abstained = (
-        predictions["label"].value_counts(),
-        probable[abstained].value_counts(),
-    )
+    n_labelled = predictions["label"].value_counts()
+    n_abstained = probable[abstained].value_counts()
     counts.insert(1, "labelled", counts["class"].map(n_labelled).fillna(0).astype(int))
     counts["abstained"] = counts["class"].map(n_abstained).fillna(0).astype(int)
     show_table(counts)

@@ -1,4 +1,4 @@
-"""Choose the objects to label next: typical ones, and those a classifier is least sure of."""
+"""Choose the objects to label next: typical ones, and those that a classifier is unsure of."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from skastro.estimators.linear_probe import LinearProbe
 from skastro.utils.validation import check_groups, check_labels, draw_seed
 
 _STRATEGIES = ("auto", "typical", "uncertain")
-_MIN_LABELS_FOR_UNCERTAIN = 60  # with fewer, the doubts of a classifier mean little
-_TYPICAL_SHARE = 0.5  # of "auto"; uncertain objects alone miss rare classes for long
-_MAX_COMPONENTS = 32  # in more dimensions all distances are alike
+_MIN_LABELS_FOR_UNCERTAIN = 60  # with fewer, the margins of a classifier mean little
+_TYPICAL_SHARE = 0.5  # for "auto": uncertain objects alone miss rare classes for a long time
+_MAX_COMPONENTS = 32  # in more dimensions all distances are similar
 _MAX_CLUSTERS = 500  # as in the paper
 _MAX_NEIGHBORS = 20  # as in the paper
 _MAX_ROWS = 20_000  # k-means with hundreds of clusters takes minutes on more
 _PROBE_C = 0.03
-_SHARPNESS = 8  # half of the probability to be drawn lies with the least certain 7 %
+_WEIGHT_EXPONENT = 8  # the least certain 7 % of the rows have half of the weight
 
 
 def suggest_labels(
@@ -98,60 +98,57 @@ def suggest_labels(
     groups = check_groups(groups, len(values), rows_of="embeddings")
     rng = np.random.RandomState(draw_seed(random_state))
 
-    # rows that may be chosen, one of each group, and the labelled rows
+    # take the labelled rows, and those that may be chosen
     free = _draw_free(codes, np.arange(len(values)) if groups is None else groups, rng)
     labelled = np.flatnonzero(codes >= 0)
     rows = np.concatenate([labelled, free])
     values, codes = StandardScaler().fit_transform(values[rows]), codes[rows]
     components = PCA(min(_MAX_COMPONENTS, *values.shape), random_state=rng).fit_transform(values)
 
+    # choose typical rows, uncertain ones, or both
     n = min(n, len(free))
     typical = _rank_typical(components, codes, n, rng)
     too_few = strategy == "auto" and len(labelled) < _MIN_LABELS_FOR_UNCERTAIN
-    one_class = len(np.unique(codes[codes >= 0])) < 2  # a probe needs two
+    one_class = len(np.unique(codes[codes >= 0])) < 2  # a probe needs two classes
     if strategy == "typical" or too_few or one_class:
         return rows[typical[:n]]
-    first = typical[: round((_TYPICAL_SHARE if strategy == "auto" else 0.0) * n)]
+    first = typical[: round(_TYPICAL_SHARE * n) if strategy == "auto" else 0]
     uncertain = _draw_uncertain(values, components, codes, first, n - len(first), rng)
     return rows[_interleave(first, uncertain, typical)[:n]]
 
 
 def _read_labels(y: ArrayLike | None, n: int) -> NDArray[np.int64]:
-    """Return classes as codes, -1 for none; unlike `check_labels`, all may be unlabelled."""
+    """Return classes as codes, -1 for none. Unlike in `check_labels`, all may be unlabelled."""
     if y is None:
         return np.full(n, -1)
     values = pd.Series(np.asarray(y).ravel())
     if len(values) != n:
-        raise ValueError(
-            f"y has {len(values)} labels, but embeddings has {n} rows: pass one a row."
-        )
-    if (values.isna() | values.isin(["", -1])).all():
-        return np.full(n, -1)
-    return check_labels(y)[1]
+        raise ValueError(f"y has {len(values)} labels, but embeddings has {n} rows: pass one each.")
+    none_labelled = (values.isna() | values.isin(["", -1])).all()
+    return np.full(n, -1) if none_labelled else check_labels(y)[1]
 
 
 def _draw_free(
     codes: NDArray[Any], groups: NDArray[Any], rng: np.random.RandomState
 ) -> NDArray[np.int64]:
-    """Return rows that may be chosen, one of each group, and not too many to cluster."""
+    """Draw the rows that may be chosen: one of each group without labels, at most `_MAX_ROWS`."""
     order = rng.permutation(np.flatnonzero(~np.isin(groups, groups[codes >= 0])))
     if not len(order):
         raise ValueError("y leaves no row to label: all rows, or their groups, have labels.")
-    first_of_group = np.unique(groups[order], return_index=True)[1]
-    return np.sort(order[np.sort(first_of_group)[:_MAX_ROWS]])
+    return np.sort(order[~pd.Index(groups[order]).duplicated()][:_MAX_ROWS])
 
 
 def _rank_typical(
     components: NDArray[Any], codes: NDArray[Any], n: int, rng: np.random.RandomState
 ) -> NDArray[np.int64]:
-    """Order the unlabelled rows: one of each cluster before a second, large clusters first."""
+    """Order the unlabelled rows: first one of each cluster, the largest first, then a second."""
     n_labelled = int((codes >= 0).sum())
     k = min(n_labelled + n, max(_MAX_CLUSTERS, n), len(components))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal rows give fewer clusters
         clusters = KMeans(k, n_init=1, random_state=rng).fit_predict(components)
     sizes = np.bincount(clusters, minlength=k)
-    rank = np.zeros(len(components), dtype=np.int64)  # by labelled and denser rows of the cluster
+    rank = np.zeros(len(components), dtype=np.int64)  # labelled and denser rows of the cluster
     for cluster in range(k):
         members = np.flatnonzero(clusters == cluster)
         unlabelled = members[codes[members] < 0]
@@ -161,9 +158,8 @@ def _rank_typical(
         n_neighbors = min(_MAX_NEIGHBORS, len(members))
         search = NearestNeighbors(n_neighbors=n_neighbors).fit(components[members])
         distance = search.kneighbors(components[unlabelled])[0].mean(axis=1)
-        rank[unlabelled[distance.argsort(kind="stable")]] = (
-            len(members) - len(unlabelled) + np.arange(len(unlabelled))
-        )
+        n_before = len(members) - len(unlabelled)
+        rank[unlabelled[distance.argsort(kind="stable")]] = np.arange(n_before, len(members))
     order = np.lexsort((-sizes[clusters], rank))
     return order[codes[order] < 0]
 
@@ -176,7 +172,7 @@ def _draw_uncertain(
     n: int,
     rng: np.random.RandomState,
 ) -> NDArray[np.int64]:
-    """Draw rows of which a probe is unsure and that differ from each other (k-means++)."""
+    """Draw rows that a probe is unsure of, and that differ from each other (k-means++)."""
     labelled = codes >= 0
     probe = LinearProbe(_PROBE_C).fit(values[labelled], codes[labelled])
     free = np.setdiff1d(np.flatnonzero(~labelled), excluded)
@@ -184,8 +180,8 @@ def _draw_uncertain(
         return free[:0]
     ordered = np.sort(probe.predict_proba(values[free]), axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
-    # by rank: the spread of the margins depends on the regularisation, their order hardly does
-    weights = (rankdata(-margin) / len(margin)) ** _SHARPNESS
+    # use the ranks of the margins: unlike the margins, they hardly depend on the regularisation
+    weights = (rankdata(-margin) / len(margin)) ** _WEIGHT_EXPONENT
     _, drawn = kmeans_plusplus(
         components[free], min(n, len(free)), sample_weight=weights, random_state=rng
     )
@@ -193,10 +189,7 @@ def _draw_uncertain(
 
 
 def _interleave(first: NDArray[Any], second: NDArray[Any], rest: NDArray[Any]) -> NDArray[np.int64]:
-    """Merge two lists in proportion; ``rest`` replaces rows that are in both."""
-    position = np.concatenate(
-        [(np.arange(len(part)) + 0.5) / len(part) for part in (first, second)]
-    )
-    merged = np.concatenate([first, second])[position.argsort(kind="stable")]
-    merged = np.concatenate([merged, rest])
-    return merged[np.sort(np.unique(merged, return_index=True)[1])]
+    """Merge two lists in proportion to their lengths, without repeats, and append the rest."""
+    positions = [(np.arange(len(part)) + 0.5) / len(part) for part in (first, second)]
+    merged = np.concatenate([first, second])[np.concatenate(positions).argsort(kind="stable")]
+    return pd.unique(np.concatenate([merged, rest]))

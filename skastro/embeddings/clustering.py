@@ -1,4 +1,4 @@
-"""Cluster the embeddings of a survey that nobody has labelled."""
+"""Cluster embeddings without labels."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from skastro.utils.validation import Documented, check_labels, draw_seed
 
 NOISE = -1
 
-_MAX_UNREDUCED_COLUMNS = 10  # HDBSCAN takes up to so many columns as they are
+_MAX_UNREDUCED_COLUMNS = 10  # embeddings with more columns are reduced before HDBSCAN
 _MIN_UMAP_ROWS = 100  # UMAP learns too little from fewer
 _UMAP_INPUT_COLUMNS = 50  # principal components that UMAP starts from
 _OUTPUT_COLUMNS = {"umap": 5, "pca": 10}
-_UMAP_NEIGHBORS = (15, 100)  # bounds; a tenth of the rows between, as few tear clusters apart
-_PLACING_NEIGHBORS = 5  # fitted rows between which a new object is placed
+_UMAP_NEIGHBORS = (15, 100)  # bounds for a tenth of the rows; with fewer, clusters fall apart
+_PLACING_NEIGHBORS = 5  # fitted rows that determine the place of a new object
 
 
 class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
@@ -134,7 +134,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         self.max_rows = max_rows
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002 - the interface has it
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002 - scikit-learn passes it
         """Reduce the rows, and find their clusters.
 
         Parameters
@@ -155,6 +155,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         ImportError
             ``reduce="umap"``, and umap-learn is not installed.
         """
+        # check, and draw the rows to fit
         self._check_parameters()
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         seed = draw_seed(self.random_state)
@@ -162,11 +163,15 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         if len(X) > self.max_rows:
             rows = np.sort(np.random.default_rng(seed).choice(len(X), self.max_rows, replace=False))
         self.fitted_rows_ = rows
+
+        # reduce and cluster them
         self.min_cluster_size_ = self._choose_size(len(rows))
         self.reduction_ = self._choose_reduction(len(rows), X.shape[1])
         reduced = self._fit_reduction(X[rows], seed)
         self.model_ = self._fit_model(reduced, self.min_cluster_size_)
         self.n_clusters_ = int(self.model_.labels_.max()) + 1
+
+        # label all rows
         self._label(X)
         self.exemplar_indices_ = self._find_exemplars()
         return self
@@ -205,7 +210,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         if self.n_clusters_ == 0:
             return np.zeros((len(reduced), 0))
         with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # all are NaN among copies
+            warnings.simplefilter("ignore", RuntimeWarning)  # copies of one object give NaN
             strengths = membership_vector(self.model_, reduced)
         # copies of an exemplar have an infinite density: they belong to its cluster alone
         copies = ~np.isfinite(strengths).all(axis=1)
@@ -248,8 +253,8 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, d), default=None
-            The fitted embeddings: the reduction is then fitted again for each sample, which is
-            the honest number. None keeps the reduction, which is faster and more optimistic.
+            The fitted embeddings, to fit the reduction again for each sample. None keeps the
+            reduction, which is faster, but overestimates the stability.
         n_resamples : int, default=20
             Number of samples.
         random_state : int, RandomState or None, default=None
@@ -278,9 +283,9 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         indices = np.zeros((n_resamples, self.n_clusters_))
         for sample in indices:
             rows = np.unique(rng.integers(len(labels), size=len(labels)))
-            if self.n_clusters_ == 0 or len(rows) < 2:
-                continue
-            sample[:] = _best_jaccard(labels[rows], self._cluster_again(X, rows), self.n_clusters_)
+            if self.n_clusters_ and len(rows) > 1:
+                again = self._cluster_again(X, rows)
+                sample[:] = _best_jaccard(labels[rows], again, self.n_clusters_)
         clusters = pd.RangeIndex(self.n_clusters_, name="cluster")
         return pd.Series(indices.mean(axis=0), clusters, name="stability")
 
@@ -289,10 +294,8 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         size = max(2, round(self.min_cluster_size_ * len(rows) / len(self.fitted_rows_)))
         if X is None:
             return self._fit_model(self.model_.prediction_data_.raw_data[rows], size).labels_
-        again = clone(self).set_params(
-            min_cluster_size=size, reduce=self.reduction_, random_state=len(rows)
-        )
-        return again.fit(X[rows]).labels_
+        params = {"min_cluster_size": size, "reduce": self.reduction_, "random_state": len(rows)}
+        return clone(self).set_params(**params).fit(X[rows]).labels_
 
     def cluster_summary(self, catalog: Any = None, labels: ArrayLike | None = None) -> pd.DataFrame:
         """Summarise the objects of each cluster.
@@ -343,10 +346,9 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         return summary
 
     def _check_length(self, n: int, name: str) -> None:
-        if n != len(self.labels_):
-            raise ValueError(
-                f"{name} has {n} rows, but {len(self.labels_)} were fitted: pass one for each."
-            )
+        n_fitted = len(self.labels_)
+        if n != n_fitted:
+            raise ValueError(f"{name} has {n} rows, but {n_fitted} were fitted: pass one for each.")
 
     def _check_parameters(self) -> None:
         if not _is_integer(self.max_rows, 2):
@@ -359,11 +361,9 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
                 )
         if self.reduce not in ("auto", "umap", "pca", None):
             raise ValueError(f"reduce={self.reduce!r} must be 'auto', 'umap', 'pca' or None.")
-        if self.cluster_selection_method not in ("eom", "leaf"):
-            raise ValueError(
-                f"cluster_selection_method={self.cluster_selection_method!r} must be 'eom' or "
-                "'leaf'."
-            )
+        method = self.cluster_selection_method
+        if method not in ("eom", "leaf"):
+            raise ValueError(f"cluster_selection_method={method!r} must be 'eom' or 'leaf'.")
         fraction = self.max_cluster_fraction
         if not isinstance(fraction, Real) or not 0 < fraction <= 1:
             raise ValueError(f"max_cluster_fraction={fraction!r} must be above 0 and at most 1.")
@@ -412,10 +412,9 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
             placed = run_umap(
                 X, n_components=n_columns, n_neighbors=n_neighbors, min_dist=0.0, seed=seed
             )
-            self._placement = KNeighborsRegressor(
-                min(_PLACING_NEIGHBORS, len(X)), weights="distance"
-            ).fit(X, placed)
-            X = self._placement.predict(X)  # as for new objects, to the last digit
+            placing = KNeighborsRegressor(min(_PLACING_NEIGHBORS, len(X)), weights="distance")
+            self._placement = placing.fit(X, placed)
+            X = self._placement.predict(X)  # new objects get exactly the same coordinates
         return X.astype(np.float64)
 
     def _fit_model(self, reduced: NDArray[np.float64], size: int) -> HDBSCAN:
@@ -430,7 +429,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         with np.errstate(divide="ignore", invalid="ignore"):  # if rows are equal
             largest = np.bincount(model.fit(reduced).labels_ + 1)[1:].max(initial=0)
             if self.cluster_selection_method == "eom" and largest > limit:
-                # keep a cluster without parts, of which HDBSCAN would make noise
+                # allow the size of clusters without parts: HDBSCAN would turn them into noise
                 tree = model.condensed_tree_.to_numpy()
                 clusters = tree[tree["child_size"] > 1]
                 whole = ~np.isin(clusters["child"], clusters["parent"])
@@ -481,7 +480,7 @@ def _is_integer(value: Any, least: int) -> bool:
 def _best_jaccard(
     fitted: NDArray[np.int64], sample: NDArray[np.int64], n_clusters: int
 ) -> NDArray[np.float64]:
-    """Return for each fitted cluster its Jaccard index with the most similar of a sample."""
+    """Return the Jaccard index of each fitted cluster with the most similar one of a sample."""
     if sample.max() < 0:
         return np.zeros(n_clusters)
     both = np.zeros((n_clusters + 1, sample.max() + 2))

@@ -41,7 +41,7 @@ from skastro.utils.packages import import_optional
 from skastro.utils.progress import Progress, report_to, reporting
 
 _CHUNK_ROWS = 4096
-_CHUNKS_PER_THREAD = 2  # of a cluster: one is computed, one waits
+_CHUNKS_PER_THREAD = 2  # sent to a cluster: one is computed, one waits
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ def embed_survey(
         ``id``, ``e0``, ``e1`` ...; or a folder of NumPy files (``.chunks``) with the arrays
         ``ids`` and ``embeddings``, which needs no further package. Its parent folder must exist.
     ids : array-like of shape (n,), default=None
-        Names of the objects, integers or text. None takes ``stamps.ids``, or row numbers if the
-        stamps have no ids.
+        Names of the objects, integers or text. Without them ``stamps.ids`` are used, or row
+        numbers if the stamps have no ids.
     predict : bool, default=False
         Write the predicted properties too, float32, in catalogue units: an array ``properties``
         (n, p), with ``property_names`` and ``property_units`` among the attributes of the Zarr
@@ -158,7 +158,7 @@ def embed_survey(
     OSError
         The stamps cannot be read, or the folder cannot be written to.
     RuntimeError
-        Workers died again and again.
+        Workers died repeatedly.
 
     Notes
     -----
@@ -189,7 +189,7 @@ def embed_survey(
     names = _check_ids(getattr(images, "ids", None) if ids is None else ids, len(images))
     manifest = _describe_call(encoder, images, names, chunk=chunk, predict=predict)
 
-    # compare with what earlier calls have left
+    # compare with the output of earlier calls
     n, n_features = len(images), len(encoder.embedding_mean_)
     complete = make_store(target, chunk)
     if target.exists() and complete.manifest() is None:
@@ -203,7 +203,7 @@ def embed_survey(
         if not _belongs_to(store, manifest, "begun", overwrite=overwrite):
             if store.path.exists():
                 shutil.rmtree(store.path)
-            store.create(manifest, encoder, "int64" if names is None else names.dtype)
+            store.create(manifest, encoder, np.asarray(names[:1]).dtype)
 
     # embed the missing chunks
     job = _Job(store, encoder, images, names, n, predict=predict)
@@ -233,21 +233,18 @@ def _check_inputs(encoder: Any, stamps: Any) -> tuple[PropertyPretrainedEncoder,
     opened = open_stamps(stamps) if isinstance(stamps, (str, os.PathLike)) else stamps
     images = check_images(encoder, opened, reset=False)
     # precision="auto" is decided here: machines of other kinds might decide otherwise
+    device, shape = resolve_device(encoder.device), tuple(images.shape[1:])
     bfloat16 = uses_bfloat16(
-        encoder.precision,
-        encoder.network_,
-        resolve_device(encoder.device),
-        image_shape=tuple(images.shape[1:]),
-        training=False,
+        encoder.precision, encoder.network_, device, image_shape=shape, training=False
     )
     precision = "bfloat16" if bfloat16 else "float32"
     return copy.copy(encoder).set_params(precision=precision), images
 
 
-def _check_ids(ids: Any, n: int) -> NDArray[Any] | None:
-    """Return ids as integers or text; None stands for row numbers."""
+def _check_ids(ids: Any, n: int) -> NDArray[Any] | range:
+    """Return ids as integers or text; a range of row numbers, which needs no memory, for None."""
     if ids is None:
-        return None
+        return range(n)
     values = np.asarray(ids)
     if values.shape != (n,):
         raise ValueError(f"ids has shape {values.shape}, but there are {n} stamps: pass one each.")
@@ -265,7 +262,7 @@ def _describe_call(
         "precision": encoder.precision,
         "n": len(images),
         "stamps": f"{np.dtype(images.dtype)} {sample_pixels(images)}",
-        "ids": "row numbers" if ids is None else digest_arrays(ids),
+        "ids": "row numbers" if isinstance(ids, range) else digest_arrays(ids),
         "chunk": int(chunk),
         "predict": bool(predict),
     }
@@ -274,19 +271,16 @@ def _describe_call(
 def _belongs_to(
     store: EmbeddingStore, manifest: Mapping[str, Any], verb: str, *, overwrite: bool
 ) -> bool:
-    """Return whether this call made a store; refuse that of another call."""
+    """Return whether the same call made a store; refuse a store of another call."""
     earlier = store.manifest()
     if earlier is None:
         return False
     differing = next((name for name in manifest if earlier.get(name) != manifest[name]), None)
     if differing is None or overwrite:
         return differing is None
+    text = {"encoder": "by another encoder", "stamps": "with other stamps", "ids": "with other ids"}
     values = f"{earlier.get(differing)!r}, and this call has {manifest[differing]!r}"
-    difference = f"with {differing}={values}"
-    if differing == "encoder":
-        difference = "by another encoder"
-    elif differing in ("stamps", "ids"):
-        difference = f"with other {differing}"
+    difference = text.get(differing, f"with {differing}={values}")
     raise ValueError(
         f"{store.path} was {verb} {difference}: name another out, or pass overwrite=True."
     )
@@ -299,7 +293,7 @@ class _Job:
     store: EmbeddingStore
     encoder: PropertyPretrainedEncoder
     images: Any
-    ids: NDArray[Any] | None  # None stands for row numbers
+    ids: NDArray[Any] | range
     n: int
     predict: bool
 
@@ -317,26 +311,21 @@ class _Job:
         completed = self.store.completed()
         return [i for i in range(-(-self.n // self.store.chunk)) if i not in completed]
 
-    def chunk_ids(self, number: int) -> NDArray[Any]:
-        """Return the ids of a chunk."""
-        rows = self.rows(number)
-        return np.arange(rows.start, rows.stop) if self.ids is None else self.ids[rows]
-
-    def embed(self, number: int, ids: NDArray[Any], stamps: Any) -> None:
+    def embed(self, number: int, ids: Any, stamps: Any) -> None:
         """Embed and write a chunk."""
         try:
             values = np.asarray(self.encoder.transform(stamps))
             properties = self.encoder.predict_embedded(values) if self.predict else None
         except ValueError:
-            # the same error again, with the row of the survey instead of that of the chunk
+            # raise the error for the row of the survey, not for that of the chunk
             read_stamps(stamps, slice(None), first_row=number * self.store.chunk)
             raise
         with writing(self.store.path):
-            self.store.write(number, ids, values, properties)
+            self.store.write(number, np.asarray(ids), values, properties)
 
 
 def _embed(job: _Job, missing: list[int], client: Any, n_workers: int | None) -> float:
-    """Embed chunks, by workers if there are any; return the seconds without their start."""
+    """Embed chunks, here or on a cluster; return the seconds without the start of workers."""
     with _cluster(client, n_workers) as workers:
         start = time.perf_counter()
         try:
@@ -353,7 +342,7 @@ def _embed(job: _Job, missing: list[int], client: Any, n_workers: int | None) ->
 
 
 def _embed_here(job: _Job, missing: list[int]) -> None:
-    """Embed chunks in this process."""
+    """Embed chunks in this process, and report the progress inside a chunk too."""
     report = report_to("embedding", job.n)
     done = job.n - job.count_rows(missing)
     report(done)
@@ -363,9 +352,10 @@ def _embed_here(job: _Job, missing: list[int]) -> None:
             report(done + rows)
 
     for number in missing:
+        rows = job.rows(number)
         with reporting(report_chunk):
-            job.embed(number, job.chunk_ids(number), job.images[job.rows(number)])
-        done += job.count_rows([number])
+            job.embed(number, job.ids[rows], job.images[rows])
+        done += rows.stop - rows.start
         report(done)
 
 
@@ -384,36 +374,35 @@ def _embed_on_cluster(job: _Job, missing: list[int], client: Any) -> None:
     # Dask gives a plugin to all workers, also to those that come later
     plugin = type("SurveyPlugin", (dask.WorkerPlugin,), {})()
     images = job.images if isinstance(job.images, Stamps) else None
-    plugin.job = replace(job, images=images, ids=None)
+    plugin.job = replace(job, images=images, ids=range(0))
     name = f"skastro-{os.getpid()}-{id(job)}"
     client.register_plugin(plugin, name=name)
+    # keep all workers busy, and send the next chunk when one is complete
     waiting = iter(missing)
-    in_flight: dict[Any, tuple[Any, int]] = {}
+    in_flight: dict[Any, int] = {}  # chunks, by their futures
     completed = dask.as_completed(loop=client.loop)
     try:
         while True:
             limit = _CHUNKS_PER_THREAD * max(1, sum(client.nthreads().values()))
             for number in islice(waiting, max(0, limit - len(in_flight))):
                 future = _submit(job, client, name, number)
-                in_flight[future.key] = future, number
+                in_flight[future] = number
                 completed.add(future)
             if not in_flight:
                 break
             future = next(completed)
-            _, number = in_flight.pop(future.key)
+            rows = job.rows(in_flight.pop(future))
             try:
                 future.result()
             except dask.KilledWorker as error:
-                rows = job.rows(number)
                 raise RuntimeError(
-                    f"workers died again and again over the rows {rows.start} to {rows.stop - 1}: "
-                    "give them more memory, or pass a smaller chunk; the same call goes on from "
-                    "there."
+                    f"workers died repeatedly at rows {rows.start} to {rows.stop - 1}: give them "
+                    "more memory, or pass a smaller chunk; the same call resumes there."
                 ) from error
-            n_done += job.count_rows([number])
+            n_done += rows.stop - rows.start
             report(n_done)
     finally:
-        client.cancel([future for future, _ in in_flight.values()])
+        client.cancel(list(in_flight))
         client.unregister_worker_plugin(name)
     if lost := job.missing():
         raise OSError(
@@ -424,16 +413,15 @@ def _embed_on_cluster(job: _Job, missing: list[int], client: Any) -> None:
 
 def _submit(job: _Job, client: Any, plugin: str, number: int) -> Any:
     """Send a chunk to the cluster, with its pixels if they are in memory here."""
-    pixels = None if isinstance(job.images, Stamps) else np.asarray(job.images[job.rows(number)])
+    rows = job.rows(number)
+    pixels = None if isinstance(job.images, Stamps) else np.asarray(job.images[rows])
     with warnings.catch_warnings():
         # pixels are sent with the task: if a worker dies, the scheduler still has them
         warnings.filterwarnings("ignore", "Sending large graph")
-        return client.submit(
-            _embed_on_worker, plugin, number, job.chunk_ids(number), pixels, pure=False
-        )
+        return client.submit(_embed_on_worker, plugin, number, job.ids[rows], pixels, pure=False)
 
 
-def _embed_on_worker(plugin: str, number: int, ids: NDArray[Any], pixels: Any) -> None:
+def _embed_on_worker(plugin: str, number: int, ids: Any, pixels: Any) -> None:
     """Embed a chunk on a worker, on one thread: Dask has as many threads as there are cores."""
     job: _Job = _dask().get_worker().plugins[plugin].job
     threads = torch.get_num_threads()
@@ -460,7 +448,7 @@ def _cluster(client: Any, n_workers: int | None) -> Iterator[Any]:
         n_workers=cpu_count() if n_workers == -1 else n_workers,
         threads_per_worker=1,
         silence_logs=logging.ERROR,
-        memory_limit=0,  # chunks bound it, and what malloc keeps would count against it
+        memory_limit=0,  # chunks bound it; freed memory that malloc keeps would count against it
         dashboard_address="127.0.0.1:0",
         scheduler_kwargs={"dashboard": False},  # it would cost seconds
     )
@@ -470,7 +458,7 @@ def _cluster(client: Any, n_workers: int | None) -> Iterator[Any]:
 
 @contextmanager
 def _shown(progress: bool | Progress) -> Iterator[None]:
-    """Show the progress of the work inside, or call a function; False leaves it as it is."""
+    """Report progress by a bar or a function; with neither, the caller's `reporting` remains."""
     console = Console(stderr=True)
     if callable(progress):
         with reporting(progress):
@@ -478,8 +466,7 @@ def _shown(progress: bool | Progress) -> Iterator[None]:
     elif progress and console.is_terminal:
         with Bars(console=console, transient=True) as bars:
             bar = bars.add_task("embedding")
-            show = lambda _, done, total: bars.update(bar, completed=done, total=total)  # noqa: E731
-            with reporting(show):
+            with reporting(lambda _, done, total: bars.update(bar, completed=done, total=total)):
                 yield
     else:
         yield

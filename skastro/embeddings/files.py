@@ -114,7 +114,7 @@ def read_embeddings(path: str | os.PathLike[str]) -> Embeddings:
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     ValueError
         The file holds no embeddings, or some that are not finite.
 
@@ -185,24 +185,9 @@ def join_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Join embeddings with the rows of a table by id, or by order if embeddings have no ids.
 
-    Parameters
-    ----------
-    embeddings : Embeddings
-    ids : array-like of shape (m,)
-        Ids of the table, each only once.
-    name : str
-        What the table is, for errors.
-
-    Returns
-    -------
-    rows, table_rows : int64 arrays of the same shape
-        Rows of the embeddings that are in the table, and their rows there.
-
-    Raises
-    ------
-    ValueError
-        No embedding is in the table; or embeddings without ids and the table have different
-        numbers of rows.
+    Returns the rows of the embeddings that are in the table, and their rows in the table. No
+    common id, or different numbers of rows without ids, are a ValueError that calls the table by
+    its ``name``.
 
     Examples
     --------

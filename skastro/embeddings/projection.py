@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from skastro.utils.packages import import_optional
 from skastro.utils.validation import draw_seed
 
-METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}  # for people
+METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}  # as people write them
 _MAX_COMPONENTS = 50  # principal components that t-SNE and UMAP start from
 _MAX_EXACT_ROWS = 30_000  # the exact search for neighbours is quadratic in the rows
 _MAX_TRUST_ROWS = 3000  # trustworthiness is quadratic in the rows
@@ -38,9 +38,9 @@ class Projection:
     method : str
         "tsne", "umap" or "pca".
     trustworthiness : float
-        Share between 0 and 1, about 0.5 for random points, which is high if few of the 15
-        nearest neighbours in the plane are far away in the embedding (Venna and Kaski 2001).
-        Measured on at most 3,000 rows.
+        Score between 0 and 1, about 0.5 for random points. It is high if few of the 15 nearest
+        neighbours in the plane are far away in the embedding (Venna and Kaski 2001). Measured
+        on at most 3,000 rows.
     params : mapping of str to value
         Parameters of the method, with the seed.
 
@@ -131,8 +131,7 @@ def project_embedding(
     else:
         narrow = X
         if X.shape[1] > _MAX_COMPONENTS:
-            n_components = min(_MAX_COMPONENTS, len(X))
-            narrow = PCA(n_components, random_state=seed).fit_transform(X)
+            narrow = PCA(min(_MAX_COMPONENTS, len(X)), random_state=seed).fit_transform(X)
         if method == "tsne":
             params["perplexity"] = float(min(perplexity, (len(X) - 1) / 3))
             coordinates = _run_tsne(narrow, n_jobs=n_jobs, **params)
@@ -146,7 +145,7 @@ def _run_tsne(
     X: NDArray[Any], *, perplexity: float, seed: int, n_jobs: int | None
 ) -> NDArray[np.float32]:
     opentsne = import_optional("openTSNE", extra="projection", needed_by="method='tsne'")
-    # the initial coordinates are two columns
+    # the initial coordinates need two columns
     X = X if X.shape[1] > 1 else np.column_stack([X, np.zeros(len(X), X.dtype)])
     model = opentsne.TSNE(perplexity=perplexity, random_state=seed, n_jobs=n_jobs or 1)
     return np.asarray(model.fit(X), dtype=np.float32)
@@ -172,7 +171,7 @@ def run_umap(
         neighbors = {"precomputed_knn": (rows, distances), "force_approximation_algorithm": True}
     # when numba starts it also sets the number of torch's threads: threadpool_limits restores it
     with warnings.catch_warnings(), threadpool_limits(limits=None):
-        warnings.simplefilter("ignore")  # about numba, and about parts of UMAP not used here
+        warnings.simplefilter("ignore")  # of numba, and of parts of UMAP that are not used here
         umap = import_optional("umap", extra="projection", needed_by="UMAP")
         model = umap.UMAP(
             n_components=n_components,

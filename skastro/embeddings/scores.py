@@ -8,14 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from sklearn import metrics
 from sklearn.base import clone
 from sklearn.cluster import KMeans
-from sklearn.metrics import (
-    adjusted_rand_score,
-    balanced_accuracy_score,
-    normalized_mutual_info_score,
-    silhouette_score,
-)
 from sklearn.model_selection import cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.validation import check_array
@@ -119,21 +114,23 @@ def score_embedding(
     X_labelled, truth = X[labelled], codes[labelled]
     folds = _split(truth, None if groups is None else groups[labelled], cv, seed)
 
-    # with labels: cross-validated classifiers
+    # scores that use labels: cross-validated classifiers
     k = max(1, min([n_neighbors, *(len(train) for train, _ in folds)]))
     scores: dict[str, float] = {}
     for name, model in (("knn", KNeighborsClassifier(k)), ("probe", LinearProbe(_PROBE_C))):
         predicted = cross_val_predict(model, X_labelled, truth, cv=folds, n_jobs=n_jobs)
-        scores[f"{name}_accuracy"] = balanced_accuracy_score(truth, predicted)
+        scores[f"{name}_accuracy"] = metrics.balanced_accuracy_score(truth, predicted)
 
-    # without labels: how well clusters agree with the classes
+    # scores of methods without labels: how well clusters agree with the classes
     scores["silhouette"] = _silhouette(X_labelled, truth, seed)
     clusterer = clone(clusterer).fit(X)
     kmeans = KMeans(len(classes), n_init=_KMEANS_STARTS, random_state=seed)
     clusters = {"kmeans": kmeans.fit_predict(clusterer.reduced(X)), "hdbscan": clusterer.labels_}
     for name, cluster_of_row in clusters.items():
-        scores[f"{name}_ari"] = adjusted_rand_score(truth, cluster_of_row[labelled])
-        scores[f"{name}_nmi"] = normalized_mutual_info_score(truth, cluster_of_row[labelled])
+        scores[f"{name}_ari"] = metrics.adjusted_rand_score(truth, cluster_of_row[labelled])
+        scores[f"{name}_nmi"] = metrics.normalized_mutual_info_score(
+            truth, cluster_of_row[labelled]
+        )
     scores["hdbscan_clusters"] = clusterer.n_clusters_
     scores["hdbscan_noise"] = np.mean(clusterer.labels_[labelled] == NOISE)
     scores |= {"n_labelled": len(labelled), "n_classes": len(classes)}
@@ -207,4 +204,4 @@ def _silhouette(X: NDArray[Any], truth: NDArray[Any], seed: int) -> float:
         rows = np.random.default_rng(seed).choice(len(X), _MAX_SILHOUETTE_ROWS, replace=False)
         X, truth = X[rows], truth[rows]
     # undefined for a single class, and if each row has a class of its own
-    return silhouette_score(X, truth) if 1 < len(np.unique(truth)) < len(X) else np.nan
+    return metrics.silhouette_score(X, truth) if 1 < len(np.unique(truth)) < len(X) else np.nan

@@ -1,10 +1,9 @@
-"""Store embeddings on disk in chunks, each of which is there as a whole or not at all."""
+"""Store embeddings on disk in chunks, each of them complete or missing."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,28 +24,21 @@ _MANIFEST_ATTRIBUTE = "skastro"  # of a Zarr group
 class EmbeddingStore:
     """A folder of ``.npz`` files on disk, one for each chunk of embeddings.
 
-    Each chunk is there as a whole or not at all. Several processes may write to a store at the
-    same time, each its own chunks. Subclasses store chunks in other formats.
-
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    chunk : int
-        Number of rows of a chunk.
+    A chunk is complete or missing. Several processes may write to a store at the same time, each
+    its own chunks. Subclasses store chunks in other formats.
     """
 
     path: Path
-    chunk: int
+    chunk: int  # rows
     ending: ClassVar[str] = ".npz"
 
     def manifest(self) -> dict[str, Any] | None:
-        """Return what the rows depend on; None if `embed_survey` did not write it."""
+        """Return what the embeddings depend on; None if `embed_survey` did not write the store."""
         file = self.path / _MANIFEST_FILE
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
     def create(self, manifest: dict[str, Any], encoder: Any, id_dtype: Any) -> None:  # noqa: ARG002
-        """Make an empty store; its manifest is written last."""
+        """Make an empty store. The manifest is written last."""
         self.path.mkdir()
         if manifest["predict"]:
             names, units = encoder.property_names_, encoder.property_units_
@@ -54,7 +46,7 @@ class EmbeddingStore:
         write_whole(self.path / _MANIFEST_FILE, json.dumps(manifest).encode())
 
     def completed(self) -> set[int]:
-        """Return the numbers of the chunks that are there."""
+        """Return the numbers of the complete chunks."""
         return {int(file.stem.partition("-")[2]) for file in self.path.glob("part-*")}
 
     def file(self, number: int) -> Path:
@@ -62,7 +54,7 @@ class EmbeddingStore:
         return self.path / f"part-{number:07d}{self.ending}"
 
     def write(self, number: int, ids: Any, values: Any, table: pd.DataFrame | None) -> None:
-        """Write a chunk; ``table`` holds the predicted properties, if any."""
+        """Write a chunk. ``table`` holds its predicted properties, if there are any."""
         arrays = {"ids": ids, "embeddings": values}
         if table is not None:
             arrays["properties"] = table.to_numpy(np.float32)
@@ -87,7 +79,7 @@ class EmbeddingStore:
         return all_values, np.concatenate(all_ids)
 
     def remove_leftovers(self) -> None:
-        """Remove the half-written files of killed workers."""
+        """Remove the incomplete files of killed workers."""
         for leftover in self.path.glob(".*"):
             leftover.unlink(missing_ok=True)
 
@@ -106,13 +98,11 @@ class _ParquetStore(EmbeddingStore):
 
     def read_file(self, path: Path) -> tuple[NDArray[np.float32], NDArray[Any]]:
         table = pd.read_parquet(path)
-        width = sum(re.fullmatch(r"e\d+", str(name)) is not None for name in table)
-        names = [f"e{i}" for i in range(width)]
-        return table[names].to_numpy(np.float32), table["id"].to_numpy()
+        return table.filter(regex=r"^e\d+$").to_numpy(np.float32), table["id"].to_numpy()
 
 
 class _ZarrStore(EmbeddingStore):
-    """A Zarr group of arrays with a file for each chunk, which zarr writes as a whole."""
+    """A Zarr group of arrays with a file for each chunk, which zarr writes completely."""
 
     def manifest(self) -> dict[str, Any] | None:
         if not (self.path / "zarr.json").is_file():
@@ -138,7 +128,7 @@ class _ZarrStore(EmbeddingStore):
                 chunks=(self.chunk, *width),
                 compressors=None if width else "auto",  # floats of a network hardly compress
                 fill_value=float("nan") if width else None,
-                chunk_key_encoding={"name": "default", "separator": "."},  # no folder for each
+                chunk_key_encoding={"name": "default", "separator": "."},  # all in one folder
             )
         group.attrs[_MANIFEST_ATTRIBUTE] = manifest
 
@@ -164,11 +154,7 @@ class _ZarrStore(EmbeddingStore):
         return group["embeddings"][:], ids if ids.dtype.kind in "iu" else np.array(ids.tolist())
 
 
-STORES: dict[str, type[EmbeddingStore]] = {
-    ".zarr": _ZarrStore,
-    ".parquet": _ParquetStore,
-    ".chunks": EmbeddingStore,
-}
+STORES = {".zarr": _ZarrStore, ".parquet": _ParquetStore, ".chunks": EmbeddingStore}
 
 
 def _zarr() -> Any:

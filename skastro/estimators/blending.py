@@ -1,4 +1,4 @@
-"""Strategy "auto": decide by cross-validation how much a fine-tuned network counts."""
+"""The choice of strategy "auto": how much a probe and a fine-tuned network count."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skastro.estimators.kernel_probe import KernelProbe
 from skastro.utils.validation import count_independent_rows, stratified_folds
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows to learn from, rows to predict
-_NETWORK_SHARES = (0.0, 1 / 3, 2 / 3, 1.0)  # that are compared
+_NETWORK_SHARES = (0.0, 1 / 3, 2 / 3, 1.0)  # to compare
 _MIN_CLASS_ROWS = 10  # labels of the smallest class; with fewer, chance would decide
 
 
@@ -29,23 +29,15 @@ class LabelledRows:
     embeddings: NDArray[np.float32] | None = None  # (n, d), for networks that were pretrained
 
     def take(self, rows: NDArray[np.int64]) -> Self:
-        """Return some of the rows, without groups."""
-        return replace(
-            self,
-            images=self.images[rows],
-            labels=self.labels[rows],
-            codes=self.codes[rows],
-            weights=self.weights[rows],
-            groups=None,
-            embeddings=None if self.embeddings is None else self.embeddings[rows],
-        )
+        """Return some of the rows."""
+        parts = {name: part[rows] for name, part in vars(self).items() if part is not None}
+        return replace(self, **parts)
 
 
 def make_folds(rows: LabelledRows, n_folds: int, seed: int) -> list[Fold]:
     """Split labelled rows for cross-validation; no fold if a class has too few of them."""
-    if np.bincount(rows.codes).min() < max(n_folds, _MIN_CLASS_ROWS):
-        return []
-    if count_independent_rows(rows.codes, rows.groups) < n_folds:
+    too_few = np.bincount(rows.codes).min() < max(n_folds, _MIN_CLASS_ROWS)
+    if too_few or count_independent_rows(rows.codes, rows.groups) < n_folds:
         return []
     folds = stratified_folds(rows.codes, n_folds, groups=rows.groups, seed=seed)
     # groups can leave a fold without one of the classes
@@ -59,13 +51,12 @@ def compare_shares(
     columns: NDArray[np.float64],
     by_network: NDArray[np.float64],
 ) -> dict[float, float]:
-    """Return the weighted log loss of means of a probe and a network, by the network's share.
+    """Return, for each share of a network, the weighted log loss of its mean with a probe.
 
-    The probe learns from ``columns``; ``by_network`` are the probabilities (n, k) of each row by a
-    network that has not seen it.
+    The probe learns from ``columns``. ``by_network`` are the probabilities (n, k) of all rows, each
+    predicted by a network that was not trained on it.
     """
-    method = "predict_proba"
-    by_probe = cross_val_predict(probe, columns, rows.labels, cv=folds, method=method)
+    by_probe = cross_val_predict(probe, columns, rows.labels, cv=folds, method="predict_proba")
     losses = {}
     for share in _NETWORK_SHARES:
         mean = (1 - share) * by_probe + share * by_network

@@ -17,8 +17,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skastro.estimators.blending import LabelledRows, compare_shares, make_folds
-from skastro.estimators.encoder import PropertyPretrainedEncoder, StampTransformer, run_network
+from skastro.estimators.blending import Fold, LabelledRows, compare_shares, make_folds
+from skastro.estimators.encoder import (
+    PropertyPretrainedEncoder,
+    StampTransformer,
+    embed_stamps,
+    run_network,
+)
 from skastro.estimators.kernel_probe import KernelProbe
 from skastro.estimators.linear_probe import LinearProbe
 from skastro.networks.backbones import StampNetwork, make_network
@@ -49,7 +54,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
     ----------
     encoder : PropertyPretrainedEncoder, FrozenEstimator or None, default=None
         None pretrains a default encoder; an unfitted encoder is cloned and pretrained;
-        ``FrozenEstimator(fitted)`` is used as it is.
+        ``FrozenEstimator(fitted)`` is used unchanged.
     strategy : {"auto", "probe", "finetune", "scratch"}, default="auto"
         "probe": a `KernelProbe` on the columns that `describe` returns. "finetune": training of
         all layers, from the encoder's weights and those of a linear probe. "scratch": the same
@@ -66,8 +71,8 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         Peak of the one-cycle schedule.
     label_smoothing : float, default=0.1
     n_folds : int, default=3
-        Number of folds in the cross-validation of strategy "auto", which uses the probe where the
-        smallest class has fewer labels.
+        Number of folds in the cross-validation of strategy "auto"; the probe is used where the
+        smallest class has fewer labels than that.
     random_state : int, RandomState or None, default=None
     verbose : int, default=0
 
@@ -114,12 +119,10 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
     ['galaxy', 'star']
     """
 
-    __metadata_request__fit = {  # noqa: RUF012
-        "properties": True,
-        "property_errors": True,
-        "catalog": True,
-        "groups": True,
-    }
+    # routed without set_fit_request and the like
+    __metadata_request__fit = dict.fromkeys(
+        ("properties", "property_errors", "catalog", "groups"), True
+    )
     __metadata_request__predict = {"catalog": True}  # noqa: RUF012
     __metadata_request__predict_proba = {"catalog": True}  # noqa: RUF012
     __metadata_request__score = {"catalog": True}  # noqa: RUF012
@@ -285,20 +288,6 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         probabilities = self.predict_proba(X, catalog=catalog)
         return self.classes_[probabilities.argmax(axis=1)]
 
-    def transform(self, X: Any) -> NDArray[np.float32]:
-        """Return the embeddings of the pretrained encoder.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width) or (n, features)
-
-        Returns
-        -------
-        embeddings : float32 array of shape (n, d)
-        """
-        check_is_fitted(self)
-        return _embed(self.encoder_, check_images(self, X, reset=False))
-
     @available_if(_pretrains)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def describe(self, X: Any) -> NDArray[np.float64]:
         """Return the columns from which the probe learns: the embedding and all properties.
@@ -317,7 +306,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         images = check_images(self, X, reset=False)
         # a column without a value in any row of these stamps is left out of their table
         measured = measure_properties(images).reindex(columns=self.measured_names_)
-        return join_columns(self.encoder_, _embed(self.encoder_, images), measured)
+        return join_columns(self.encoder_, embed_stamps(self.encoder_, images), measured)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, *, catalog: Any = None) -> float:
         """Return the accuracy on the labelled rows; those without a label are left out.
@@ -340,7 +329,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         rows = np.flatnonzero(codes >= 0)
         weights = None if sample_weight is None else np.asarray(sample_weight)[rows]
         if catalog is not None:
-            # before rows are taken, as sentinels are found by the range of the other values
+            # before rows are left out, because sentinels are detected by the range of all values
             catalog = check_properties(catalog, len(images), name="catalog", allow_empty=True)
             catalog = catalog.iloc[rows]
         predicted = self.predict(images[rows], catalog=catalog)
@@ -355,7 +344,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             raise ValueError(f"n_folds={self.n_folds} must be at least 2.")
 
     def _check_catalog(self, catalog: Any, n: int) -> NDArray[np.float64] | None:
-        """Return the columns of a catalogue in the order of `fit`; None if no probe uses them."""
+        """Return a catalogue in the column order of `fit`; None if there is none, or no probe."""
         if catalog is None or self.strategy in ("finetune", "scratch"):
             return None
         if self.catalog_probe_ is None:
@@ -399,7 +388,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
                 "keep its weights, or sklearn.base.clone(encoder) to train another."
             )
         encoder = clone(encoder)
-        if self.strategy == "scratch":  # only its scaling and architecture are used
+        if self.strategy == "scratch":  # only the scaling and the architecture are used
             encoder.set_params(max_epochs=0, targets="measured", checkpoint_dir=None)
             return encoder.fit(X)
         return encoder.fit(X, properties=properties, property_errors=property_errors)
@@ -415,49 +404,37 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         if self.strategy != "scratch":
             measured = measure_properties(rows.images)
             self.measured_names_ = measured.columns.tolist()
-            rows = replace(rows, embeddings=_embed(self.encoder_, rows.images))
+            images = check_images(self.encoder_, rows.images, reset=False)
+            rows = replace(rows, embeddings=embed_stamps(self.encoder_, images))
         if self.strategy in ("auto", "probe"):
-            self.blend_ = self.catalog_blend_ = 0.0
+            # let networks predict the labelled rows in cross-validation, if they are compared
+            folds = make_folds(rows, self.n_folds, seed) if self.strategy == "auto" else []
+            by_network = np.empty((len(rows.codes), len(self.classes_)))
+            for learn, test in folds:
+                network = self._train_network(rows.take(learn), seed)
+                by_network[test] = self._run_network(network, rows.images[test])
+            # fit the probes, and choose the shares of the network
             columns = join_columns(self.encoder_, rows.embeddings, measured)
-            self.probe_ = self._make_probe(columns, seed).fit(columns, rows.labels)
-            catalog_columns = None
+            fitted = self._fit_probe(rows, columns, folds, by_network, seed)
+            self.probe_, self.blend_, self.cv_losses_ = fitted
+            self.catalog_blend_ = 0.0
             if catalog is not None:
-                catalog_columns = np.hstack([columns, catalog])
-                probe = self._make_probe(catalog_columns, seed)
-                self.catalog_probe_ = probe.fit(catalog_columns, rows.labels)
+                columns = np.hstack([columns, catalog])
+                fitted = self._fit_probe(rows, columns, folds, by_network, seed)
+                self.catalog_probe_, self.catalog_blend_, _ = fitted
                 self.catalog_names_ = catalog.columns.tolist()
-            if self.strategy == "auto":
-                self._choose_blends(rows, columns, catalog_columns, seed)
         if max(self.blend_, self.catalog_blend_) > 0:
             self.network_ = self._train_network(rows, seed)
 
-    def _choose_blends(
-        self,
-        rows: LabelledRows,
-        columns: NDArray[np.float64],
-        catalog_columns: NDArray[np.float64] | None,
-        seed: int,
-    ) -> None:
-        """Find the shares of the network with the least cross-validated log loss."""
-        folds = make_folds(rows, self.n_folds, seed)
-        if not folds:
-            return
-
-        by_network = np.empty((len(rows.codes), len(self.classes_)))
-        for learn, test in folds:
-            network = self._train_network(rows.take(learn), seed)
-            by_network[test] = self._run_network(network, rows.images[test])
-        probe = self._make_probe(columns, seed)
-        self.cv_losses_ = compare_shares(rows, folds, probe, columns, by_network)
-        self.blend_ = min(self.cv_losses_, key=self.cv_losses_.__getitem__)
-        if catalog_columns is not None:
-            probe = self._make_probe(catalog_columns, seed)
-            losses = compare_shares(rows, folds, probe, catalog_columns, by_network)
-            self.catalog_blend_ = min(losses, key=losses.__getitem__)
-
-    def _make_probe(self, columns: NDArray[np.float64], seed: int) -> KernelProbe:
+    def _fit_probe(
+        self, rows: LabelledRows, columns: Any, folds: list[Fold], by_network: Any, seed: int
+    ) -> tuple[KernelProbe, float, dict[float, float]]:
+        """Fit a probe; return it, the best share of the network, and the loss of each share."""
         n_properties = columns.shape[1] - self._n_features_out
-        return KernelProbe(n_properties, class_weight=self.class_weight, random_state=seed)
+        probe = KernelProbe(n_properties, class_weight=self.class_weight, random_state=seed)
+        losses = compare_shares(rows, folds, probe, columns, by_network) if folds else {}
+        share = min(losses, key=losses.__getitem__, default=0.0)  # without folds, the probe alone
+        return probe.fit(columns, rows.labels), share, losses
 
     def _train_network(self, rows: LabelledRows, seed: int) -> StampNetwork:
         """Train all layers: from the encoder's weights if embeddings are given, or random ones."""
@@ -465,44 +442,29 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         steps = self.steps or int(np.clip(30 * np.sqrt(n), _MIN_STEPS, _MAX_STEPS))
         steps_per_epoch = -(-n // self.batch_size)
         recipe = Recipe(
-            max_epochs=-(-steps // steps_per_epoch),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            augment=encoder.augment,
-            device=encoder.device,
-            precision=encoder.precision,
-            seed=seed,
-            verbose=self.verbose,
-        )
+            max_epochs=-(-steps // steps_per_epoch), batch_size=self.batch_size,
+            learning_rate=self.learning_rate, augment=encoder.augment, device=encoder.device,
+            precision=encoder.precision, seed=seed, verbose=self.verbose,
+        )  # fmt: skip
         with seeded(seed):
+            scaling = copy.deepcopy(encoder.network_.scaling)
             network = make_network(
-                encoder.backbone,
-                encoder.image_shape_,
-                len(self.classes_),
-                scaling=copy.deepcopy(encoder.network_.scaling),
+                encoder.backbone, encoder.image_shape_, len(self.classes_), scaling=scaling
             )
             if rows.embeddings is not None:
                 network.backbone = copy.deepcopy(encoder.network_.backbone)
                 probe = LinearProbe(_HEAD_C, class_weight=self.class_weight)
                 _set_head(network.head, probe.fit(rows.embeddings, rows.labels), encoder)
-            train(
-                network,
-                rows.images,
-                (rows.codes, rows.weights.astype(np.float32)),
-                loss=ClassLoss(self.label_smoothing),
-                recipe=recipe,
-                progress=report_to("training the network", n * recipe.max_epochs),
-            )
+            targets = rows.codes, rows.weights.astype(np.float32)
+            loss = ClassLoss(self.label_smoothing)
+            progress = report_to("training the network", n * recipe.max_epochs)
+            train(network, rows.images, targets, loss=loss, recipe=recipe, progress=progress)
         return network
 
     def _run_network(self, network: StampNetwork, images: Any) -> NDArray[np.float64]:
         """Return the class probabilities of a network, averaged over views like embeddings."""
         probabilities = run_network(
-            self.encoder_,
-            network,
-            images,
-            lambda net, stamps: net(stamps).softmax(dim=1),
-            "classifying",
+            self.encoder_, network, images, lambda net, x: net(x).softmax(dim=1), "classifying"
         ).astype(np.float64)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
@@ -514,15 +476,10 @@ def join_columns(
     return np.hstack([embeddings, encoder.predict_embedded(embeddings), measured])
 
 
-def _embed(encoder: PropertyPretrainedEncoder, images: Any) -> NDArray[np.float32]:
-    """Return embeddings as an array, also where `set_output` makes `transform` return tables."""
-    return np.asarray(encoder.transform(images))
-
-
 def _set_head(
     head: torch.nn.Linear, probe: LinearProbe, encoder: PropertyPretrainedEncoder
 ) -> None:
-    """Set a head to the decision of a probe, including the standardisation of the features."""
+    """Set the weights of a head such that it gives the logits of a probe on raw features."""
     weight = probe.coef_ / encoder.embedding_scale_
     bias = probe.intercept_ - weight @ encoder.embedding_mean_
     if len(probe.coef_) == 1:  # two classes share one logit

@@ -15,13 +15,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from skastro.estimators.saving import load_encoder, save_encoder
-from skastro.estimators.targets import (
-    TARGETS,
-    PropertyTargets,
-    Targets,
-    collect_targets,
-    collect_true_values,
-)
+from skastro.estimators.targets import PropertyTargets, Targets, collect_targets, find_true_values
 from skastro.networks.backbones import Backbone, InputScaling, StampNetwork, make_network
 from skastro.networks.checkpoints import Checkpoint, open_checkpoint
 from skastro.networks.device import resolve_device
@@ -56,6 +50,22 @@ class StampTransformer(
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Embed stamps by the pretrained network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width) or (n, features)
+
+        Returns
+        -------
+        embeddings : float32 array of shape (n, d)
+            Columns have mean 0 and standard deviation 1 on the stamps of the pretraining.
+        """
+        check_is_fitted(self)
+        encoder: Any = getattr(self, "encoder_", self)
+        return embed_stamps(encoder, check_images(self, X, reset=False))
 
 
 class PropertyPretrainedEncoder(StampTransformer):
@@ -250,47 +260,22 @@ class PropertyPretrainedEncoder(StampTransformer):
             shuffled = np.random.default_rng(self.seed_).permutation(n)
             validation_rows = shuffled[: round(self.validation_fraction * n)]
         # the pretraining
+        recipe = Recipe(
+            max_epochs=n_epochs, batch_size=self.batch_size, learning_rate=self.learning_rate,
+            augment=self.augment, patience=_PATIENCE, device=self.device, precision=self.precision,
+            seed=self.seed_, verbose=self.verbose, net_params=self.net_params or {},
+        )  # fmt: skip
         with seeded(self.seed_):
             self.network_ = self._make_network(images)
             self.history_ = train(
-                self.network_,
-                images,
-                targets,
-                loss=PropertyLoss(self.loss),
-                recipe=Recipe(
-                    max_epochs=n_epochs,
-                    batch_size=self.batch_size,
-                    learning_rate=self.learning_rate,
-                    augment=self.augment,
-                    patience=_PATIENCE,
-                    device=self.device,
-                    precision=self.precision,
-                    seed=self.seed_,
-                    verbose=self.verbose,
-                    net_params=self.net_params or {},
-                ),
-                validation_rows=validation_rows,
-                checkpoint=checkpoint,
+                self.network_, images, targets, loss=PropertyLoss(self.loss), recipe=recipe,
+                validation_rows=validation_rows, checkpoint=checkpoint,
                 progress=report_to("pretraining", n * n_epochs),
-            )
+            )  # fmt: skip
         self._standardise_embeddings(images)
         if checkpoint:
             checkpoint.remove()
         return self
-
-    def transform(self, X: Any) -> NDArray[np.float32]:
-        """Embed stamps.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width) or (n, features)
-
-        Returns
-        -------
-        embeddings : float32 array of shape (n, d)
-            Columns have mean 0 and standard deviation 1 on the training stamps.
-        """
-        return self._embed(X)
 
     def predict(self, X: Any) -> pd.DataFrame:
         """Predict the properties of stamps.
@@ -304,7 +289,8 @@ class PropertyPretrainedEncoder(StampTransformer):
         properties : DataFrame of shape (n, p), float64
             In catalogue units; known units are in ``properties.attrs["units"]``.
         """
-        return self.predict_embedded(self._embed(X))
+        check_is_fitted(self)
+        return self.predict_embedded(embed_stamps(self, check_images(self, X, reset=False)))
 
     def predict_embedded(self, embeddings: ArrayLike) -> pd.DataFrame:
         """Predict properties from embeddings, by the linear head of the network.
@@ -349,14 +335,9 @@ class PropertyPretrainedEncoder(StampTransformer):
             The true values are missing, or are not those of the fitted properties.
         """
         predicted = self.predict(X)
-        true = collect_true_values(
-            check_images(self, X, reset=False),
-            self.targets,
-            self.property_source_,
-            self.property_names_,
-            y,
-            properties,
-        )
+        images = check_images(self, X, reset=False)
+        names, source = self.property_names_, self.property_source_
+        true = find_true_values(images, self.targets, source, names, y, properties)
         scores = []
         for name in true:
             rows = np.flatnonzero(true[name].notna())
@@ -408,8 +389,6 @@ class PropertyPretrainedEncoder(StampTransformer):
         return load_encoder(cls, path, backbone)
 
     def _check_parameters(self, n: int) -> None:
-        if not callable(self.targets) and self.targets not in TARGETS:
-            raise ValueError(f"targets={self.targets!r} must be one of {TARGETS}, or a function.")
         if self.max_epochs is not None and self.max_epochs < 0:
             raise ValueError(f"max_epochs={self.max_epochs} must be at least 0, or None.")
         if self.batch_size < 1:
@@ -430,15 +409,12 @@ class PropertyPretrainedEncoder(StampTransformer):
             scaler = AsinhScaler().fit(images)
             sky, noise = torch.from_numpy(scaler.sky_), torch.from_numpy(scaler.noise_)
             scaling = InputScaling(sky, noise, stretch=True)
-        named = self.weights in (None, "imagenet")
+        n_outputs, from_file = len(self.targets_.names), self.weights not in (None, "imagenet")
+        weights = None if from_file else self.weights
         network = make_network(
-            self.backbone,
-            self.image_shape_,
-            len(self.targets_.names),
-            scaling=scaling,
-            weights=self.weights if named else None,
+            self.backbone, self.image_shape_, n_outputs, scaling=scaling, weights=weights
         )
-        if not named:
+        if from_file:
             load_weights(network.backbone, read_tensors(self.weights), self.weights)
         return network
 
@@ -465,21 +441,20 @@ class PropertyPretrainedEncoder(StampTransformer):
         """Measure the mean and spread of each feature on a sample of the training stamps."""
         sample = images[:: -(-len(images) // _MAX_STANDARDISATION_ROWS)]
         # each process embeds its share
-        share = run_network(self, self.network_, sample[share_of(len(sample))])
-        features = gather_rows(share)
+        features = gather_rows(run_network(self, self.network_, sample[share_of(len(sample))]))
         self.embedding_mean_ = features.mean(0)
         spread = features.std(0)
         # the spread of a feature that is (nearly) constant is rounding noise
         alive = spread > 1e-4 * max(spread.max(), 1e-12)
         self.embedding_scale_ = np.where(alive, spread, np.inf).astype(np.float32)
 
-    def _embed(self, X: Any) -> NDArray[np.float32]:
-        """Embed stamps into an array, also where `set_output` makes `transform` return tables."""
-        check_is_fitted(self)
-        features = run_network(self, self.network_, check_images(self, X, reset=False))
-        features -= self.embedding_mean_  # in place: there may be millions of rows
-        features /= self.embedding_scale_
-        return features
+
+def embed_stamps(encoder: PropertyPretrainedEncoder, images: Any) -> NDArray[np.float32]:
+    """Embed checked stamps into an array, also where `set_output` asks `transform` for tables."""
+    features = run_network(encoder, encoder.network_, images)
+    features -= encoder.embedding_mean_  # in place: there may be millions of rows
+    features /= encoder.embedding_scale_
+    return features
 
 
 def run_network(
@@ -489,14 +464,8 @@ def run_network(
     output: Callable[[Any, torch.Tensor], torch.Tensor] = StampNetwork.embed,
     stage: str = "embedding",
 ) -> NDArray[np.float32]:
-    """Run a network with the parameters of an encoder; return its features by default."""
+    """Run a network with the parameters of an encoder, and return its features or ``output``."""
     return run(
-        network,
-        images,
-        output,
-        batch_size=encoder.batch_size,
-        average_views=encoder.average_views,
-        device=encoder.device,
-        precision=encoder.precision,
-        progress=report_to(stage, len(images)),
-    )
+        network, images, output, batch_size=encoder.batch_size, average_views=encoder.average_views,
+        device=encoder.device, precision=encoder.precision, progress=report_to(stage, len(images)),
+    )  # fmt: skip

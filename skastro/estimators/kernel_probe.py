@@ -17,8 +17,8 @@ from skastro.estimators.linear_probe import Probe
 from skastro.utils.validation import draw_seed
 
 _Floats = NDArray[np.float64]
-_STRENGTHS = np.geomspace(1e-3, 100.0, 16)  # of the regularisation, that are compared
-_KERNEL_CONSTANT = 0.3  # acts as an intercept that is regularised a little
+_STRENGTHS = np.geomspace(1e-3, 100.0, 16)  # of the regularisation, to compare
+_KERNEL_CONSTANT = 0.3  # added to the kernel: acts as a weakly regularised intercept
 _MAX_DEVIATIONS = 5.0  # standard deviations at which outliers are clipped
 _N_WIDTH_ROWS = 500  # rows whose distances give the width of the radial kernel
 _LOG_SHARPNESS_RANGE = (-3.0, 5.0)
@@ -37,19 +37,19 @@ class KernelProbe(Probe):
     With few labels the linear kernel generalises; with many the radial one learns curved borders
     between classes, in magnitudes, colours and sizes, which a linear probe cannot. The
     regularisation and the sharpness of the probabilities minimise the log loss of the labelled
-    rows in leave-one-out cross-validation, in closed form and so at no cost (Rifkin & Lippert 2007,
+    rows in leave-one-out cross-validation, in closed form at almost no cost (Rifkin & Lippert 2007,
     MIT-CSAIL-TR-2007-025). The outputs are also the mean of a Gaussian process.
 
     Parameters
     ----------
     n_properties : int, default=0
-        Number of properties, in any units, which are the last columns; the columns before them
-        are the embedding, with mean 0 and about the same spread. 0: all columns are both.
+        Number of properties, in any units: the last columns. The columns before them are the
+        embedding, with mean 0 and about the same spread. With 0, both kernels use all columns.
     class_weight : dict, "balanced" or None, default="balanced"
         Weights of the classes, as in scikit-learn.
     max_centers : int, default=1000
-        Number of rows, drawn at random, by which the kernel is approximated if there are more
-        (Nyström); the probe still learns from all rows.
+        With more rows than this, the kernel is approximated by this many random rows (Nyström);
+        the probe still learns from all rows.
     random_state : int, RandomState or None, default=0
         Seed of the draw of centres.
 
@@ -165,7 +165,7 @@ class KernelProbe(Probe):
         return scaled
 
     def _choose_centers(self, embedding: _Floats, properties: _Floats) -> None:
-        """Choose the centres, and the map that makes the features of their kernel orthonormal."""
+        """Choose the centres, and the linear map that makes their kernel features orthonormal."""
         n = len(embedding)
         self.centers_ = np.arange(n)
         if n > self.max_centers:
@@ -183,7 +183,7 @@ class KernelProbe(Probe):
         return (embedding @ center_embedding.T + radial) / 2 + _KERNEL_CONSTANT
 
     def _solve(self, features: _Floats, codes: NDArray[np.intp], weights: _Floats) -> None:
-        """Solve a weighted ridge regression on the classes, with the best leave-one-out loss."""
+        """Fit a weighted ridge regression on the classes, with the best leave-one-out loss."""
         n_classes = len(self.classes_)
         targets = np.eye(n_classes)[codes] - 1 / n_classes
         values, vectors = np.linalg.eigh(features.T @ (weights[:, None] * features))
@@ -215,8 +215,8 @@ class KernelProbe(Probe):
 def _sharpen(outputs: _Floats, codes: NDArray[np.intp], weights: _Floats) -> tuple[float, float]:
     """Return the factor that turns outputs into logits with the least log loss, and that loss.
 
-    One more label of each class is counted for every output: if all of a few labels are predicted
-    correctly, the next prediction is still not certain.
+    One more label of each class is counted for every output, because the next prediction is not
+    certain even if all of a few labels are predicted correctly.
     """
     rows, (n, n_classes) = np.arange(len(codes)), outputs.shape
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from numbers import Real
 from typing import Any, Self
@@ -25,8 +26,8 @@ from skastro.utils.validation import (
 _CANDIDATES = tuple(np.geomspace(1e-3, 10, 7).tolist())
 _DEFAULT_C = 0.03  # where a class has too few labels for a comparison
 _N_FOLDS = 5
-_MIN_PREDICTED_ROWS = 200  # fewer rows are split again until so many were predicted ...
-_MAX_REPEATS = 4  # ... or so often
+_MIN_PREDICTED_ROWS = 200  # the cross-validation is repeated until it has predicted that many,
+_MAX_REPEATS = 4  # at most this many times
 _Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
@@ -162,12 +163,10 @@ class LinearProbe(Probe):
         X, y = validate_data(self, X, y, dtype=np.float64)
         codes = self._encode_classes(y)
         groups = check_groups(groups, len(X))
-        self.cv_scores_: dict[float, float] = {}
-        if self.C == "auto":
-            self.cv_scores_ = self._compare(X, y, self._make_folds(codes, groups))
-            self.C_ = max(self.cv_scores_, key=self.cv_scores_.__getitem__, default=_DEFAULT_C)
-        else:
-            self.C_ = float(self.C)
+        folds = self._make_folds(codes, groups) if self.C == "auto" else []
+        self.cv_scores_ = self._compare(X, y, folds) if folds else {}
+        best = max(self.cv_scores_, key=self.cv_scores_.__getitem__, default=_DEFAULT_C)
+        self.C_ = best if self.C == "auto" else float(self.C)
         self.model_ = self._model(C=self.C_).fit(X, y)
         self.coef_, self.intercept_ = self.model_.coef_, self.model_.intercept_
         return self
@@ -185,13 +184,12 @@ class LinearProbe(Probe):
         logits : float64 array of shape (n, k), or (n,) for two classes
         """
         check_is_fitted(self)
-        return self.model_.decision_function(self._check_rows(X))
-
-    def _check_rows(self, X: Any) -> NDArray[np.float64]:
-        return validate_data(self, X, reset=False, dtype=np.float64)
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        return self.model_.decision_function(X)
 
     def _probabilities(self, X: Any) -> NDArray[np.float64]:
-        return self.model_.predict_proba(self._check_rows(X))
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        return self.model_.predict_proba(X)
 
     def _model(self, **params: Any) -> LogisticRegression:
         return LogisticRegression(class_weight=self.class_weight, max_iter=2000, **params)
@@ -203,16 +201,11 @@ class LinearProbe(Probe):
             return []
         n_repeats = np.clip(_MIN_PREDICTED_ROWS // len(codes), 1, _MAX_REPEATS)
         seeds = np.random.RandomState(draw_seed(self.random_state)).randint(2**31, size=n_repeats)
-        return [
-            fold
-            for seed in seeds
-            for fold in stratified_folds(codes, n_folds, groups=groups, seed=int(seed))
-        ]
+        repeats = (stratified_folds(codes, n_folds, groups=groups, seed=int(s)) for s in seeds)
+        return list(itertools.chain.from_iterable(repeats))
 
     def _compare(self, X: NDArray[Any], y: NDArray[Any], folds: _Folds) -> dict[float, float]:
         """Return the balanced accuracy of each C over the rows of all folds."""
-        if not folds:
-            return {}
         predicted: dict[float, list[NDArray[Any]]] = {C: [] for C in _CANDIDATES}
         for learn, test in folds:
             model = self._model(warm_start=True)  # each C starts from the weights of the last

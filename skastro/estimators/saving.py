@@ -1,8 +1,8 @@
 """Write a fitted encoder to one safetensors file, and load it again.
 
 The tensors are those of the network and of the scaling of the embeddings; a JSON document in the
-header holds the rest. A file may come from anywhere: no code in it runs, and its
-document is checked before memory is allocated for the network it describes.
+header holds the rest. A file may come from anywhere: no code in it runs, and its document is
+checked before memory is allocated for the network that it describes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -30,8 +30,6 @@ from skastro.networks.inference import prepare_for_inference
 from skastro.networks.training import seeded
 from skastro.networks.weights import read_encoder, write_encoder
 from skastro.utils.files import first_line
-
-_Encoder = TypeVar("_Encoder")
 
 _CODE_PARAMETERS = ("backbone", "loss", "targets")  # may be code, which is never stored
 _DOCUMENT_TYPES: dict[str, set[type]] = {
@@ -62,29 +60,20 @@ def save_encoder(encoder: Any, path: Any) -> None:
     params |= dict.fromkeys(unnamed)
     if not isinstance(encoder.random_state, int):
         params["random_state"] = None
-    targets = encoder.targets_
-    document = {
-        "params": params,
-        "unnamed": unnamed,
-        "seed": encoder.seed_,
-        "image_shape": encoder.image_shape_,
-        "n_features_in": encoder.n_features_in_,
-        "targets": {
-            "names": list(targets.names),
-            "center": targets.center.tolist(),
-            "scale": targets.scale.tolist(),
-            "units": dict(targets.units),
-        },
-        "property_source": encoder.property_source_,
-        "n_missing_pixels": encoder.n_missing_pixels_,
-        "history": encoder.history_,
-        "stretch": encoder.network_.scaling.stretch,
-        "size": encoder.network_.backbone.size,
-    }
-    write_encoder(path, tensors, document)
+    targets = vars(encoder.targets_)
+    targets = targets | {name: targets[name].tolist() for name in ("center", "scale")}
+    network = encoder.network_
+    entries = {
+        "params": params, "unnamed": unnamed, "targets": targets,
+        "stretch": network.scaling.stretch, "size": network.backbone.size,
+    }  # fmt: skip
+    # the other entries are fitted attributes
+    for name in _DOCUMENT_TYPES.keys() - entries.keys():
+        entries[name] = getattr(encoder, f"{name}_")
+    write_encoder(path, tensors, {name: entries[name] for name in _DOCUMENT_TYPES})
 
 
-def load_encoder(cls: type[_Encoder], path: Any, backbone: Backbone | None) -> _Encoder:
+def load_encoder(cls: type[Any], path: Any, backbone: Backbone | None) -> Any:
     """Read a file of `save_encoder`, as `PropertyPretrainedEncoder.load` describes."""
     tensors, document = read_encoder(path)
     _rename_old_parameter(document)
@@ -109,7 +98,7 @@ def load_encoder(cls: type[_Encoder], path: Any, backbone: Backbone | None) -> _
         params["image_shape"] = tuple(params["image_shape"])
     params["checkpoint_dir"] = None  # a file does not say where to write
     # what `fit` has learned
-    encoder: Any = cls(**params)
+    encoder = cls(**params)
     targets = document["targets"]
     center, scale = (np.asarray(targets[name], np.float64) for name in ("center", "scale"))
     encoder.targets_ = PropertyTargets(tuple(targets["names"]), center, scale, targets["units"])
@@ -141,7 +130,7 @@ def _require(condition: object, problem: str) -> None:
 def _check_document(
     document: Mapping[str, Any], tensors: Mapping[str, Tensor], hints: Mapping[str, Any]
 ) -> None:
-    """Refuse a document that no encoder has, or that does not fit its tensors."""
+    """Raise a ValueError if `save_encoder` cannot have written such a document and tensors."""
     for name, types in _DOCUMENT_TYPES.items():
         valid = type(document.get(name, ...)) in types
         _require(valid, f"its {name} is missing, or of a wrong type")
@@ -166,7 +155,7 @@ def _check_document(
 
 
 def _has_type(value: Any, hint: Any) -> bool:
-    """Return whether a JSON value has a type, or one of a union of types, and is finite."""
+    """Return whether a JSON value has a type, or one type of a union, and is finite."""
     types = {get_origin(kind) or kind for kind in get_args(hint) or (hint,)}
     if get_origin(hint) in (tuple, dict):  # whose arguments are not alternatives
         types = {get_origin(hint)}
@@ -216,14 +205,22 @@ def _restore_network(
     sizes += possible_sizes(backbone, image_shape, "imagenet")
     if size is not None and size not in sizes:
         raise ValueError(f"{path} enlarges its stamps to an odd size ({size}): save it again.")
+
+    def assemble() -> StampNetwork:
+        n_bands, stretch = image_shape[0], document["stretch"]
+        scaling = InputScaling(torch.zeros(n_bands), torch.ones(n_bands), stretch=stretch)
+        body = PooledBackbone(make_body(backbone, image_shape, None), size)
+        n_outputs, n_features = tensors["head.weight"].shape
+        return StampNetwork(scaling, body, n_features, n_outputs)
+
     named = isinstance(backbone, str)
     try:
         # named backbones first without memory: timm knows networks with billions of weights
         with torch.device("meta" if named else "cpu"):
-            network = _assemble(backbone, document, tensors, size)
+            network = assemble()
             _check_fit(network, tensors, image_shape)
         if named:
-            network = _assemble(backbone, document, tensors, size)
+            network = assemble()
         network.load_state_dict(tensors)
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         name = repr(backbone) if named else type(backbone).__name__
@@ -232,19 +229,6 @@ def _restore_network(
             "pass the architecture it was saved with."
         ) from error
     return network
-
-
-def _assemble(
-    backbone: Backbone,
-    document: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    size: tuple[int, int] | None,
-) -> StampNetwork:
-    bands, height, width = document["image_shape"]
-    scaling = InputScaling(torch.zeros(bands), torch.ones(bands), stretch=document["stretch"])
-    body = make_body(backbone, (bands, height, width), None)
-    n_outputs, n_features = tensors["head.weight"].shape
-    return StampNetwork(scaling, PooledBackbone(body, size), n_features, n_outputs)
 
 
 def _check_fit(

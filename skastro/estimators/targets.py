@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from skastro.stamps.photometry import measure_by, measure_properties
 from skastro.utils.validation import check_properties, check_property_errors, is_continuous
 
-TARGETS = ("auto", "catalog", "measured", "catalog+measured")
-_MEASURED_PREFIX = "measured_"  # of the names of measured columns that stand beside a catalogue's
-_FRAME_COLUMNS = ["sky", "peak_offset"]  # not of the source: as targets they cost 0.01 in accuracy
-_MIN_KNOWN_SHARE = 0.9  # of the rows of a catalogue column that replaces a measured one
-_REDUNDANT_CORRELATION = 0.8  # rank correlation from which two columns say the same
+_TARGETS = ("auto", "catalog", "measured", "catalog+measured")
+_MEASURED_PREFIX = "measured_"  # of measured columns, where a catalogue has columns, too
+# properties of the frame instead of the source: as targets they cost 0.01 in accuracy
+_FRAME_COLUMNS = ["sky", "peak_offset"]
+_MIN_KNOWN_SHARE = 0.9  # of the rows, in a catalogue column that replaces a measured one
+_REDUNDANT_CORRELATION = 0.8  # rank correlation from which a measured column is redundant
 _IQR_TO_SIGMA = 1 / 1.349  # of a normal distribution
-# what a network cannot learn of a property anyway, in units of the property's spread: errors
-# far below it are all equally good
+# error of a network's predictions, in units of the property's spread: catalogue errors far below
+# it make no difference
 _ERROR_FLOOR = 0.2
 
 Targets = str | Callable[[NDArray[np.float32]], pd.DataFrame]
@@ -29,13 +30,15 @@ Targets = str | Callable[[NDArray[np.float32]], pd.DataFrame]
 def collect_targets(
     images: Any, targets: Targets, y: Any, properties: Any, property_errors: Any
 ) -> tuple[str, pd.DataFrame, NDArray[np.float64] | None]:
-    """Return where the properties to regress come from, their table (n, p), and known errors.
+    """Return the source of the properties to regress, their table (n, p) and their errors.
 
     The source is "catalog", "y", "measured" or "catalog+measured". Columns of the catalogue come
-    first. Known units are in ``table.attrs["units"]``.
+    first. Known units are in ``table.attrs["units"]``. Unknown errors are NaN, or None if all are.
     """
     if callable(targets):
         return "measured", check_properties(measure_by(targets, images), len(images)), None
+    if targets not in _TARGETS:
+        raise ValueError(f"targets={targets!r} must be one of {_TARGETS}, or a function.")
     source = targets
     if source == "auto" and properties is not None:
         source = "catalog+measured"
@@ -51,7 +54,7 @@ def collect_targets(
         return source, catalog, errors
     if errors is None:
         errors = np.full(catalog.shape, np.nan)
-    measured, measured_errors = _measure_beside(images, catalog)
+    measured, measured_errors = _measure_new(images, catalog)
     # redundant columns would make brightness dominate the loss
     is_new = ~measured.columns.isin(_find_redundant_columns(catalog, measured))
     both = pd.concat([catalog, measured.loc[:, is_new]], axis=1)
@@ -59,13 +62,13 @@ def collect_targets(
     return source, both, np.hstack([errors, measured_errors[:, is_new]])
 
 
-def collect_true_values(
+def find_true_values(
     images: Any, targets: Targets, source: str, names: list[str], y: Any, properties: Any
 ) -> pd.DataFrame:
     """Return the true values of fitted properties, in the order of ``names``; NaN where unknown.
 
-    Columns of the catalogue are found by name, or by position if they have other names. What
-    was measured is measured again.
+    Columns of the catalogue are found by name, or by position if they have other names. Measured
+    properties are measured again.
     """
     if source == "measured":
         targets = targets if callable(targets) else "measured"
@@ -81,7 +84,7 @@ def collect_true_values(
             )
         catalog.columns = wanted
     if both:
-        catalog = pd.concat([catalog, _measure_beside(images, catalog)[0]], axis=1)
+        catalog = pd.concat([catalog, _measure_new(images, catalog)[0]], axis=1)
     return catalog.reindex(columns=names)
 
 
@@ -105,8 +108,8 @@ def _measure(images: Any) -> tuple[pd.DataFrame, NDArray[np.float64]]:
     return table, errors[table.columns].to_numpy()
 
 
-def _measure_beside(images: Any, catalog: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    """Measure what the catalogue has no column of that name for, under prefixed names."""
+def _measure_new(images: Any, catalog: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """Measure under prefixed names, except where the catalogue has a column of that name."""
     table, errors = _measure(images)
     units = table.attrs["units"]
     is_new = [_MEASURED_PREFIX + name not in catalog for name in table]

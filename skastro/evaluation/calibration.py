@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import stats
 
 from skastro.utils.validation import check_labels
 
-_SUM_TOLERANCE = 1e-3  # of the sum of probabilities, about the rounding error of float16
+_SUM_TOLERANCE = 1e-3  # sums of float16 probabilities differ from 1 by about this much
 
 
 def expected_calibration_error(
@@ -83,7 +84,7 @@ def reliability_curve(
     probabilities : array-like or DataFrame of shape (n, n_classes)
     classes : array-like of shape (n_classes,), default=None
     n_bins : int, default=10
-        As in `expected_calibration_error`.
+        Like the parameters above, as in `expected_calibration_error`.
     confidence : float in (0, 1), default=0.95
         Probability content of the intervals of the accuracy (Wilson 1927).
 
@@ -92,6 +93,11 @@ def reliability_curve(
     table : DataFrame
         One row for each bin, in ascending order of probability: ``confidence`` (mean
         probability of the predicted class), ``accuracy``, ``low``, ``high`` and ``n``.
+
+    Raises
+    ------
+    ValueError
+        As in `expected_calibration_error`, or ``n_bins`` is below 1.
 
     Examples
     --------
@@ -102,10 +108,14 @@ def reliability_curve(
     1         0.9       1.0  0.34  1.00  2
     """
     top, right = top_labels(y_true, probabilities, classes)
-    records, number = [], _equal_bins(top, n_bins)
+    if n_bins < 1:
+        raise ValueError(f"n_bins={n_bins} must be at least 1.")
+    # bins of equal numbers; equal probabilities have equal ranks, which puts them into one bin
+    number = ((stats.rankdata(top) - 0.5) * n_bins / len(top)).astype(np.int64)
+    records = []
     for rows in (number == bin_ for bin_ in np.unique(number)):
-        low, high = _wilson(right[rows].sum(), rows.sum(), confidence)
-        records.append((top[rows].mean(), right[rows].mean(), low, high, rows.sum()))
+        interval = _wilson(right[rows], confidence)
+        records.append((top[rows].mean(), right[rows].mean(), *interval, rows.sum()))
     return pd.DataFrame(records, columns=["confidence", "accuracy", "low", "high", "n"])
 
 
@@ -119,7 +129,7 @@ def risk_coverage(
     y_true : array-like of shape (n,)
     probabilities : array-like or DataFrame of shape (n, n_classes)
     classes : array-like of shape (n_classes,), default=None
-        As in `expected_calibration_error`.
+        Like the parameters above, as in `expected_calibration_error`.
 
     Returns
     -------
@@ -143,10 +153,9 @@ def risk_coverage(
     """
     top, right = top_labels(y_true, probabilities, classes)
     order = np.argsort(-top, kind="stable")
-    table = pd.DataFrame({"threshold": top[order], "accuracy": right[order]})
-    n_kept = np.arange(1, len(table) + 1)
-    table.insert(1, "coverage", n_kept / len(table))
-    table["accuracy"] = table["accuracy"].cumsum() / n_kept
+    n_predicted = np.arange(1, len(top) + 1)
+    table = pd.DataFrame({"threshold": top[order], "coverage": n_predicted / len(top)})
+    table["accuracy"] = right[order].cumsum() / n_predicted
     return table.drop_duplicates("threshold", keep="last", ignore_index=True)
 
 
@@ -159,18 +168,18 @@ def abstain(probabilities: ArrayLike, classes: ArrayLike, *, threshold: float) -
     classes : array-like of shape (n_classes,)
         The class of each column, such as ``classes_`` of a classifier.
     threshold : float
-        Smallest probability of a prediction; `risk_coverage` shows the accuracy for each.
+        Smallest probability of a prediction; `risk_coverage` lists thresholds with their accuracy.
 
     Returns
     -------
     predicted : array of shape (n,)
-        Classes; where the probability is below the threshold, the mark of an unlabelled row:
-        ``""`` for text, -1 for integers, NaN for floats.
+        Predicted classes. Where the probability is below the threshold it is the mark of an
+        unlabelled row: ``""`` for text, -1 for integers, NaN for floats.
 
     Raises
     ------
     ValueError
-        Shapes do not fit, or -1 is itself a class.
+        Shapes do not fit, rows of ``probabilities`` do not sum to 1, or -1 is itself a class.
 
     Examples
     --------
@@ -179,15 +188,13 @@ def abstain(probabilities: ArrayLike, classes: ArrayLike, *, threshold: float) -
     """
     classes = np.asarray(classes)
     table = _check_probabilities(probabilities, len(classes))
-    mark = {"i": -1, "u": -1, "f": np.nan}.get(classes.dtype.kind, "")
-    if classes.dtype.kind == "i" and (classes == -1).any():
+    kind = classes.dtype.kind
+    if kind == "i" and (classes == -1).any():
         raise ValueError("classes holds -1, which marks abstentions: use other labels.")
-    if classes.dtype.kind == "u":
-        classes = classes.astype(np.int64)
-    elif classes.dtype.kind == "b":
-        classes = classes.astype(object)
+    # unsigned integers and booleans have no room for the mark
+    classes = classes.astype({"u": np.int64, "b": object}.get(kind, classes.dtype))
     predicted = classes[table.argmax(axis=1)]
-    predicted[table.max(axis=1) < threshold] = mark
+    predicted[table.max(axis=1) < threshold] = {"i": -1, "u": -1, "f": np.nan}.get(kind, "")
     return predicted
 
 
@@ -199,10 +206,10 @@ def tabulate_predictions(
     *,
     threshold: float = 0.0,
 ) -> pd.DataFrame:
-    """Return a table of predictions, with classes and probabilities as in `abstain`.
+    """Return a table of n predictions, from arrays as in `abstain`.
 
-    Its columns are ``id``, ``label``, ``prediction`` (see `abstain`), ``most_probable`` (the class
-    without a threshold), its ``probability``, and ``p_<class>``.
+    Its columns are ``id``, ``label``, ``prediction`` (by `abstain`), ``most_probable`` (the class
+    without a threshold), its ``probability``, and ``p_<class>`` for each class.
     """
     columns = {
         "id": ids,
@@ -289,24 +296,21 @@ def accuracy_by_magnitude(
         raise ValueError(f"bins={bins} must be a number of bins, or two or more increasing edges.")
     number = np.searchsorted(edges, values, side="right") - 1
     number[values == edges[-1]] = len(edges) - 2
-    filled = [bin_ for bin_ in np.unique(number) if 0 <= bin_ < len(edges) - 1]
-    if not filled:
-        raise ValueError(f"bins={bins} hold no object: choose other edges.")
-    # score each bin
+    # score the bins that hold objects
     records = []
-    for bin_ in filled:
-        rows = used[number == bin_]
-        score = _mean_of_shares(right[rows], codes[rows] * balanced, confidence)
-        records.append(
-            (np.median(magnitude[rows]), edges[bin_], edges[bin_ + 1], len(rows), *score)
-        )
+    for bin_, limits in enumerate(pairwise(edges)):
+        if len(rows := used[number == bin_]):
+            score = _mean_of_shares(right[rows], codes[rows] * balanced, confidence)
+            records.append((np.median(magnitude[rows]), *limits, len(rows), *score))
+    if not records:
+        raise ValueError(f"bins={bins} hold no object: choose other edges.")
     return pd.DataFrame(records, columns=["magnitude", "from", "to", "n", "score", "low", "high"])
 
 
 def top_labels(
     y_true: ArrayLike, probabilities: ArrayLike, classes: ArrayLike | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the top probability of each labelled row, and whether that class is right.
+    """Return the highest probability of each labelled row, and whether that class is right.
 
     Examples
     --------
@@ -369,28 +373,21 @@ def _check_probabilities(probabilities: ArrayLike, n_classes: int) -> NDArray[np
     return table
 
 
-def _equal_bins(values: NDArray[np.float64], n_bins: int) -> NDArray[np.int64]:
-    """Return the bin of each value, for bins of equal numbers; equal values share a bin."""
-    if n_bins < 1:
-        raise ValueError(f"n_bins={n_bins} must be at least 1.")
-    return ((stats.rankdata(values) - 0.5) * n_bins / len(values)).astype(np.int64)
-
-
 def _mean_of_shares(
     right: NDArray[np.bool_], codes: NDArray[np.int64], confidence: float
 ) -> tuple[float, float, float]:
     """Return the mean over classes of the share of right predictions, and its interval."""
-    classes = np.unique(codes)
-    shares = np.array([right[codes == code].mean() for code in classes])
-    limits = np.array(
-        [_wilson(right[codes == code].sum(), (codes == code).sum(), confidence) for code in classes]
-    )
+    by_class = [right[codes == code] for code in np.unique(codes)]
+    shares = np.array([values.mean() for values in by_class])
+    limits = np.array([_wilson(values, confidence) for values in by_class])
     mean = shares.mean()
     # Zou, Huang & Zhang (2009), equation 2
-    below, above = np.sqrt(((limits.T - shares) ** 2).sum(axis=1)) / len(classes)
+    below, above = np.sqrt(((limits.T - shares) ** 2).sum(axis=1)) / len(by_class)
     return mean, max(mean - below, 0.0), min(mean + above, 1.0)
 
 
-def _wilson(right: int, n: int, confidence: float) -> tuple[float, float]:
-    interval = stats.binomtest(int(right), int(n)).proportion_ci(confidence, method="wilson")
+def _wilson(right: NDArray[np.bool_], confidence: float) -> tuple[float, float]:
+    """Return the interval of the share of right predictions."""
+    test = stats.binomtest(int(right.sum()), len(right))
+    interval = test.proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)

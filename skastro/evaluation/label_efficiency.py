@@ -35,7 +35,7 @@ from skastro.utils.validation import (
 )
 
 METHOD = "self-supervised"  # skastro's own method among the estimators of a study
-METRIC_NAMES = {
+_METRIC_NAMES = {
     "f1_macro": "macro-F1",
     "f1_weighted": "weighted F1",
     "neg_calibration_error": "negative expected calibration error",
@@ -54,7 +54,7 @@ Scores = tuple[dict[str, float], float]  # score of each metric, and seconds of 
 
 def metric_name(metric: str) -> str:
     """Return the name of a metric for figures and text."""
-    return METRIC_NAMES.get(metric, metric.replace("_", " "))
+    return _METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -68,8 +68,8 @@ class LabelEfficiencyCurve:
     scores : DataFrame
         One row for each fit and metric: ``estimator`` (str), ``n_labels``, ``split`` and
         ``repeat`` (int64), ``metric`` (str), ``score`` (float64, in the metric's unit; higher
-        is better; NaN where the metric is undefined) and ``fit_seconds`` (float64, without
-        the pretraining).
+        is better; NaN where the metric is undefined) and ``fit_seconds`` (float64, seconds of
+        the fit, without the pretraining).
 
     Examples
     --------
@@ -126,9 +126,9 @@ class LabelEfficiencyCurve:
             raise ValueError(
                 f"scores has no column {missing[0]!r}: pass a table like the scores of a curve."
             )
-        if scores.duplicated(_RUN_COLUMNS).any():
-            run = scores.loc[scores.duplicated(_RUN_COLUMNS), _RUN_COLUMNS].iloc[0].to_dict()
-            raise ValueError(f"scores holds a run twice, {run}: keep one row for each run.")
+        repeated = scores.loc[scores.duplicated(_RUN_COLUMNS), _RUN_COLUMNS].to_dict("records")
+        if repeated:
+            raise ValueError(f"scores holds a run twice, {repeated[0]}: keep one row for each run.")
         return cls(scores.reset_index(drop=True))
 
     @classmethod
@@ -146,8 +146,8 @@ class LabelEfficiencyCurve:
         table = pd.read_csv(
             path,
             dtype={"estimator": str, "metric": str},
-            keep_default_na=False,  # an estimator may well be called "None"
-            # the number parser of pandas 2 loses the last bit
+            keep_default_na=False,  # an estimator may be called "None"
+            # the parser of pandas 2 changes the last bit of some numbers
             converters=dict.fromkeys(["score", "fit_seconds"], lambda text: float(text or "nan")),
         )
         return cls.from_scores(table)
@@ -194,18 +194,19 @@ class LabelEfficiencyCurve:
         labels (and the estimator's own randomness), but not other test rows. With several
         splits it is over the means of the splits, because repeats on the same test rows are
         not independent: it then also covers another test split, and is wide for two or three
-        of them (Student's t with one or two degrees of freedom). The splits are drawn from
-        the same objects, so neither interval covers another survey.
+        splits (Student's t with one or two degrees of freedom). All splits are drawn from the
+        same objects, and neither interval covers another survey.
         """
+        # the mean over the independent units (splits or repeats), and its t-interval
         scores = self.scores if metric is None else select_metric(self, metric)
         unit = find_independent_unit(self)
         keys, rows = ["estimator", "n_labels", "metric"], []
         for key, runs in scores.groupby(keys, sort=False):
             values = np.array([group.to_numpy().mean() for _, group in runs.groupby(unit)["score"]])
-            mean, half = float(values.mean()), np.nan
+            mean, half_width = float(values.mean()), np.nan
             if len(values) > 1:
-                half = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
-            rows.append((*key, mean, mean - half, mean + half, len(runs)))
+                half_width = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+            rows.append((*key, mean, mean - half_width, mean + half_width, len(runs)))
         return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n_runs"])
 
     def difference_to(self, reference: str) -> Self:
@@ -316,13 +317,13 @@ def label_efficiency_curve(
     """Score estimators on unseen rows after learning from more and more labels.
 
     Every estimator learns from the same nested, stratified label subsets and is scored on
-    the same test rows, which no step has seen before: no pretraining, no scaling.
+    the same test rows, which no other step uses, not even pretraining or scaling.
 
     Parameters
     ----------
     estimators : dict of str to estimator, or to tuple (estimator, X_other)
         ``X_other`` is that estimator's own input with the rows of ``X``, such as catalogue
-        columns instead of stamps. Estimators are cloned; they keep their ``random_state``.
+        columns instead of stamps. Estimators are cloned, and keep their ``random_state``.
     X : array-like of shape (n, bands, height, width) or (n, features)
         Array, memmap, DataFrame or lazy array-like; only the rows in use are read.
     y : array-like of shape (n,)
@@ -332,17 +333,17 @@ def label_efficiency_curve(
         Sizes of the label subsets, in any order: at least one label for each class, at
         most the labelled rows outside the test rows.
     n_repeats : int, default=5
-        Chains of nested subsets on each split.
+        Number of chains of nested subsets on each split.
     n_splits : int, default=1
-        Independent draws of the test rows. See `LabelEfficiencyCurve.summary` for what the
-        interval covers with one and with several.
+        Number of independent draws of the test rows. `LabelEfficiencyCurve.summary` explains
+        what the interval covers with one and with several.
     test_size : float in (0, 1), default=0.3
         Share of the labelled rows of each class to test on.
     groups : array-like of shape (n,), default=None
         Rows that belong together (one galaxy, one field). Whole groups stay on one side,
-        unlabelled rows included; of ten random draws of groups, the one that is most nearly
-        stratified and of ``test_size`` is used. Estimators whose ``fit`` takes ``groups``
-        receive them for their own validation. Missing values are an error.
+        unlabelled rows included. Out of ten random draws of groups, the one is used whose
+        share of each class is nearest to ``test_size``. Estimators whose ``fit`` takes
+        ``groups`` receive them for their own validation. Missing values are an error.
     properties, property_errors : array-like of shape (n, p), default=None
         Catalogue values and their 1-sigma errors for the pretraining; NaN = not measured.
     catalog : array-like of shape (n, q), default=None
@@ -351,11 +352,11 @@ def label_efficiency_curve(
     scoring : str, callable, list of str or dict, default="balanced_accuracy"
         Scorers as in scikit-learn.
     random_state : int, RandomState or None, default=None
-        Draws the splits and subsets; more repeats, splits or counts leave the earlier ones
-        as they are.
+        Seed of the splits and subsets. With more repeats, splits or counts, the first ones
+        stay the same.
     n_jobs : int, default=None
-        Fits at a time (joblib); the scores do not depend on it. Pretrainings run one after
-        another in this process, since one network uses all cores.
+        Number of fits at the same time (joblib); the scores do not depend on it. Pretrainings
+        run one after another in this process, since one network uses all cores.
     verbose : int, default=0
         Verbosity of joblib.
     progress : callable, default=None
@@ -366,7 +367,7 @@ def label_efficiency_curve(
         so a mapping that writes to disk makes the call resumable. The caller must make sure
         that the results are from a call with the same arguments.
     splits : sequence of Split, default=None
-        Splits of `draw_splits` to use instead of drawing them; ``n_repeats``, ``n_splits``,
+        Splits of ``draw_splits`` to use instead of drawing them; ``n_repeats``, ``n_splits``,
         ``test_size`` and ``random_state`` then have no effect.
 
     Returns
@@ -387,13 +388,13 @@ def label_efficiency_curve(
     ``encoder`` and ``random_state``, on the same input share one pretraining. All others
     see the label subset only, also those with a pretraining inside, as in a Pipeline.
 
-    An ``encoder`` that is a FrozenEstimator is used as it is. The caller must make sure that
-    it was not trained on the test rows.
+    An ``encoder`` that is a FrozenEstimator is not pretrained again. The caller must make sure
+    that it was not trained on the test rows.
 
     A subset is a prefix of one ordering of the labelled rows, by the divisor method of
     Webster and Sainte-Lague: the j-th member of class c stands at (j - 1/2) / n_c, and the
-    first members of all classes come first. Largest remainders are proportional too, but not
-    nested (the Alabama paradox: a class can lose a seat when the house grows).
+    first members of all classes come first. The method of largest remainders is proportional
+    too, but not nested: a larger subset can hold fewer rows of a class (Alabama paradox).
 
     Examples
     --------
@@ -418,7 +419,7 @@ def label_efficiency_curve(
     targets = _check_targets(properties, property_errors, len(codes))
     if catalog is not None:
         catalog = check_properties(catalog, len(codes), name="catalog")
-    by_row = {"groups": number_groups(groups, len(codes)), "catalog": catalog}
+    extras = {"groups": number_groups(groups, len(codes)), "catalog": catalog}
     if splits is None:
         splits = draw_splits(
             y,
@@ -430,7 +431,7 @@ def label_efficiency_curve(
         )
     counts = check_counts(label_counts, codes, splits)
 
-    # find the fits that are left, and the entries to prepare for each split
+    # find the fits that are left, and for each split the entries that they need
     results = {} if finished is None else finished
     cells = [
         (number, entry.name, count, repeat)
@@ -438,20 +439,22 @@ def label_efficiency_curve(
         for repeat in range(len(splits[number].orders))
     ]
     left = [cell for cell in cells if cell not in results]
-    names = {cell[:2] for cell in left}
-    todo = [[e for e in entries if (i, e.name) in names] for i in range(len(splits))]
+    needed = {cell[:2] for cell in left}
+    todo = [[e for e in entries if (i, e.name) in needed] for i in range(len(splits))]
 
-    # pretrain and fit
-    total = len(cells) + sum(map(_count_pretrainings, todo))
+    # prepare the report of the progress
+    total = len(cells) + sum(len({_pretraining_key(e) for e in part} - {None}) for part in todo)
     stage = report_to("learning from few labels", total)
     report = stage if progress is None else lambda done: progress(done, total)
     done = itertools.count(1 + len(cells) - len(left))
-    labels = classes[np.maximum(codes, 0)]
-    backend, _ = get_active_backend()  # that of Dask cannot return results as they come
+
+    # pretrain and fit, split by split
+    labels = classes[np.maximum(codes, 0)]  # no fit uses those of unlabelled rows
+    backend, _ = get_active_backend()  # Dask's cannot return each result when it is ready
     return_as = "generator_unordered" if backend.supports_return_generator else "list"
     for number, split in enumerate(splits):
         ready = _pretrain_all(todo[number], split.pool, targets, lambda: report(next(done)))
-        fit = partial(_fit_one, test=split.test, labels=labels, scorers=scorers, by_row=by_row)
+        fit = partial(_fit_one, test=split.test, labels=labels, scorers=scorers, extras=extras)
         tasks = (
             delayed(fit)(ready[name], repeat, split.orders[repeat][:count])
             for _, name, count, repeat in (cell for cell in left if cell[0] == number)
@@ -476,8 +479,7 @@ def _check_entries(estimators: Mapping[str, Any], X: Any, n: int) -> list[_Entry
         length = own_X.shape[0] if hasattr(own_X, "shape") else len(own_X)
         if length != n:
             raise ValueError(
-                f"the input of {name!r} has {length} rows, but y has {n}: pass one label for "
-                "each row."
+                f"the input of {name!r} has {length} rows, but y has {n}: pass one label for each."
             )
         entries.append(_Entry(str(name), estimator, own_X))
     return entries
@@ -494,7 +496,7 @@ def _check_targets(properties: Any, property_errors: Any, n: int) -> dict[str, A
 
 
 def check_scorers(scoring: Scoring) -> dict[str, Scorer]:
-    """Return the scorers of metrics by name."""
+    """Return the scorer of each metric by the name of the metric."""
     if isinstance(scoring, str):
         scoring = [scoring]
     if callable(scoring):
@@ -512,7 +514,7 @@ def check_scorers(scoring: Scoring) -> dict[str, Scorer]:
 
 
 def _pretraining_key(entry: _Entry) -> tuple[Any, ...] | None:
-    """Return what entries that share one pretraining have in common; None without one."""
+    """Return a key that is equal for entries with the same pretraining; None without one."""
     params = entry.estimator.get_params(deep=False)
     encoder = params.get("encoder")
     if not hasattr(entry.estimator, "pretrain") or isinstance(encoder, FrozenEstimator):
@@ -520,17 +522,10 @@ def _pretraining_key(entry: _Entry) -> tuple[Any, ...] | None:
     return type(entry.estimator), id(entry.X), joblib.hash((encoder, params.get("random_state")))
 
 
-def _count_pretrainings(entries: list[_Entry]) -> int:
-    return len({_pretraining_key(entry) for entry in entries} - {None})
-
-
 def _pretrain_all(
-    entries: list[_Entry],
-    pool: NDArray[Any],
-    targets: dict[str, Any],
-    report: Callable[[], None],
+    entries: list[_Entry], pool: NDArray[Any], targets: dict[str, Any], report: Callable[[], None]
 ) -> dict[str, _Entry]:
-    """Return the entries with pretrained encoders by name; report after each pretraining."""
+    """Return the entries by name, with pretrained encoders; report after each pretraining."""
     encoders: dict[tuple[Any, ...], FrozenEstimator] = {}
     ready = {entry.name: entry for entry in entries}
     for entry in entries:
@@ -561,14 +556,17 @@ def _fit_one(
     test: NDArray[Any],
     labels: NDArray[Any],
     scorers: dict[str, Scorer],
-    by_row: dict[str, Any],
+    extras: dict[str, Any],
 ) -> tuple[str, int, int, dict[str, float], float]:
-    """Fit a clone on the training rows, and score it on the test rows."""
+    """Fit a clone on the training rows, and score it on the test rows.
+
+    ``extras`` are values of all rows, for estimators whose ``fit`` takes a parameter of that name.
+    """
     try:
         model = clone(entry.estimator)
         params = {
             name: take_rows(values, train)
-            for name, values in by_row.items()
+            for name, values in extras.items()
             if values is not None and has_fit_parameter(model, name)
         }
         with reporting(None):  # the curve itself reports its progress
@@ -576,8 +574,8 @@ def _fit_one(
             model.fit(take_rows(entry.X, train), labels[train], **params)
             seconds = perf_counter() - start
             if "catalog" in params:
-                model = _with_catalog(model, take_rows(by_row["catalog"], test))
-            # one scorer for all metrics predicts only once, which is slow with a network
+                model = _with_catalog(model, take_rows(extras["catalog"], test))
+            # with one scorer for all metrics, a network predicts only once
             scorer = check_scoring(model, scoring=scorers)
             scores = scorer(model, take_rows(entry.X, test), labels[test])
     except Exception as error:
@@ -587,12 +585,12 @@ def _fit_one(
 
 
 def _with_catalog(model: Any, catalog: pd.DataFrame) -> Any:
-    """Return a copy of a fitted model that predicts with these columns, for scorers."""
+    """Return a copy of a fitted model that predicts with a catalogue when called with X alone."""
     model = copy.copy(model)
     for name in ("predict", "predict_proba", "decision_function"):
         method = getattr(model, name, None)
         if method is not None and "catalog" in inspect.signature(method).parameters:
-            # scorers read the name of the method
+            # scorers also read the name of the method
             setattr(model, name, update_wrapper(partial(method, catalog=catalog), method))
     return model
 
@@ -600,11 +598,9 @@ def _with_catalog(model: Any, catalog: pd.DataFrame) -> Any:
 def _tabulate(
     cells: list[Cell], results: Mapping[Cell, Scores], metrics: list[str]
 ) -> pd.DataFrame:
-    records = []
-    for number, name, count, repeat in cells:
-        scores, seconds = results[number, name, count, repeat]
-        records += [
-            (name, count, number, repeat, metric, float(scores[metric]), seconds)
-            for metric in metrics
-        ]
+    records = [
+        (name, count, number, repeat, metric, float(scores[metric]), seconds)
+        for (number, name, count, repeat), (scores, seconds) in ((c, results[c]) for c in cells)
+        for metric in metrics
+    ]
     return pd.DataFrame(records, columns=[*_RUN_COLUMNS, "score", "fit_seconds"])

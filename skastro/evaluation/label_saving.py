@@ -28,7 +28,7 @@ def label_saving(
     Both mean curves are made monotone (running maximum) and interpolated linearly in the
     logarithm of the number of labels. The saving is the ratio of the smallest numbers of labels
     with which baseline and method reach the baseline's score. The saving of a curve compared
-    with itself is therefore 1, also where the curve is flat.
+    with itself is therefore 1, even where the curve is flat.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def label_saving(
     Raises
     ------
     ValueError
-        Unknown names, runs that only one of the two has, or NaN scores.
+        A name is unknown, only one of the two has a run, or a score is NaN.
 
     Notes
     -----
@@ -86,8 +86,10 @@ def label_saving(
         raise ValueError(
             f"curve has different runs of {method!r} and {baseline!r}: score both on the same ones."
         )
+    # the savings of the mean curves
     n = len(tables[0])
     labels, saving, side = _measure_savings(*tables, np.full(n, 1 / n))
+    # their intervals by a bootstrap of the runs
     low = high = np.full(len(saving), np.nan)
     if n > 1:
         rng = np.random.default_rng(random_state)
@@ -95,8 +97,8 @@ def label_saving(
         resampled = [_measure_savings(*tables, weights) for weights in draws]
         savings, sides = (np.array([draw[i] for draw in resampled]) for i in (1, 2))
         tail = (1 - confidence) / 2
-        # a bound is open on one side; quantiles are order statistics, as interpolation
-        # towards infinity would give NaN
+        # a bound counts as 0 or infinite; quantiles are not interpolated, since a mean with
+        # infinity is not a number
         low = np.quantile(np.where(sides < 0, 0.0, savings), tail, axis=0, method="lower")
         high = np.quantile(np.where(sides > 0, np.inf, savings), 1 - tail, axis=0, method="higher")
     return pd.DataFrame(
@@ -126,7 +128,11 @@ def _scores_by_unit(curve: LabelEfficiencyCurve, scores: pd.DataFrame, name: str
 def _measure_savings(
     method: pd.DataFrame, baseline: pd.DataFrame, weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
-    """Return the method's labels, its saving, and 1 or -1 where that is a lower or upper bound."""
+    """Measure the saving of a method for each score of a baseline, with weights of the runs.
+
+    Returns the numbers of labels that the method needs, the savings, and 1, -1 or 0 where the
+    saving is a lower bound, an upper bound or exact.
+    """
     method_scores, baseline_scores = (
         np.maximum.accumulate(weights @ table.to_numpy()) for table in (method, baseline)
     )
@@ -141,7 +147,10 @@ def _measure_savings(
 def _fewest_labels(
     counts: pd.Index, scores: NDArray[np.float64], score: float
 ) -> tuple[float, int]:
-    """Return where a monotone curve reaches a score; 1 or -1 if it lies outside the curve."""
+    """Return the number of labels with which a monotone curve reaches a score, and its kind.
+
+    The kind is 1 if all scores of the curve are higher, -1 if all are lower, else 0.
+    """
     at = int(np.searchsorted(scores, score))
     if at == len(counts):
         return float(counts[-1]), -1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
+from skastro.catalogs.columns import select_columns
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.linear_probe import LinearProbe
 from skastro.evaluation.label_efficiency import (
@@ -28,7 +28,6 @@ from skastro.utils.validation import (
     check_properties,
     check_property_errors,
     draw_seed,
-    name_near,
     take_rows,
 )
 
@@ -147,7 +146,7 @@ def property_ablation(
     property_errors : array-like of shape (n, p), default=None
         1-sigma errors of ``properties``.
     sets : dict of str to str or sequence of str
-        Columns of ``properties`` or patterns such as ``"mag_*"``, by the name of the set.
+        For each name of a set, columns of ``properties`` or patterns such as ``"mag_*"``.
         ``"measured"`` stands for the properties that the encoder measures from the pixels. An
         empty sequence leaves the network untrained.
     label_counts : sequence of int
@@ -160,9 +159,9 @@ def property_ablation(
     groups : array-like of shape (n,), default=None
     scoring : str, callable, list of str or dict, default="balanced_accuracy"
     random_state : int, RandomState or None, default=None
-        Draws the splits and subsets, and seeds the networks if the encoder has no seed.
+        Seed of the splits and subsets, and of the networks if the encoder has none.
     n_jobs : int, default=None
-        Number of probes fitted at a time; pretrainings run one after another.
+        Number of probes fitted at the same time; pretrainings run one after another.
     progress : callable, default=None
         Called as ``progress(done, total)`` after each pretraining and each probe.
 
@@ -174,11 +173,11 @@ def property_ablation(
     ------
     ValueError, TypeError
         ``encoder`` has another type, a set names an unknown column, ``reference`` is not a
-        set, or an argument is one that `label_efficiency_curve` refuses.
+        set, or `label_efficiency_curve` refuses an argument.
 
     See Also
     --------
-    label_efficiency_curve : Scores other methods on the same label subsets, for the same seed.
+    label_efficiency_curve : With the same seed, scores other methods on the same label subsets.
 
     Notes
     -----
@@ -210,8 +209,8 @@ def property_ablation(
     # check all arguments before anything is pretrained
     if not isinstance(encoder, PropertyPretrainedEncoder):
         raise TypeError(
-            f"encoder is a {type(encoder).__name__}: pass a PropertyPretrainedEncoder, which every "
-            "set of properties pretrains anew."
+            f"encoder is a {type(encoder).__name__}: pass a PropertyPretrainedEncoder, which is "
+            "pretrained anew on every set of properties."
         )
     _, codes = check_labels(y)
     if (n := X.shape[0] if hasattr(X, "shape") else len(X)) != len(codes):
@@ -224,7 +223,7 @@ def property_ablation(
     if reference not in columns:
         raise ValueError(f"reference={reference!r} is not a set: choose from {list(columns)}.")
     scorers = check_scorers(scoring)
-    # all sets start from the same weights, so that they differ by their targets alone
+    # all sets start from the same weights, and differ by their targets alone
     seed = draw_seed(random_state if encoder.random_state is None else encoder.random_state)
     encoder = clone(encoder).set_params(random_state=seed)
     splits = draw_splits(
@@ -246,7 +245,7 @@ def property_ablation(
         for name, chosen in columns.items():
             model = _pretrain(encoder, X, split.pool, chosen, table, errors)
             embeddings = np.asarray(model.transform(take_rows(X, labelled)))
-            # zeros of the other rows take no memory, as nothing is written there
+            # the zeros of unlabelled rows take no memory, as nothing is written there
             values = np.zeros((n, embeddings.shape[1]), dtype=embeddings.dtype)
             values[labelled] = embeddings
             probes[name] = LinearProbe(), values
@@ -263,9 +262,9 @@ def property_ablation(
             splits=[split],
         )
         tables.append(curve.scores.assign(split=number))
-    scores = pd.concat(tables)
-    scores["place"] = scores["estimator"].map({name: i for i, name in enumerate(columns)})
-    scores = scores.sort_values(["place", "n_labels"], kind="stable").drop(columns="place")
+    # put the splits of each set and label count together
+    parts = pd.concat(tables).groupby(["estimator", "n_labels"], sort=False)
+    scores = pd.concat([part for _, part in parts])
     return PropertyAblation(LabelEfficiencyCurve.from_scores(scores), columns, reference)
 
 
@@ -277,19 +276,16 @@ def _pretrain(
     table: pd.DataFrame,
     errors: NDArray[np.float64] | None,
 ) -> PropertyPretrainedEncoder:
-    """Pretrain a clone of the encoder on one set of properties; on none, leave it untrained."""
-    names = [name for name in columns if name != MEASURED]
-    targets = "measured"
-    if names:
-        targets = "catalog+measured" if MEASURED in columns else "catalog"
-    encoder = clone(encoder).set_params(targets=targets)
+    """Fit a clone of the encoder on one set of properties; an empty set leaves it untrained."""
+    encoder, stamps = clone(encoder), take_rows(X, pool)
     if not columns:
-        encoder.set_params(max_epochs=0)
-    if not names:
-        return encoder.fit(take_rows(X, pool))
-    places = table.columns.get_indexer(names)
+        return encoder.set_params(targets="measured", max_epochs=0).fit(stamps)
+    if columns == [MEASURED]:
+        return encoder.set_params(targets="measured").fit(stamps)
+    encoder.set_params(targets="catalog+measured" if MEASURED in columns else "catalog")
+    places = table.columns.get_indexer([name for name in columns if name != MEASURED])
     return encoder.fit(
-        take_rows(X, pool),
+        stamps,
         properties=table.iloc[pool, places],
         property_errors=None if errors is None else errors[np.ix_(pool, places)],
     )
@@ -306,15 +302,12 @@ def _choose_columns(
             f"properties has a column {MEASURED!r}, which in sets stands for what is measured from "
             "the pixels: rename it."
         )
+    # find the columns of the catalogue by their names or patterns
     columns = {}
     for name, wanted in sets.items():
         patterns = [wanted] if isinstance(wanted, str) else list(wanted)
-        for pattern in patterns:
-            if pattern != MEASURED and not any(fnmatchcase(column, pattern) for column in names):
-                raise ValueError(
-                    f"sets[{name!r}] names {pattern!r}, which is not a column of properties"
-                    f"{name_near(pattern, names)}"
-                )
-        chosen = [column for column in names if any(fnmatchcase(column, p) for p in patterns)]
-        columns[str(name)] = chosen + [MEASURED] * (MEASURED in patterns)
+        of_catalog = [pattern for pattern in patterns if pattern != MEASURED]
+        chosen = select_columns(names, of_catalog, name=f"sets[{name!r}]", table="properties")
+        in_order = [column for column in names if column in chosen]
+        columns[str(name)] = in_order + [MEASURED] * (MEASURED in patterns)
     return columns

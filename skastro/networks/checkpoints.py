@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +24,7 @@ CHECKPOINT = "training.safetensors"
 _KIND = "skastro checkpoint"
 _LIBRARIES = ("skastro", "torch", "timm", "skorch", "numpy")
 _TENSOR_KEY = "__tensor__"
-_REMEDY = "delete the file to begin anew, or name another checkpoint_dir."
+REMEDY = "delete the file to begin anew, or name another checkpoint_dir."
 
 
 @dataclass
@@ -39,7 +39,14 @@ class Checkpoint:
     def write(self, state: Mapping[str, Any]) -> None:
         """Replace the file by one with nested dicts and lists of tensors, numbers and text."""
         tensors: dict[str, Tensor] = {}
-        document = {"job": self.job, "seed": self.seed, "state": _pack(state, "", tensors)}
+
+        def take_out(tensor: Tensor) -> dict[str, str]:
+            # copies, because safetensors refuses tensors that share memory, such as tied weights
+            name, plain = str(len(tensors)), torch.contiguous_format
+            tensors[name] = tensor.detach().to("cpu", copy=True, memory_format=plain)
+            return {_TENSOR_KEY: name}
+
+        document = {"job": self.job, "seed": self.seed, "state": _to_json(state, take_out)}
         write_encoder(self.path, tensors, document, kind=_KIND)
 
     def remove(self) -> None:
@@ -57,6 +64,9 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Check that a folder can be written to, and read the state of an interrupted training.
 
+    A file that is damaged, or of a training with other parameters or data, is a ValueError; a
+    folder that cannot be written to is an OSError.
+
     Parameters
     ----------
     folder : str or path-like
@@ -68,18 +78,7 @@ def open_checkpoint(
     targets : tuple of arrays of length n
         Compared as a whole.
     random_state : int, RandomState or None, default=None
-        None takes the seed of the interrupted training, or draws one.
-
-    Returns
-    -------
-    checkpoint : Checkpoint
-
-    Raises
-    ------
-    ValueError
-        The file is damaged, or of a training with other parameters or data.
-    OSError
-        The folder cannot be written to.
+        By default, the seed is that of the interrupted training, or a new one.
     """
     path = Path(folder).expanduser() / CHECKPOINT
     with writing(path.parent):
@@ -89,8 +88,8 @@ def open_checkpoint(
     data = {"shape": list(map(int, images.shape)), "dtype": str(np.dtype(images.dtype))}
     hashes = {"pixels": sample_pixels(images), "targets": digest_arrays(*targets)}
     versions = {name: metadata.version(name) for name in _LIBRARIES}
-    job = {"settings": _describe(settings), "data": data | hashes, "versions": versions}
-    checkpoint = Checkpoint(path, job, draw_seed(random_state))
+    job = {"settings": settings, "data": data | hashes, "versions": versions}
+    checkpoint = Checkpoint(path, _to_json(job, _describe), draw_seed(random_state))
     if path.is_file():
         _read(checkpoint, check_seed=random_state is not None)
     return checkpoint
@@ -103,10 +102,14 @@ def _read(checkpoint: Checkpoint, *, check_seed: bool) -> None:
         tensors, document = read_encoder(path, kind=_KIND)
         earlier = {part: dict(values) for part, values in document["job"].items()}
         seed = int(document["seed"])
-        checkpoint.state = _unpack(document["state"], tensors)
+        # each tensor returns to its place
+        checkpoint.state = json.loads(
+            json.dumps(document["state"]),
+            object_hook=lambda part: tensors[part[_TENSOR_KEY]] if _TENSOR_KEY in part else part,
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged, or no checkpoint: {_REMEDY}") from error
-    job = json.loads(json.dumps(checkpoint.job))
+        raise ValueError(f"{path} is damaged, or not a checkpoint: {REMEDY}") from error
+    job = checkpoint.job | {"settings": dict(checkpoint.job["settings"])}
     if check_seed:
         job["settings"]["random_state"] = checkpoint.seed
         earlier.get("settings", {})["random_state"] = seed
@@ -126,49 +129,28 @@ def _compare(path: Path, part: str, wanted: dict[str, Any], earlier: dict[str, A
             difference = f"is of a training on other {name}"
         else:
             difference = f"is of a training with {name}={before!r}, and this one has {now!r}"
-        raise ValueError(f"{path} {difference}: {_REMEDY}")
+        raise ValueError(f"{path} {difference}: {REMEDY}")
+
+
+def _to_json(tree: Any, describe: Callable[[Any], Any]) -> Any:
+    """Return a tree as JSON holds it; ``describe`` replaces the values that JSON lacks."""
+    return json.loads(json.dumps(tree, default=describe))
 
 
 def _describe(value: Any) -> Any:
-    """Return a parameter as JSON can hold it: code by its name, a module also by its weights."""
+    """Describe a parameter that JSON lacks: code by its name, a module also by its weights."""
     if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
+        return value.item()
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(name): _describe(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_describe(part) for part in value]
+        return dict(value)
     code = value if hasattr(value, "__qualname__") else type(value)
     name = f"{code.__module__}.{code.__qualname__}"
     if isinstance(value, nn.Module):
         weights = [part.detach().cpu().numpy() for part in value.state_dict().values()]
         return f"{name} {digest_arrays(*weights)}"
     return name
-
-
-def _pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Move the tensors of nested dicts and lists into a flat dict, and return the rest."""
-    if isinstance(tree, Tensor):
-        # copies, because safetensors refuses tensors that share memory, such as tied weights
-        plain = torch.contiguous_format
-        tensors[name] = tree.detach().to("cpu", copy=True, memory_format=plain)
-        return {_TENSOR_KEY: name}
-    if isinstance(tree, Mapping):
-        return {str(key): _pack(part, f"{name}.{key}", tensors) for key, part in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_pack(part, f"{name}.{i}", tensors) for i, part in enumerate(tree)]
-    return tree
-
-
-def _unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(tree, dict):
-        if _TENSOR_KEY in tree:
-            return tensors[tree[_TENSOR_KEY]]
-        return {key: _unpack(part, tensors) for key, part in tree.items()}
-    return [_unpack(part, tensors) for part in tree] if isinstance(tree, list) else tree
 
 
 def global_generators(device: str) -> dict[str, Any]:
@@ -179,10 +161,10 @@ def global_generators(device: str) -> dict[str, Any]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Set an optimiser to a state that went through JSON, which has only text as keys."""
+    """Set an optimiser to a state that was stored as JSON, in which all keys are text."""
     numbered = {int(number): values for number, values in state["state"].items()}
     optimizer.load_state_dict({"state": numbered, "param_groups": state["param_groups"]})
-    # the fused kernels go through weight and moment alike: both in one memory order
+    # the fused kernels need a weight and its moments in the same memory order
     for weight, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:

@@ -1,4 +1,4 @@
-"""Networks that compute less for the same result: trimmed convolutions, folded batch norms."""
+"""Make networks compute less for the same result: trim convolutions, fold batch norms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-_MAX_FOLDING_ERROR = 1e-3  # of the largest output; more is not rounding
+_MAX_FOLDING_ERROR = 1e-3  # share of the largest output; a larger error is not due to rounding
 
 
 class TrimmedConv2d(nn.Conv2d):
@@ -20,9 +20,8 @@ class TrimmedConv2d(nn.Conv2d):
 
     Deep networks reduce small stamps to maps of a pixel or two, on which most of a 3 x 3 kernel
     multiplies zeros: 62 % of the weights of timm's ``resnet18`` on 32 pixels. Here the gradient of
-    these weights is zero; in bfloat16 oneDNN leaves it uninitialised (torch 2.14.1).
-
-    The parameters are those of ``torch.nn.Conv2d`` and stay whole; each call takes a part of them.
+    these weights is zero; in bfloat16 oneDNN leaves it uninitialised (torch 2.14.1). The
+    parameters are those of ``torch.nn.Conv2d`` and stay whole; each call uses a part of them.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -39,8 +38,7 @@ class TrimmedConv2d(nn.Conv2d):
     def trimmed(self, height: int, width: int) -> tuple[Tensor, tuple[int, int, int, int]]:
         """Return the weights that meet pixels of a map, and the padding that these still need.
 
-        The weight is the parameter itself if all of it meets pixels. The padding is that on the
-        left, the right, the top and the bottom, as `torch.nn.functional.pad` takes it.
+        If all weights do, they are the parameter itself. The padding is (left, right, top, bottom).
         """
         rows, top, bottom = self._trim_axis(0, height)
         columns, left, right = self._trim_axis(1, width)
@@ -79,7 +77,7 @@ def trim_convolutions(network: nn.Module) -> nn.Module:
     """
     for part in network.modules():
         if type(part) is nn.Conv2d and part.padding_mode == "zeros":
-            part.__class__ = TrimmedConv2d  # as torch's lazy modules change theirs
+            part.__class__ = TrimmedConv2d  # the lazy modules of torch change their class, too
     return network
 
 
@@ -108,8 +106,8 @@ def fold_network(network: nn.Module, image_shape: tuple[int, ...]) -> nn.Module:
     """Return a copy of a network with batch norms folded into the convolutions before them.
 
     Weights that `TrimmedConv2d` leaves out for stamps of ``image_shape`` (bands, height, width)
-    are removed for good. The network is in evaluation mode on the CPU; the outputs stay the same,
-    to rounding.
+    are removed for good. The network must be in evaluation mode on the CPU. The outputs stay the
+    same, except for rounding.
     """
     stamp = torch.ones(1, *image_shape)
     folded = copy.deepcopy(network)

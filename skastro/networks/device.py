@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from skastro.networks.convolutions import pads_beyond_maps
 
-# glibc returns large blocks to the system after each batch, only to ask for them again: keeping
-# them makes training and embedding a third faster. The parameters are those of mallopt(3).
+# glibc returns large blocks of memory to the system after each batch, and needs them again for the
+# next: keeping them makes training and embedding a third faster. Parameters of mallopt(3):
 _MALLOC_TRIM_THRESHOLD, _MALLOC_TOP_PAD, _MALLOC_MMAP_MAX = -1, -2, -4
 _MAX_KEPT_BYTES, _EXTRA_BYTES = 2**31 - 1, 2**26
 
@@ -36,7 +36,7 @@ def resolve_device(device: str) -> str:
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that torch does not know or does not find."""
+    """Raise a ValueError for a device that torch does not know or find."""
     try:
         torch.zeros(1, device=resolve_device(device))
     except Exception as error:  # torch raises many kinds, of many lines
@@ -56,14 +56,14 @@ def to_device(stamps: Tensor, device: str) -> Tensor:
 
 
 def use_cores(jobs: int | None) -> None:
-    """Let torch compute on this many cores; None changes nothing."""
+    """Set the number of cores that torch computes on, unless it is None."""
     if jobs is not None:
         torch.set_num_threads(jobs)
 
 
 @functools.cache
 def keep_memory() -> None:
-    """Keep glibc, where it is in use, from returning freed blocks to the system."""
+    """Prevent glibc, if it is in use, from returning freed memory to the system."""
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
@@ -82,20 +82,16 @@ def uses_bfloat16(
 ) -> bool:
     """Whether to compute in bfloat16.
 
-    ``"auto"`` depends on hardware and network only, so that a machine always computes alike:
+    ``"auto"`` depends on the hardware and the network only, so a machine always decides alike:
 
-    - GPUs of CUDA: bfloat16 if they multiply in it themselves, without emulation.
+    - CUDA GPUs: bfloat16 if they compute in it without emulation.
     - CPUs: bfloat16 if they have AVX512-BF16 or AMX units. Networks with depthwise convolutions
       embed in it, but train in float32, which is up to twice as fast for them (docs/speed.md).
     - Other devices: float32.
 
-    Convolutions that see fewer pixels than their padding, and are not `TrimmedConv2d`, are never
-    trained in bfloat16 on CPUs: their gradients would be wrong (oneDNN in torch 2.14.1).
-
-    Raises
-    ------
-    ValueError
-        The precision is unknown, or bfloat16 would give wrong gradients.
+    On CPUs, convolutions that are not `TrimmedConv2d` and see fewer pixels than their padding are
+    never trained in bfloat16: their gradients would be wrong (oneDNN in torch 2.14.1).
+    ``precision="bfloat16"`` is then a ValueError.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision={precision!r} must be 'auto', 'float32' or 'bfloat16'.")

@@ -18,8 +18,8 @@ from skastro.networks.convolutions import fold_network
 from skastro.networks.device import keep_memory, resolve_device, to_device, uses_bfloat16
 from skastro.stamps.arrays import read_ahead
 
-# For each network the folded copy that computes, with the device, the shape of stamps and the
-# versions of the weights that it was made for.
+# The folded copy of each network, after the device, the shape of stamps and the versions of the
+# weights that it was made for.
 _FOLDED: weakref.WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = weakref.WeakKeyDictionary()
 _FOLDING = threading.Lock()
 
@@ -47,15 +47,13 @@ def run(
     network : nn.Module
         Is not changed: a copy with folded batch norms computes on the device.
     images : array-like of shape (n, bands, height, width)
-        Lazy ones are read one batch ahead.
+        A lazy array is read one batch ahead.
     output : callable
         Called with the network and raw pixels (batch, bands, height, width); returns (batch, d).
-    batch_size : int
     average_views : bool
         Whether to return the mean over the `dihedral_views` of each stamp.
-    device, precision : str, default="auto"
     progress : callable, default=None
-        Called after each batch with the number of stamps that are done; ends at n.
+        Called after each batch with the number of stamps that are done.
 
     Returns
     -------
@@ -77,7 +75,7 @@ def run(
             views = (view.contiguous(memory_format=torch.channels_last) for view in views)
             outputs = [output(folded, view).float() for view in views]
             mean = sum(outputs[1:], outputs[0]) / len(outputs)
-            if result is None:  # filled in place, as joining a list needs twice the memory
+            if result is None:  # joining a list at the end would need twice the memory
                 result = np.empty((len(images), mean.shape[1]), np.float32)
             result[start : start + len(stamps)] = mean[: len(stamps)].cpu().numpy()
             if progress is not None:

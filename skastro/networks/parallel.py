@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 @contextmanager
 def process_group() -> Iterator[int]:
-    """Join the processes that ``torchrun`` has started; fits inside share their work.
+    """Join the processes that ``torchrun`` has started; fits inside the block share their work.
 
-    Every process runs the same script. Each process computes a share of every batch in a fit of
-    `PropertyPretrainedEncoder` or `SelfSupervisedClassifier`, and all processes end with the same
-    weights. A process group of `torch.distributed` that exists already is used without this.
+    Every process runs the same script. In a fit of `PropertyPretrainedEncoder` or
+    `SelfSupervisedClassifier`, each process computes a share of every batch, and all processes end
+    with the same weights. An existing process group of `torch.distributed` is used without this.
 
     Yields
     ------
@@ -51,7 +51,7 @@ def process_group() -> Iterator[int]:
     ...         print(len(encoder.history_))  # or encoder.save("encoder.safetensors")
     1
     """
-    started = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ)
+    started = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
     if n_processes() > 1 or not started or not distributed.is_available():
         yield rank()
         return
@@ -81,7 +81,7 @@ def share_of(n: int) -> slice:
 
 
 def agree(value: T) -> T:
-    """Return the value that process 0 has, in all processes."""
+    """Return the value of process 0 in all processes."""
     return _gather(value)[0]
 
 

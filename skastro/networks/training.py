@@ -1,4 +1,4 @@
-"""The training loop: a skorch net over whole batches of stamps; the only home of skorch."""
+"""Train networks: the loop of skorch over batches of stamps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MIN_WAIT_RATIO = 20.0
 
 _EARLY_STOPPING_STATE = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
 
-# torch's global generator serves one fit at a time; threads would only fight for the cores
+# One training at a time: all threads share torch's global generator, and the cores.
 _TRAINING = threading.RLock()
 
 
@@ -79,11 +79,11 @@ def choose_epochs(n: int, batch_size: int) -> int:
 
 
 class StampBatches:
-    """Batches of stamps and targets, sliced from their arrays as a whole.
+    """Batches of stamps and targets, each sliced from the arrays at once.
 
-    ``rows`` are the rows of ``images`` and ``targets`` to use; a single row is used twice. Batches
-    differ by at most one stamp in size; none holds a single stamp, on which batch normalisation
-    cannot train. Each of several processes gets its share of each batch.
+    ``rows`` are the rows of ``images`` and ``targets`` to use; a single row is used twice. The
+    sizes of batches differ by at most one. No batch is a single stamp, because batch
+    normalisation needs two. Each of several processes gets its share of each batch.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class StampBatches:
 class _CheckpointCallback(Callback):
     """Restore a net from a checkpoint, and write one after each epoch and within long ones.
 
-    It has to be called after the schedule and the early stopping, whose states it saves.
+    It saves the states of the schedule and of early stopping, so they must be called before it.
     """
 
     checkpoint: Checkpoint
@@ -129,10 +129,8 @@ class _CheckpointCallback(Callback):
             try:
                 self._restore(net, state)
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise ValueError(
-                    f"{self.checkpoint.path} does not fit the network: delete the file to begin "
-                    "anew, or name another checkpoint_dir."
-                ) from error
+                problem = f"{self.checkpoint.path} does not fit the network"
+                raise ValueError(f"{problem}: {checkpoints.REMEDY}") from error
         self.written_, self.cost_ = monotonic(), 0.0
 
     def on_epoch_begin(self, net: NeuralNet, **_: Any) -> None:
@@ -155,6 +153,7 @@ class _CheckpointCallback(Callback):
         start = monotonic()
         callbacks, augment_with = dict(net.callbacks_), self.batches.augment_with
         complete = net.history[:-1] if begun else net.history
+        generators = checkpoints.global_generators(net.device)
         state: dict[str, Any] = {
             "network": net.module_.state_dict(),
             "loss": net.criterion_.state_dict(),
@@ -164,10 +163,7 @@ class _CheckpointCallback(Callback):
             "begun": begun,
             "order": order,
             "augmentation": None if augment_with is None else augment_with.get_state(),
-            "generators": {
-                kind: module.get_rng_state()
-                for kind, module in checkpoints.global_generators(net.device).items()
-            },
+            "generators": {kind: module.get_rng_state() for kind, module in generators.items()},
             "bfloat16": net.bfloat16,
         }
         if stop := callbacks.get("early_stopping"):
@@ -178,7 +174,7 @@ class _CheckpointCallback(Callback):
 
     def _restore(self, net: NeuralNet, state: dict[str, Any]) -> None:
         callbacks = dict(net.callbacks_)
-        net.bfloat16 = state["bfloat16"]  # another machine goes on in the precision of the first
+        net.bfloat16 = state["bfloat16"]  # another machine continues in the same precision
         net.module_.load_state_dict(state["network"])
         net.criterion_.load_state_dict(state["loss"])
         checkpoints.restore_optimizer(net.optimizer_, state["optimizer"])
@@ -260,20 +256,19 @@ def train(
         Maps raw pixels (n, bands, height, width) to outputs.
     images : array-like of shape (n, bands, height, width)
     targets : tuple of arrays of length n
-        Arguments of the loss after the outputs.
     loss : nn.Module
         Maps (outputs, *targets) to a scalar.
     recipe : Recipe
     validation_rows : int array, default=None
         Rows to compute the validation loss with, which are not trained on.
     checkpoint : Checkpoint, default=None
-        Training resumes from it, and writes it after each epoch (of short ones after several, so
-        that it takes at most 5 % of the time) and every three minutes within longer ones. The
+        Training resumes from it. It is written after each epoch and every three minutes within
+        long epochs; after short epochs less often, so that it takes at most 5 % of the time. The
         caller removes it.
     progress : callable, default=None
-        Called after each batch with the number of stamps seen so far, over all epochs and with
-        those for validation. The last is ``len(images) * recipe.max_epochs``, also where training
-        stops early.
+        Called after each batch with the number of stamps seen so far in all epochs, those for
+        validation included. The last number is ``len(images) * recipe.max_epochs``, also if
+        training stops early.
 
     Returns
     -------
@@ -294,14 +289,15 @@ def train(
         if recipe.augment:
             batches.augment_with = torch.Generator().manual_seed(recipe.seed + rank())
         parts = [part for part in (batches, validation) if part is not None]
-        # set up the net, which a checkpoint restores
+        # set up the net and its callbacks
         net = _make_net(network, loss, recipe, batches, validation)
         if checkpoint is not None:
             net.callbacks_.append(("checkpoint", _CheckpointCallback(checkpoint, batches)))
         if progress is not None:
             report = _ProgressCallback(progress, len(images), sum(map(len, parts)))
             net.callbacks_.append(("progress", report))
-        # not by `fit`, which swallows keyboard interrupts: a half-trained network would look whole
+        # train, but not by `net.fit`: it ignores keyboard interrupts, and the caller would take a
+        # half-trained network for a complete one; a checkpoint is restored in on_train_begin
         net.notify("on_train_begin", X=batches, y=validation)
         if n_processes() > 1:
             _check_processes(net, parts)
@@ -347,8 +343,7 @@ def _fit_loop(net: NeuralNet, batches: StampBatches, validation: StampBatches | 
     try:
         net.fit_loop(batches, validation, epochs=net.max_epochs - len(net.history))
     except KeyboardInterrupt:
-        # skorch stops early by this exception; any other comes from a person, who does not want a
-        # half-trained network
+        # early stopping of skorch raises this exception, too; otherwise it comes from the user
         stop = dict(net.callbacks_).get("early_stopping")
         if stop is None or stop.misses_ < stop.patience:
             raise
@@ -367,39 +362,27 @@ def _make_net(
         network = synchronise_batch_norms(network)
     verbose = recipe.verbose if rank() == 0 else 0
     schedule = LRScheduler(
-        torch.optim.lr_scheduler.OneCycleLR,
-        step_every="batch",
-        max_lr=recipe.learning_rate,
+        torch.optim.lr_scheduler.OneCycleLR, step_every="batch", max_lr=recipe.learning_rate,
         total_steps=recipe.max_epochs * len(batches) + 1,
-    )
-    callbacks: list[Any] = [
-        ("schedule", schedule),
-        ("lr", PassthroughScoring("event_lr", on_train=True)),
-    ]
+    )  # fmt: skip
+    lr = PassthroughScoring("event_lr", on_train=True)
+    callbacks: list[Any] = [("schedule", schedule), ("lr", lr)]
     if validation is not None and recipe.patience is not None:
         stop = EarlyStopping(patience=recipe.patience, load_best=True, sink=lambda *_: None)
         callbacks.append(("early_stopping", stop))
     net = _StampNet(
-        network.to(memory_format=torch.channels_last),
-        criterion=loss,
-        optimizer=torch.optim.AdamW,
-        optimizer__weight_decay=recipe.weight_decay,
-        optimizer__fused=True,
-        lr=recipe.learning_rate,
-        max_epochs=recipe.max_epochs,
-        train_split=None,
-        callbacks=callbacks,
+        network.to(memory_format=torch.channels_last), loss, device=device,
+        optimizer=torch.optim.AdamW, optimizer__weight_decay=recipe.weight_decay,
+        optimizer__fused=True, lr=recipe.learning_rate, max_epochs=recipe.max_epochs,
+        train_split=None, bfloat16=parallel.agree(bfloat16), verbose=verbose, callbacks=callbacks,
         callbacks__print_log=PrintLog(keys_ignored=["event_lr"]) if verbose else None,
-        device=device,
-        bfloat16=parallel.agree(bfloat16),
-        verbose=verbose,
-    )
+    )  # fmt: skip
     return net.set_params(**recipe.net_params).initialize()
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global generators inside, and restore their states at the end."""
+    """Seed torch's global generators inside the block, and restore their states at its end."""
     with _TRAINING, torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

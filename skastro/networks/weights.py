@@ -33,6 +33,8 @@ _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")  # of checkpoints
 def load_weights(backbone: PooledBackbone, tensors: Mapping[str, Tensor], path: Any) -> None:
     """Load weights of the same architecture, adapting its first layer to the bands.
 
+    Another architecture, and numbers that are not finite, are a ValueError.
+
     Parameters
     ----------
     backbone : PooledBackbone
@@ -42,12 +44,7 @@ def load_weights(backbone: PooledBackbone, tensors: Mapping[str, Tensor], path: 
         Lightning module (``encoder.conv1.weight``). If it contains several, such as a student and
         its teacher, the one with the shortest prefix is taken. Heads are left out.
     path : str or path-like
-        Named in errors.
-
-    Raises
-    ------
-    ValueError
-        The file holds another architecture, or numbers that are not finite.
+        File of the weights, for the messages of errors.
     """
     body = backbone.body
     state = body.state_dict()
@@ -58,8 +55,7 @@ def load_weights(backbone: PooledBackbone, tensors: Mapping[str, Tensor], path: 
     first = next((name for name, tensor in state.items() if tensor.ndim == 4), None)
     if first in weights and weights[first].ndim == 4:
         weights[first] = adapt_bands(weights[first], state[first].shape[1])
-    difference = _compare_architectures(weights, state)
-    if difference:
+    if difference := _compare_architectures(weights, state):
         raise ValueError(
             f"weights={str(path)!r} holds another architecture ({difference}): "
             "use the backbone it was trained with."
@@ -77,7 +73,7 @@ def _find_prefix(names: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> st
     """Return the most frequent prefix of a backbone's names in a larger model.
 
     Zoobot writes "encoder.", torch's wrappers "module." or "_orig_mod.", and saved encoders
-    "backbone.body."; Lightning modules use any.
+    "backbone.body."; Lightning modules may have any prefix.
     """
     counts: Counter[str] = Counter()
     for name in names:
@@ -97,11 +93,11 @@ def _is_in_head(name: str, body: nn.Module, state: Mapping[str, Tensor]) -> bool
 
 
 def _compare_architectures(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Return the first difference that keeps weights from being loaded, or an empty text."""
+    """Return the first difference because of which weights cannot be loaded, or an empty text."""
     # old files lack the counters of batch normalisation
     lacking = [k for k in state if k not in weights and not k.endswith("num_batches_tracked")]
     unknown = [k for k in weights if k not in state]
-    for words, names in (("it lacks", lacking), ("it has besides", unknown)):
+    for words, names in (("it lacks", lacking), ("it also has", unknown)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             return f"{words} {names[0]}{more}"
@@ -134,12 +130,7 @@ def read_encoder(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors and the document that `write_encoder` has written.
 
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    ValueError
-        The file is of another kind, truncated, altered, or of a newer format.
+    A file of another kind or a newer format, or one that is truncated or altered, is a ValueError.
     """
     path = Path(path)
     if not path.is_file():
@@ -149,26 +140,12 @@ def read_encoder(
 
 
 def read_tensors(path: Any) -> dict[str, Tensor]:
-    """Read the named tensors of a file of weights; no code in it is executed.
+    """Read the named tensors of a file of weights to the CPU; no code in it is executed.
 
-    Parameters
-    ----------
-    path : str or path-like
-        ``.pt``, ``.pth``, ``.ckpt`` or ``.bin`` of `torch.save`: a state dict, or a checkpoint that
-        holds one as ``state_dict``, ``model_state_dict`` or ``model``. Any other ending is read as
-        safetensors; a saved encoder is checked as `read_encoder` does.
-
-    Returns
-    -------
-    tensors : dict of str to Tensor
-        On the CPU.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    ValueError
-        The file is damaged, altered, holds no tensors, or also objects that only code can make.
+    Files ``.pt``, ``.pth``, ``.ckpt`` and ``.bin`` are those of `torch.save`: a state dict, or a
+    checkpoint that holds one as ``state_dict``, ``model_state_dict`` or ``model``. Any other ending
+    is read as safetensors; a saved encoder is checked as `read_encoder` does. A file that is
+    damaged, has no tensors, or has objects that only code can make, is a ValueError.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -184,7 +161,7 @@ def read_tensors(path: Any) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    problem, remedy = "is no safetensors file, or is truncated", "copy or save it again"
+    problem, remedy = "is not a safetensors file, or is truncated", "copy or save it again"
     with (
         reading(path, problem, remedy, gone="is gone: put it back"),
         safe_open(path, framework="pt") as file,
@@ -226,7 +203,7 @@ def _read_document(
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} has an unreadable description: save it again.") from error
     if type(version) is not int or version < 1:
-        raise ValueError(f"{path} has a format that never was: save it again.")
+        raise ValueError(f"{path} has an invalid format version: save it again.")
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{path} has format {version}, but this skastro reads up to {FORMAT_VERSION}: "

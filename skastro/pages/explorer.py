@@ -1,8 +1,9 @@
-"""Write interactive projections: pages that show which objects lie together."""
+"""Write interactive projections: pages that show which objects are close to each other."""
 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from skastro.pages.html import embed_json, render, write_page
 from skastro.pages.thumbnails import encode_thumbnails, sheet_columns
-from skastro.plots.style import OKABE_ITO
+from skastro.plots.style import OKABE_ITO, check_coordinates
+from skastro.utils.files import write_whole
 from skastro.utils.packages import import_optional
 
 # as in the displays, 7 colours and 8 markers make 56 different pairs
@@ -26,15 +27,11 @@ _NEEDED = {"extra": "report", "needed_by": "The projection page"}
 
 
 class ExplorerParts(NamedTuple):
-    """Parts of a page with an interactive projection.
+    """Parts of a page with an interactive projection."""
 
-    They are CSS for a ``style`` element, HTML for the place of the projection, and ``script``
-    elements for the end of the body, with BokehJS.
-    """
-
-    style: str
-    div: str
-    script: str
+    style: str  # CSS, for a style element
+    div: str  # HTML of the projection
+    script: str  # script elements for the end of the body, with BokehJS
 
 
 def write_explorer(
@@ -62,7 +59,7 @@ def write_explorer(
     path : path
         File to write, for example ``explore.html``.
     coordinates : array-like of shape (n, 2)
-        Places of the objects, such as those of `project_embedding`; no NaN.
+        Positions of the objects, such as those of `project_embedding`; no NaN.
     table : DataFrame of n rows
         Columns to show, in the order of ``coordinates``: ``id`` (by default row numbers) and
         any others. Text, booleans and integers of few distinct values are classes, missing
@@ -77,7 +74,7 @@ def write_explorer(
         Column of the clusters, in which -1 is noise.
     certainty : str or mapping of str to str, default=None
         Numeric column by which contact sheets are sorted, the largest values first. A mapping
-        gives a class column its own (``{"cluster": "probability"}``). By default, contact
+        names one for each class column (``{"cluster": "probability"}``). By default, contact
         sheets have the order of the rows.
     units : mapping of str to str, default=None
         Units by column.
@@ -117,7 +114,10 @@ def write_explorer(
         units=units, projection=projection,
     )  # fmt: skip
     content = {"title": title, "parts": parts, "n": len(table)}
-    return write_page(path, render("explorer_page.html", content, needed_by="The projection page"))
+    page = render("explorer_page.html", content, needed_by="The projection page")
+    path = Path(path).expanduser()
+    write_whole(path, page.encode())
+    return path
 
 
 def explorer_parts(
@@ -134,8 +134,8 @@ def explorer_parts(
 ) -> ExplorerParts:
     """Return the parts of the page that `write_explorer` writes.
 
-    ``sheet`` is the result of `encode_thumbnails`. Without ``style``, the CSS does not hold this
-    picture, for pages that have `stamp_style` already.
+    ``sheet`` is the result of `encode_thumbnails`. Without ``style``, the CSS does not contain this
+    picture, for pages that contain `stamp_style` already.
 
     Examples
     --------
@@ -143,13 +143,13 @@ def explorer_parts(
     >>> "Bokeh" in parts.script
     True
     """
-    points = _check_coordinates(coordinates, len(table))
+    points = check_coordinates(coordinates, np.float32, name="coordinates")
+    _check_rows("coordinates", len(points), len(table))
     table = table.reset_index(drop=True)
     _check_names(table, color=color, cluster=cluster, certainty=certainty)
     columns = [
         _describe_column(table[name], unit=(units or {}).get(name), cluster=name == cluster)
-        for name in table.columns
-        if name != "id"
+        for name in table.columns.drop("id", errors="ignore")
     ]
     ids = table["id"] if "id" in table.columns else pd.RangeIndex(len(table)).to_series()
     content = {
@@ -164,12 +164,13 @@ def explorer_parts(
         "ramp": list(import_optional("bokeh.palettes", **_NEEDED).viridis(64)),
         "plot": _scatter_plot(points),
     }
+    # fill the templates
     page = {"projection": projection, "n": len(table), "stamps": sheet is not None}
     pictures = stamp_style(sheet, len(table)) if style and sheet is not None else ""
     bokeh_js = import_optional("bokeh.resources", **_NEEDED).Resources(
         mode="inline", components=["bokeh", "bokeh-gl"], log_level="error"
     )
-    data = render("explorer_script.html", {"data": embed_json(content)})
+    data = render("explorer_script.html", {"data": _embed_json(content)})
     return ExplorerParts(
         style=render("explorer.css", {}) + pictures,
         div=render("explorer.html", page),
@@ -209,7 +210,7 @@ def _check_rows(name: str, n: int, expected: int) -> None:
 
 
 def _check_names(table: pd.DataFrame, **arguments: str | Mapping[str, str] | None) -> None:
-    """Raise a ValueError unless all columns that the arguments name exist."""
+    """Raise a ValueError if an argument names a column that does not exist."""
     for argument, value in arguments.items():
         names = [*value, *value.values()] if isinstance(value, Mapping) else [value]
         for name in names:
@@ -220,27 +221,13 @@ def _check_names(table: pd.DataFrame, **arguments: str | Mapping[str, str] | Non
                 )
 
 
-def _check_coordinates(coordinates: ArrayLike, n: int) -> NDArray[np.float32]:
-    points = np.asarray(coordinates, dtype=np.float32)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(f"coordinates has shape {points.shape}: pass (n, 2) coordinates.")
-    _check_rows("coordinates", len(points), n)
-    if not len(points):
-        raise ValueError("table has no row: pass at least one object.")
-    lost = np.flatnonzero(~np.isfinite(points).all(axis=1))
-    if len(lost):
-        raise ValueError(f"coordinates is not finite in row {lost[0]}: leave such rows out.")
-    return points
-
-
 def _describe_column(values: pd.Series, *, unit: str | None, cluster: bool) -> dict[str, Any]:
     """Return a column as JSON: numbers, codes of classes (-1 = missing), or text."""
     column = {"name": str(values.name), "unit": unit or ""}
     present = values.notna() & (values.astype(str) != "")
     if cluster:
         present &= values.astype(str) != "-1"
-    is_numeric = pd.api.types.is_numeric_dtype(values.dtype)
-    is_numeric &= not pd.api.types.is_bool_dtype(values.dtype)
+    is_numeric = values.dtype.kind in "iuf"
     distinct = values[present].unique()
     if is_numeric and not cluster:
         whole = (np.asarray(distinct, dtype=np.float64) % 1 == 0).all()
@@ -276,30 +263,18 @@ def _scatter_plot(points: NDArray[np.float32]) -> dict[str, Any]:
     models = import_optional("bokeh.models", **_NEEDED)
     embed = import_optional("bokeh.embed", **_NEEDED)
     n = len(points)
-    source = plotting.ColumnDataSource(
-        {
-            "x": points[:, 0],
-            "y": points[:, 1],
-            "color": ["gray"] * n,
-            "marker": ["circle"] * n,
-            "alpha": np.full(n, 0.8, dtype=np.float32),
-        },
-        name="objects",
-    )
+    columns = {
+        "x": points[:, 0], "y": points[:, 1], "color": ["gray"] * n, "marker": ["circle"] * n,
+        "alpha": np.full(n, 0.8, dtype=np.float32),
+    }  # fmt: skip
+    source = plotting.ColumnDataSource(columns, name="objects")
     figure = plotting.figure(
-        tools="pan,wheel_zoom,box_select,lasso_select,tap,reset",
-        active_drag=None,
-        toolbar_location=None,
-        sizing_mode="stretch_both",
-        min_height=200,
+        tools="pan,wheel_zoom,box_select,lasso_select,tap,reset", active_drag=None,
+        toolbar_location=None, sizing_mode="stretch_both", min_height=200, match_aspect=True,
+        background_fill_color=None, border_fill_color=None, outline_line_color=None,
         # without a graphics card, explorer.js uses the canvas
-        output_backend="canvas" if n <= _MAX_CANVAS_POINTS else "webgl",
-        match_aspect=True,
-        background_fill_color=None,
-        border_fill_color=None,
-        outline_line_color=None,
-        name="projection",
-    )
+        output_backend="canvas" if n <= _MAX_CANVAS_POINTS else "webgl", name="projection",
+    )  # fmt: skip
     figure.add_tools(models.HoverTool(tooltips=None))
     figure.axis.visible = False
     figure.grid.visible = False
@@ -311,3 +286,28 @@ def _scatter_plot(points: NDArray[np.float32]) -> dict[str, Any]:
         nonselection_fill_alpha=0.12, nonselection_line_alpha=0.12,
     )  # fmt: skip
     return embed.json_item(figure)
+
+
+def render(template: str, content: dict[str, Any], *, needed_by: str = "The report") -> str:
+    """Fill a file of ``skastro/pages/templates``; text is escaped.
+
+    Without jinja2, an ImportError says that ``needed_by`` needs it and how to install it.
+    """
+    jinja2 = import_optional("jinja2", extra="report", needed_by=needed_by)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("skastro.pages"), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    return environment.get_template(template).render(content)
+
+
+def _embed_json(content: Any) -> str:
+    r"""Return JSON that a script element can hold; NaN is a ValueError.
+
+    Examples
+    --------
+    >>> _embed_json({"id": "</script>"})
+    '{"id":"\\u003c/script>"}'
+    """
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("<", "\\u003c")

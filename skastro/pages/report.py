@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 
 from skastro.evaluation.label_efficiency import LabelEfficiencyCurve, metric_name
-from skastro.pages.explorer import ExplorerParts, explorer_parts, stamp_style
-from skastro.pages.html import render, write_page
+from skastro.pages.explorer import ExplorerParts, explorer_parts, render, stamp_style
 from skastro.pages.summary import confusion_table, score_table, summarise, text_table
 from skastro.pages.thumbnails import sheet_columns
+from skastro.utils.files import write_whole
 
 _OPTIONAL_SECTIONS = ("by_magnitude", "calibration", "representations", "ablation")
 _MAX_CARDS = 24  # mistakes or outliers shown
 _MAX_CLUSTERS = 20
 _MAX_STAMPS = 12  # of a cluster
-_CERTAINTY = "cluster_probability"
+_CERTAINTY = "cluster_probability"  # column by which the members of a cluster are sorted
 
 
 def write_report(folder: str | Path) -> Path:
@@ -34,14 +34,14 @@ def write_report(folder: str | Path) -> Path:
         Folder with ``config.json``, ``scores.csv``, ``label_efficiency.png``, ``pretext.csv``
         and ``predictions.csv``, as ``run_study`` writes them. Further files get a section each:
 
-        - ``objects.csv``: the ``id`` of ``predictions.csv``, row by row, and any of ``x`` and
-          ``y`` (the interactive projection), ``cluster`` (-1 = noise), ``cluster_probability``,
-          ``outlier_score`` and properties;
+        - ``objects.csv``: the same ``id`` as ``predictions.csv``, row by row, and any of ``x``
+          and ``y`` (the interactive projection), ``cluster`` (-1 is noise),
+          ``cluster_probability``, ``outlier_score`` and properties;
         - ``thumbnails.webp``, of the same rows, as `write_thumbnails` makes it: stamps of the
           projection and the clusters, the most confident mistakes and the outliers;
         - ``by_magnitude.csv``, ``calibration.csv``, ``representations.csv``, ``ablation.csv``:
-          tables of any columns, the first with names; if ``calibration.csv`` has
-          ``confidence``, ``accuracy`` and ``n`` of bins, the calibration error is printed, too;
+          tables of any columns, of which the first names the rows; from ``confidence``,
+          ``accuracy`` and ``n`` in ``calibration.csv``, the calibration error is computed;
         - ``.png`` files with the names of these tables, and ``pretext.png`` and
           ``confusion.png``.
 
@@ -50,7 +50,7 @@ def write_report(folder: str | Path) -> Path:
     Returns
     -------
     page : Path
-        The page; pictures and scripts are inside.
+        The page, which contains its pictures and scripts.
 
     Raises
     ------
@@ -72,14 +72,15 @@ def write_report(folder: str | Path) -> Path:
     for name in needed:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: pass the folder of a finished study.")
-    return write_page(folder / "index.html", render("report.html", _content(folder)))
+    page = folder / "index.html"
+    write_whole(page, render("report.html", _content(folder)).encode())
+    return page
 
 
 def _content(folder: Path) -> dict[str, Any]:
     """Return all that the template of the report needs."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     curve = LabelEfficiencyCurve.from_csv(folder / "scores.csv")
-    predictions = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
     pretext = pd.read_csv(
         folder / "pretext.csv", keep_default_na=False, na_values={"r2": [""], "scatter": [""]}
     )
@@ -98,7 +99,7 @@ def _content(folder: Path) -> dict[str, Any]:
         "tables": [(metric_name(metric), score_table(curve, metric)) for metric in curve.metrics],
         "pretext": pretext.sort_values("r2", ascending=False).to_dict("records"),
         "pretext_figure": _embed_figure(folder / "pretext.png"),
-        "confusion": confusion_table(predictions),
+        "confusion": confusion_table(objects.table),
         "confusion_figure": _embed_figure(folder / "confusion.png"),
         "extras": _optional_sections(folder),
         "projection": projection,
@@ -108,11 +109,7 @@ def _content(folder: Path) -> dict[str, Any]:
         "n_noise": int((objects.table.get("cluster", pd.Series(dtype=int)) < 0).sum()),
         "mistakes": objects.mistakes(),
         "outliers": objects.outliers(),
-        "files": sorted(
-            path.name
-            for path in folder.iterdir()
-            if path.name != "index.html" and not path.name.startswith(".")
-        ),
+        "files": sorted({path.name for path in folder.glob("[!.]*")} - {"index.html"}),
     }
 
 
@@ -156,17 +153,12 @@ class _Objects:
         table = self.table.drop(columns=["x", "y"])
         table.insert(4, "verdict", np.where(tested, right, ""))
         certainty = {"prediction": "confidence", "cluster": _CERTAINTY, "label": "confidence"}
+        certainty = {a: b for a, b in certainty.items() if a in table and b in table}
         return explorer_parts(
-            self.table[["x", "y"]],
-            table=table,
-            sheet=self.sheet,
-            style=False,
-            color="label",
-            cluster="cluster" if "cluster" in table else None,
-            certainty={a: b for a, b in certainty.items() if a in table and b in table},
-            units=units,
+            self.table[["x", "y"]], table=table, sheet=self.sheet, style=False, color="label",
+            cluster="cluster" if "cluster" in table else None, certainty=certainty, units=units,
             projection=projection.get("method", "projection"),
-        )
+        )  # fmt: skip
 
     def clusters(self) -> list[dict[str, Any]]:
         """Return the contact sheets of the clusters, the largest first."""

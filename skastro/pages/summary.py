@@ -83,11 +83,10 @@ def score_table(curve: LabelEfficiencyCurve, metric: str | None = None) -> list[
     return rows
 
 
-def summarise(curve: LabelEfficiencyCurve, method: str = METHOD) -> list[str]:
-    """Return sentences about the score of a method, and how many labels it saves.
+def summarise(curve: LabelEfficiencyCurve) -> list[str]:
+    """Return sentences about the score of self-supervised classification, and the labels it saves.
 
-    The method is compared with scratch and the catalogue, at the measured number of labels
-    nearest to 100.
+    It is compared with scratch and the catalogue, at the measured number of labels nearest to 100.
 
     Examples
     --------
@@ -106,33 +105,33 @@ def summarise(curve: LabelEfficiencyCurve, method: str = METHOD) -> list[str]:
     summary = curve.summary(curve.metrics[0]).set_index(["estimator", "n_labels"])["mean"]
     metric = metric_name(curve.metrics[0])
     article = "an" if metric[0] in "aeiou" else "a"
-    score = summary[method, count]
-    reached = f"{method} classification reaches {article} {metric} of {score:.2f}"
+    score = summary[METHOD, count]
+    reached = f"{METHOD} classification reaches {article} {metric} of {score:.2f}"
     sentences = [f"With {count:,} labels, {reached} on unseen stamps."]
     for baseline, phrase in _BASELINES.items():
         if baseline in curve.estimators:
-            saving = label_saving(curve, method, baseline).set_index("n_labels").loc[count]
+            saving = label_saving(curve, METHOD, baseline).set_index("n_labels").loc[count]
             verb = "reach" if phrase.startswith("the") else "reaches"
             sentences.append(
                 f"{phrase[0].upper()}{phrase[1:]} with {count:,} labels {verb} "
-                f"{saving['baseline_score']:.2f}: {_saving_text(saving, method)}."
+                f"{saving['baseline_score']:.2f}: {_saving_text(saving)}."
             )
     return sentences
 
 
-def _saving_text(saving: pd.Series, method: str) -> str:
-    """Compare a method with a baseline by one row of `label_saving`."""
+def _saving_text(saving: pd.Series) -> str:
+    """Compare self-supervised classification with a baseline by one row of `label_saving`."""
     ratio, labels = saving["saving"], f"{saving['method_labels']:,.0f} labels"
     times = f"{ratio:.1f} times fewer" if ratio >= 1 else f"{1 / ratio:.1f} times more"
     if saving["bound"] == "<=":
-        return f"{method} does not reach that, even with {labels}"
+        return f"{METHOD} does not reach that, even with {labels}"
     if saving["bound"] == ">=" and ratio < _MIN_SAVING:
-        return f"{method} is better with as many labels"
+        return f"{METHOD} is better with as many labels"
     if saving["bound"] == ">=":
-        return f"{method} is already better with {labels}, at least {times}{_interval(saving)}"
+        return f"{METHOD} is already better with {labels}, at least {times}{_interval(saving)}"
     if 1 / _MIN_SAVING < ratio < _MIN_SAVING:
-        return f"{method} needs as many labels{_interval(saving)}"
-    return f"{method} needs {labels}, {times}{_interval(saving)}"
+        return f"{METHOD} needs as many labels{_interval(saving)}"
+    return f"{METHOD} needs {labels}, {times}{_interval(saving)}"
 
 
 def _interval(saving: pd.Series) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from skastro.stamps.arrays import as_stack
@@ -118,30 +117,23 @@ def _choose_setting(stack: Any, bands: Sequence[int | str], max_bytes: int) -> t
     return tiles[-1], _QUALITIES[-1]
 
 
-def _compose_sheet(stack: Any, bands: Sequence[int | str], tile: int) -> NDArray[np.uint8]:
-    """Place a tile of each stamp on a black sheet."""
+def _compose_sheet(stack: Any, bands: Sequence[int | str], tile: int) -> Image.Image:
+    """Place a tile of each stamp on a black sheet; stamps that are not square have black bars."""
     n, n_columns = len(stack), sheet_columns(len(stack))
-    sheet = np.zeros((-(-n // n_columns) * tile, n_columns * tile, 3), dtype=np.uint8)
+    sheet = Image.new("RGB", (n_columns * tile, -(-n // n_columns) * tile))
+    scale = tile / max(stack.shape[2:])
+    height, width = (max(1, round(scale * side)) for side in stack.shape[2:])
     for start in range(0, n, _CHUNK_SIZE):
         pictures = to_rgb(stack[start : start + _CHUNK_SIZE], bands=bands)
-        for row, stamp in enumerate(pictures, start):
+        for row, pixels in enumerate(pictures.transpose(0, 2, 3, 1), start):
+            picture = Image.fromarray(np.ascontiguousarray(pixels))
             top, left = tile * (row // n_columns), tile * (row % n_columns)
-            sheet[top : top + tile, left : left + tile] = _resize(stamp, tile)
+            place = left + (tile - width) // 2, top + (tile - height) // 2
+            sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS), place)
     return sheet
 
 
-def _resize(stamp: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
-    """Resize an RGB stamp (3, height, width) to (tile, tile, 3), with black bars if not square."""
-    picture = Image.fromarray(np.ascontiguousarray(stamp.transpose(1, 2, 0)))
-    scale = tile / max(picture.size)
-    width, height = (max(1, round(scale * side)) for side in picture.size)
-    picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    canvas = Image.new("RGB", (tile, tile))
-    canvas.paste(picture, ((tile - width) // 2, (tile - height) // 2))
-    return np.asarray(canvas)
-
-
-def _encode(sheet: NDArray[np.uint8], quality: int) -> bytes:
+def _encode(sheet: Image.Image, quality: int) -> bytes:
     stream = BytesIO()
-    Image.fromarray(sheet).save(stream, format="WEBP", quality=quality, method=4)
+    sheet.save(stream, format="WEBP", quality=quality, method=4)
     return stream.getvalue()

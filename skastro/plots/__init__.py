@@ -1,1 +1,1 @@
-"""Displays: one file each, and their common style."""
+"""Displays of results, each in its own file, and the style that they share."""

@@ -148,27 +148,21 @@ class AblationDisplay(style.Display):
         ax.set_ylim(len(settings) - 0.5, -0.5)
         # a point for each number of labels
         self.points_ = {}
-        styles = zip(_shades(len(counts)), np.resize(style.MARKERS, len(counts)), strict=True)
-        for place, (count, (colour, marker)) in enumerate(zip(counts, styles, strict=True)):
+        shades = np.linspace((0.62, 0.78, 0.91), (0.0, 0.20, 0.42), len(counts))  # light to dark
+        colours = shades.tolist() if len(counts) > 1 else [style.OKABE_ITO[0]]
+        for i, (count, colour) in enumerate(zip(counts, colours, strict=True)):
             table = self.table if count is None else self.table[self.table["n_labels"] == count]
             rows = np.array([settings.index(setting) for setting in table["setting"]])
-            offset = 0.62 * ((place + 0.5) / len(counts) - 0.5)
+            offset = 0.62 * ((i + 0.5) / len(counts) - 0.5)
             mean, low, high = table[["mean", "low", "high"]].to_numpy().T
             self.points_[count] = ax.errorbar(
-                mean, rows + offset, xerr=np.stack([mean - low, high - mean]), fmt=marker,
-                color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.7,
-                elinewidth=1.8, label=None if count is None else f"{count:,}",
+                mean, rows + offset, xerr=np.stack([mean - low, high - mean]),
+                fmt=style.MARKERS[i % len(style.MARKERS)], color=colour, markersize=6,
+                markeredgecolor="white", markeredgewidth=0.7, elinewidth=1.8,
+                label=None if count is None else f"{count:,}",
             )  # fmt: skip
         origin = "" if self.reference is None else f' from "{self.reference}"'
         ax.set_xlabel(f"difference in {self.metric}{origin}")
         ax.xaxis.set_major_formatter(lambda value, _: style.signed(value, "g") if value else "0")
         if counts != [None]:
             style.place_legend_above(ax, len(counts), title="labels")
-
-
-def _shades(number: int) -> list[Any]:
-    """Return one colour, or several from light to dark."""
-    if number == 1:
-        return [style.OKABE_ITO[0]]
-    light, dark = np.array([0.62, 0.78, 0.91]), np.array([0.0, 0.20, 0.42])
-    return [tuple(light + share * (dark - light)) for share in np.linspace(0, 1, number)]

@@ -75,8 +75,8 @@ class ClusterDisplay(style.Display):
         images : array-like of shape (n, bands, height, width)
             Stamps, composed by `to_rgb` with one stretch.
         probabilities : array-like of shape (n,), default=None
-            Membership strengths: each cluster shows its strongest members. By default it shows
-            rows at even distances.
+            Membership strengths: each cluster shows its strongest members. By default, it shows
+            members that are evenly spaced in row order.
         exemplars : dict of int to rows, or sequence of rows, default=None
             Rows to show first, by cluster.
         y : array-like of shape (n,), default=None
@@ -87,7 +87,7 @@ class ClusterDisplay(style.Display):
         n_stamps : int, default=10
             Largest number of stamps of a cluster.
         max_clusters : int, default=12
-            Number of the largest clusters to show; a line counts the others.
+            Number of the largest clusters to show. The number of others is written below.
         **plot_params
             Passed to `plot`.
 
@@ -173,28 +173,24 @@ def _order_members(
 ) -> NDArray[np.intp]:
     """Return the rows of a cluster: exemplars first, then by falling probability."""
     rows = np.flatnonzero(labels == cluster)
-    if cluster == _NOISE:  # no object of the noise is more typical than another
+    if cluster == _NOISE:  # all objects of the noise are equally typical
         return np.random.default_rng(0).permutation(rows)
     if probabilities is not None:
         rows = rows[np.argsort(-np.asarray(probabilities)[rows], kind="stable")]
-    if exemplars is None or not isinstance(exemplars, Mapping):
+    if not isinstance(exemplars, Mapping):
         exemplars = dict(enumerate(() if exemplars is None else exemplars))
     first = np.asarray(exemplars.get(cluster, ()), dtype=np.intp)
     return np.concatenate([first, rows[~np.isin(rows, first)]])
 
 
-def _find_majorities(
-    labels: NDArray[Any], y: ArrayLike, clusters: pd.Series
-) -> dict[str, list[Any]]:
+def _find_majorities(labels: NDArray[Any], y: ArrayLike, clusters: pd.Series) -> dict[str, Any]:
     """Return the most frequent class of each cluster and its share of the labelled members."""
     classes, codes = check_labels(y)
-    majority, purity = [], []
-    for cluster in clusters:
-        members = codes[(labels == cluster) & (codes >= 0)]
-        counts = np.bincount(members, minlength=len(classes))
-        majority.append(str(classes[counts.argmax()]) if len(members) else "")
-        purity.append(counts.max() / len(members) if len(members) else np.nan)
-    return {"majority": majority, "purity": purity}
+    members = [codes[(labels == cluster) & (codes >= 0)] for cluster in clusters]
+    counts = np.array([np.bincount(rows, minlength=len(classes)) for rows in members])
+    totals = counts.sum(axis=1)
+    majority = np.where(totals > 0, classes.astype(str)[counts.argmax(axis=1)], "")
+    return {"majority": majority, "purity": counts.max(axis=1) / np.where(totals, totals, np.nan)}
 
 
 def _compose_sheet(pictures: Sequence[Sequence[NDArray[Any]]], n_columns: int) -> NDArray[np.uint8]:

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from skastro.plots import style
 from skastro.utils.validation import check_labels
 
-_TEXT_SHARE = 0.46  # share of the height of a cell that is kept for text, above its stamps
-_MAX_PALE_SHARE = 0.55  # cells of larger shares are dark blue: their text is white
+_TEXT_SHARE = 0.46  # share of the height of a cell for its text, above its stamps
+_MAX_PALE_SHARE = 0.55  # cells with larger shares are dark blue: their text is white
 _STAMP_GAP = 0.02  # between stamps, in sides of a cell
 
 
@@ -81,8 +81,8 @@ class ConfusionDisplay(style.Display):
         bands : sequence of three int or str, default=None
             Bands shown as red, green and blue; by default 3, 2, 1 of five bands or more.
         confidence : array-like of shape (n,), default=None
-            Probability of each prediction. Each cell shows its most probable predictions; by
-            default it shows rows at even distances.
+            Probability of each prediction. Each cell shows its most probable predictions. By
+            default, it shows objects that are evenly spaced in row order.
         n_examples : int, default=3
             Largest number of stamps in a cell.
         **plot_params
@@ -97,6 +97,7 @@ class ConfusionDisplay(style.Display):
         ValueError
             Lengths differ.
         """
+        # numbers of objects by true and predicted class
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
         n = len(y_true)
         style.check_values(n, y_pred=y_pred, confidence=confidence)
@@ -105,6 +106,7 @@ class ConfusionDisplay(style.Display):
         labelled = (true >= 0) & (predicted >= 0)
         counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
         np.add.at(counts, (true[labelled], predicted[labelled]), 1)
+        # example stamps of each cell, the most probable first
         examples = None
         if images is not None:
             order = np.arange(n) if confidence is None else np.argsort(-np.asarray(confidence))
@@ -192,7 +194,7 @@ def _stamp_extents(
     number = len(pictures)
     aspect = pictures[0].shape[0] / pictures[0].shape[1]
     width = min(0.92 / max(number, 3) - _STAMP_GAP, (1 - _TEXT_SHARE - 0.06) / aspect)
-    start = column - (number * (width + _STAMP_GAP) - _STAMP_GAP) / 2
-    bottom = row + 0.46
-    lefts = [start + i * (width + _STAMP_GAP) for i in range(number)]
+    step, bottom = width + _STAMP_GAP, row + 0.46
+    start = column - (number * step - _STAMP_GAP) / 2
+    lefts = [start + i * step for i in range(number)]
     return [(left, left + width, bottom, bottom - width * aspect) for left in lefts]

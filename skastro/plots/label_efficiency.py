@@ -21,8 +21,8 @@ from skastro.evaluation.label_saving import label_saving
 from skastro.plots import style
 
 _NAME_SIZE = 9.5  # points, of the names at the ends of the lines
-_OUTSIDE_COST = 1e6  # cost of a text that leaves the axes: more than covering any lines
-_MIN_ARROW_FACTOR = 1.2  # below, the arrow would be shorter than its head
+_OUTSIDE_COST = 1e6  # cost of a text that reaches out of the axes: higher than any other
+_MIN_ARROW_FACTOR = 1.2  # for smaller savings, the arrow would be shorter than its head
 
 
 @dataclass(eq=False, repr=False)
@@ -198,7 +198,7 @@ class LabelEfficiencyDisplay:
         style.dress_axes(ax)
         ax.spines[["bottom", "left"]].set_position(("outward", 6))
         ax.set_ylabel(f"{metric_name(self.metric)} on unseen {of}")
-        # the best estimator with all labels is named first
+        # names of the lines, that with the best score at the end first
         by_score = sorted(self.lines_.values(), key=lambda line: -line.get_ydata()[-1])
         if legend:
             _draw_legend(ax, by_score, below=legend == "below")
@@ -259,13 +259,13 @@ def _size_in_points(ax: Any) -> NDArray[np.float64]:
 
 
 def _choose_ticks(counts: NDArray[Any], width: float) -> list[int]:
-    """Drop counts too close for their numbers on a logarithmic axis of ``width`` points."""
-    place = np.log(counts / counts[0]) / max(np.log(counts[-1] / counts[0]), 1e-9)
+    """Drop counts whose tick labels would be too close on an axis of ``width`` points."""
+    position = np.log(counts / counts[0]) / max(np.log(counts[-1] / counts[0]), 1e-9)
     text_width = [(4 + 6 * len(f"{count:,}")) / width for count in counts]
 
     def apart(left: int, right: int) -> bool:
         needed = max(0.07, (text_width[left] + text_width[right]) / 2)
-        return bool(place[right] - place[left] >= needed)
+        return bool(position[right] - position[left] >= needed)
 
     # from the largest count to the smallest, which both have a tick
     shown = [len(counts) - 1]
@@ -313,11 +313,11 @@ def _name_lines(ax: Any, lines: list[Any]) -> None:
         )  # fmt: skip
 
 
-def _push_apart(places: NDArray[Any], gap: float) -> NDArray[Any]:
-    """Move descending places as little as possible until ``gap`` lies between neighbours."""
-    # without the gaps, the closest places in descending order are an isotonic regression
-    gaps = gap * np.arange(len(places))
-    return isotonic_regression(places + gaps, increasing=False) - gaps
+def _push_apart(positions: NDArray[Any], gap: float) -> NDArray[Any]:
+    """Move descending positions as little as possible until ``gap`` lies between neighbours."""
+    # without the gaps, the nearest descending positions are an isotonic regression
+    gaps = gap * np.arange(len(positions))
+    return isotonic_regression(positions + gaps, increasing=False) - gaps
 
 
 def _draw_saving(ax: Any, saving: pd.Series, lines: list[Any]) -> None:
@@ -340,9 +340,9 @@ def _draw_saving(ax: Any, saving: pd.Series, lines: list[Any]) -> None:
 
 
 def _place_text(ax: Any, text: Any, lines: list[Any], anchors: list[tuple[float, float]]) -> None:
-    """Move a text to where it covers least of the lines, above or below one of the anchors.
+    """Move a text above or below one of the anchors, to where it covers the lines least.
 
-    The part in brackets goes to a second line where one line does not fit into the axes.
+    If one line of text does not fit into the axes, the part in brackets goes to a second line.
     """
     # a constrained layout moves the axes at the first drawing
     ax.figure.canvas.figure.draw_without_rendering()
@@ -351,14 +351,14 @@ def _place_text(ax: Any, text: Any, lines: list[Any], anchors: list[tuple[float,
     inside = ax.get_window_extent()
 
     def move(distance: float, anchor: tuple[float, float], right: int, up: int) -> float:
-        """Move the text, and return the cost of the place."""
+        """Move the text, and return the cost of its new position."""
         text.xy = anchor
         text.set_position((6 * right, distance * up))
         text.set(ha="left" if right > 0 else "right", va="bottom" if up > 0 else "top")
         box = text.get_window_extent().padded(3)
         n_covered = ((dots > box.min) & (dots < box.max)).all(axis=1).sum()
-        leaves = (box.min < inside.min).any() or (box.max > inside.max).any()
-        return float(n_covered + _OUTSIDE_COST * leaves)
+        reaches_out = (box.min < inside.min).any() or (box.max > inside.max).any()
+        return float(n_covered + _OUTSIDE_COST * reaches_out)
 
     places = list(itertools.product((5, 14, 24), anchors, (1, -1), (1, -1)))
     costs = [move(*place) for place in places]

@@ -104,8 +104,7 @@ class MagnitudeDisplay(style.Display):
             for classifier, y in by_classifier.items()
         }
         score_name = "balanced accuracy" if balanced else "accuracy"
-        display = cls(scores, name=name, unit=unit, score_name=score_name)
-        return display.plot(**plot_params)
+        return cls(scores, name=name, unit=unit, score_name=score_name).plot(**plot_params)
 
     def _draw(self, ax: Any) -> None:
         self.lines_, self.bands_ = {}, {}

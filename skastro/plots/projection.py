@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -20,9 +20,9 @@ _RIGHT_COLOUR = "#a9c9dd"
 _MAX_LEGEND_ROWS = 18
 _PANEL_SIDE = 3.4  # inches
 _MAX_GROUPS = len(style.OKABE_ITO) * len(style.MARKERS)  # pairs of colour and marker
-_MIN_DISTANCE = 1.25  # between thumbnails, in their sides
+_MIN_DISTANCE = 1.25  # between the centres of two thumbnails, in sides of a thumbnail
 _MAX_VECTOR_POINTS = 5000  # more points are stored in a PDF as one image
-_MAX_CANDIDATES = 20_000  # objects tried as places of thumbnails
+_MAX_CANDIDATES = 20_000  # objects whose positions are tried for thumbnails
 _LEGEND = {
     "frameon": False, "fontsize": 9, "title_fontsize": 9, "labelcolor": style.INK,
     "alignment": "left", "handletextpad": 0.3, "borderaxespad": 0.2,
@@ -39,7 +39,7 @@ class ProjectionDisplay:
     Parameters
     ----------
     coordinates : float array of shape (n, 2)
-        Places of the objects, without NaN.
+        Positions of the objects, without NaN.
     color : array of shape (n,), default=None
         Classes, values, clusters or errors, as in `from_projection`.
     kind : {"auto", "class", "property", "cluster", "error"}, default="auto"
@@ -49,7 +49,7 @@ class ProjectionDisplay:
     method : str, default=None
         Method of the projection, for the axes.
     trustworthiness : float, default=None
-        Share of neighbourhoods that the projection keeps, written below the axes.
+        Trustworthiness of the projection, written below the axes.
 
     Attributes
     ----------
@@ -101,9 +101,9 @@ class ProjectionDisplay:
         projection : Projection or array-like of shape (n, 2)
             Result of `project_embedding`, or coordinates alone.
         color : array-like of shape (n,), default=None
-            One of: classes, unlabelled rows marked as in `SelfSupervisedClassifier.fit`; values
-            of a property, NaN where not measured; clusters, -1 for noise; or booleans, True
-            where a prediction is wrong.
+            Classes (unlabelled rows marked as in `SelfSupervisedClassifier.fit`), values of a
+            property (NaN where not measured), clusters (-1 is noise), or errors (True where a
+            prediction is wrong).
         kind : {"auto", "class", "property", "cluster", "error"}, default="auto"
             Meaning of ``color``. "auto" is "error" for booleans, "property" for numbers with
             fractions or more than 56 values, and "class" for everything else.
@@ -124,12 +124,9 @@ class ProjectionDisplay:
         ValueError
             Shapes do not fit, a coordinate is not finite, or ``kind`` is unknown.
         """
-        coordinates = np.asarray(getattr(projection, "coordinates", projection), dtype=np.float64)
-        if coordinates.ndim != 2 or coordinates.shape[1] != 2 or not len(coordinates):
-            raise ValueError(f"projection has shape {coordinates.shape}: pass (n, 2) coordinates.")
-        if not np.isfinite(coordinates).all():
-            row = int((~np.isfinite(coordinates)).any(axis=1).argmax())
-            raise ValueError(f"projection is not finite in row {row}: leave such rows out.")
+        coordinates = style.check_coordinates(
+            getattr(projection, "coordinates", projection), np.float64, name="projection"
+        )
         if color is not None:
             color = np.asarray(color)
             style.check_values(len(coordinates), color=color)
@@ -206,7 +203,7 @@ class ProjectionDisplay:
         embeddings : dict of str to array-like of shape (n, d), or to Projection
             Representations by name. Embeddings are projected first.
         y : array-like of shape (n,)
-            Colour of the objects: ``color`` of `from_projection`.
+            Classes or other values that colour the objects: ``color`` of `from_projection`.
         method : str, default="tsne"
             Method of `project_embedding`.
         random_state : int, RandomState or None, default=None
@@ -246,11 +243,11 @@ class ProjectionDisplay:
             size = (_PANEL_SIDE * n_columns, _PANEL_SIDE * n_rows + 0.6)
             figure = style.import_matplotlib("pyplot").figure(figsize=size, layout="constrained")
         axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-        project = partial(project_embedding, method=method, random_state=random_state)
+        options: dict[str, Any] = {"method": method, "random_state": random_state}
         displays = {}
         for (name, E), ax in zip(embeddings.items(), axes, strict=False):
             common = {"color": y, "ax": ax, "legend": False, **params}
-            projection = E if hasattr(E, "coordinates") else project(E)
+            projection = E if hasattr(E, "coordinates") else project_embedding(E, **options)
             displays[name] = cls.from_projection(projection, **common)
             ax.set_title(name, loc="left", fontsize=10.5)
         for ax in axes[len(displays) :]:
@@ -276,7 +273,7 @@ class ProjectionDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw into. By default, a new figure of 7.2 by 5.4 inches is made.
         images : array-like of shape (n, bands, height, width), default=None
-            Stamps of the objects. As many as do not overlap are drawn at their places.
+            Stamps of the objects. As many as do not overlap are drawn at their positions.
         bands : sequence of three int or str, default=None
             Bands shown as red, green and blue; by default 3, 2, 1 of five bands or more.
         thumbnail_size : float, default=0.06
@@ -301,7 +298,7 @@ class ProjectionDisplay:
         self.figure_ = ax.figure
         self.thumbnails_: list[Any] = []
         self.entries_ = self._draw_points(ax)
-        # axes without numbers: only neighbourhoods have a meaning
+        # axes without numbers, because only neighbourhoods have a meaning
         method = METHOD_NAMES.get(self.method or "", self.method or "projection")
         ax.set(xlabel=f"{method} 1", ylabel=f"{method} 2", xticks=[], yticks=[])
         ax.set_aspect("equal", adjustable="datalim")
@@ -324,15 +321,12 @@ class ProjectionDisplay:
         """Draw all objects as one collection; return the entries of the legend."""
         n = len(self.coordinates)
         entries, codes = self._find_groups()
-        # in random order, so that no class covers the others, above objects of unknown colour
+        # unknown objects first, then the others in random order: no class covers another
         order = np.random.default_rng(0).permutation(n)
         order = order[np.argsort(codes[order] >= 0, kind="stable")]
         inches = ax.get_window_extent().size / ax.figure.dpi
-        look: dict[str, Any] = {
-            "s": float(np.clip(900 * inches.prod() / n, 3.5, 30)),
-            "linewidths": 0,
-            "rasterized": n > _MAX_VECTOR_POINTS,
-        }
+        size = float(np.clip(900 * inches.prod() / n, 3.5, 30))
+        look: dict[str, Any] = {"s": size, "linewidths": 0, "rasterized": n > _MAX_VECTOR_POINTS}
         if self.kind == "property":
             values = np.asarray(self.color, dtype=np.float64)
             look |= {"c": values[order], "plotnonfinite": True, **_colour_scale(values)}
@@ -351,15 +345,15 @@ class ProjectionDisplay:
         return entries
 
     def _find_groups(self) -> tuple[list[_Entry], NDArray[np.int64]]:
-        """Return the legend entries, unknown objects last, and each object's entry or -1."""
-        names, looks, unknown = [], [], "unlabelled"
+        """Return the legend entries, unknown objects last, and the entry of each object or -1."""
         if self.color is None:
             return [("", style.OKABE_ITO[0], "o")], np.zeros(len(self.coordinates), dtype=np.int64)
+        names, looks, unknown, values = [], [], "unlabelled", np.asarray(self.color)
         if self.kind == "property":
             unknown = "not measured"
-            codes = np.where(np.isfinite(np.asarray(self.color, dtype=np.float64)), 0, -1)
+            codes = np.where(np.isfinite(values.astype(np.float64)), 0, -1)
         elif self.kind == "error":
-            names, codes = ["right", "wrong"], np.asarray(self.color).astype(bool).astype(np.int64)
+            names, codes = ["right", "wrong"], values.astype(bool).astype(np.int64)
             looks = [(_RIGHT_COLOUR, "o"), (style.OKABE_ITO[1], "X")]
         else:
             classes, codes = check_labels(self.color)
@@ -370,8 +364,9 @@ class ProjectionDisplay:
                 raise ValueError(
                     f"color has {len(names)} classes, of {_MAX_GROUPS} at most: join the rare ones."
                 )
-            pairs = zip(names, style.line_styles(), strict=False)
-            looks = [(look["color"], look["marker"]) for _, look in pairs]
+            styles = itertools.islice(style.line_styles(), len(names))
+            looks = [(look["color"], look["marker"]) for look in styles]
+        # the legend, with numbers of objects
         counts = np.bincount(codes[codes >= 0], minlength=len(names))
         entries = [
             (f"{name} ({count:,})", *look)
@@ -401,7 +396,7 @@ class ProjectionDisplay:
 
 
 def _draw_legend(display: ProjectionDisplay, axes: list[Any] | None = None) -> Any:
-    """Draw a legend or colour bar right of the display's axes, or one for several axes."""
+    """Draw a legend or colour bar to the right of the axes, or one for several axes."""
     if display.color is None:
         return None
     if display.kind == "property":
@@ -436,21 +431,18 @@ def _find_kind(color: NDArray[Any] | None, kind: str) -> str:
 
 
 def _colour_scale(values: NDArray[np.float64]) -> dict[str, Any]:
-    """Return colour map and limits: few outliers do not stretch it, missing values are grey."""
+    """Return a colour map, with grey for missing values, and its limits without outliers."""
     # viridis without its palest end
     shades = style.import_matplotlib("pyplot").get_cmap("viridis")(np.linspace(0, 0.93, 256))
     colours = style.import_matplotlib("colors").ListedColormap(shades)
     finite = values[np.isfinite(values)]
     low, high = np.quantile(finite, [0.01, 0.99]) if len(finite) else (0.0, 1.0)
-    return {
-        "cmap": colours.with_extremes(bad=style.UNKNOWN_COLOUR),
-        "vmin": low,
-        "vmax": high if high > low else low + 1.0,
-    }
+    colours = colours.with_extremes(bad=style.UNKNOWN_COLOUR)
+    return {"cmap": colours, "vmin": low, "vmax": high if high > low else low + 1.0}
 
 
 def _choose_apart(pixels: NDArray[Any], sides: NDArray[Any], window: Any) -> NDArray[np.intp]:
-    """Choose rows at random whose pictures do not touch, and lie inside a window."""
+    """Choose random rows whose pictures do not touch each other and lie inside a window."""
     inside = (pixels > window.min + sides / 2) & (pixels < window.max - sides / 2)
     order = np.random.default_rng(0).permutation(np.flatnonzero(inside.all(axis=1)))
     chosen: list[int] = []

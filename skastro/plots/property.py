@@ -14,8 +14,8 @@ from skastro.plots import style
 from skastro.utils.validation import check_properties, check_property_errors
 
 _MAX_POINTS = 1500  # objects drawn as points; more are drawn as hexagons
-_COUNT_OF_WHITE = 0.3  # objects per hexagon of the palest colour: a single object is visible
-_QUANTILES_INSIDE = (0.0015, 0.9985)  # of the values within the axes: outliers do not set the scale
+_MIN_COLOUR_COUNT = 0.3  # objects per hexagon at the palest colour: a single object is visible
+_AXES_QUANTILES = (0.0015, 0.9985)  # of the values, between which the axes reach: without outliers
 
 
 @dataclass(eq=False, repr=False)
@@ -116,6 +116,7 @@ class PropertyDisplay(style.Display):
             Lengths differ, a value is infinite, fewer than two objects are measured, or ``ax``
             is not one of a figure's subplots.
         """
+        # the objects that are measured, with errors and magnitudes of all
         predicted = np.asarray(predicted, dtype=np.float64).ravel()
         table = check_properties(true, len(predicted), name="true").iloc[:, [0]]
         if errors is not None:
@@ -200,7 +201,7 @@ class PropertyDisplay(style.Display):
         grid = place.subgridspec(2, 1, height_ratios=(2.1, 1))
         self.ax_, self.residual_ax_ = (ax.figure.add_subplot(cell) for cell in grid)
         # above: the objects, and numbers that summarise them
-        low, high = np.quantile([self.true, self.predicted], _QUANTILES_INSIDE)
+        low, high = np.quantile([self.true, self.predicted], _AXES_QUANTILES)
         margin = 0.06 * (high - low) or 1.0
         limits = float(low - margin), float(high + margin)
         self.objects_ = _draw_objects(self.ax_, self.true, self.predicted, limits)
@@ -223,16 +224,11 @@ class PropertyDisplay(style.Display):
         unit = f" {self.unit}" if self.unit else ""
         pairs = np.stack([self.true, self.predicted])
         n_outside = int(((pairs < limits[0]) | (pairs > limits[1])).any(axis=0).sum())
-        lines = [
-            f"bias {style.signed(self.bias, '.3f')}{unit}",
-            f"scatter {self.scatter:.3f}{unit}",
-            f"{len(self.true):,} objects",
-        ]
+        text = f"bias {style.signed(self.bias, '.3f')}{unit}\nscatter {self.scatter:.3f}{unit}"
+        text += f"\n{len(self.true):,} objects"
         if n_outside:
-            lines.append(f"{n_outside:,} of them beyond the axes")
-        if self.n_missing:
-            lines.append(f"{self.n_missing:,} not measured")
-        return "\n".join(lines)
+            text += f"\n{n_outside:,} of them beyond the axes"
+        return f"{text}\n{self.n_missing:,} not measured" if self.n_missing else text
 
 
 def _draw_objects(
@@ -249,7 +245,7 @@ def _draw_objects(
             true, predicted, gridsize=(52, 30), extent=(*limits, *limits), bins="log", mincnt=1,
             cmap="Blues", linewidths=0.1,
         )  # fmt: skip
-        artist.norm.vmin = _COUNT_OF_WHITE
+        artist.norm.vmin = _MIN_COLOUR_COUNT
         # the scale lies below the diagonal, where a good prediction leaves room
         inset = ax.inset_axes((0.62, 0.13, 0.33, 0.028))
         bar = ax.figure.colorbar(artist, cax=inset, orientation="horizontal")

@@ -14,10 +14,10 @@ from skastro.stamps.arrays import as_stack
 from skastro.stamps.rgb import display_bands, to_rgb
 from skastro.utils.packages import import_optional
 
-COUNTS_SHARE = 0.2  # share of the height of the axes that the numbers of objects take
+COUNTS_SHARE = 0.2  # height of the bars that count objects, as a share of that of the axes
 # Okabe & Ito (2008), https://jfly.uni-koeln.de/color/, without its yellow (too pale on white)
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# numbers of colours and markers without a common divisor: 56 pairs before one is repeated
+# 7 colours and 8 markers have no common divisor: they make 56 pairs before one is repeated
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 3)))
 INK, MUTED, FAINT = "#222222", "#666666", "#dddddd"
@@ -27,12 +27,9 @@ MINUS = "\N{MINUS SIGN}"
 
 
 class Display:
-    """Base of the displays that draw into one axes.
+    """Base of the displays that draw into one axes, which subclasses do in `_draw`."""
 
-    A subclass has `_draw`, and the size of a new figure in inches.
-    """
-
-    _size = (6.4, 4.2)
+    _size = (6.4, 4.2)  # inches, of a new figure
     ax_: Any
     figure_: Any
 
@@ -86,7 +83,7 @@ def dress_axes(ax: Any, *, grid: str = "y") -> None:
 
 def frame_pictures(ax: Any) -> None:
     """Hide spines and ticks of axes that hold pictures."""
-    # a constrained layout would otherwise misplace the labels of axes with equal scales
+    # without an anchor, a constrained layout misplaces the labels of axes with equal scales
     ax.set_anchor("SW")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
@@ -108,7 +105,7 @@ def with_unit(name: str, unit: str | None) -> str:
 
 
 def signed(value: float, form: str) -> str:
-    """Format a number with its sign, the minus as long as the plus."""
+    """Format a number with its sign; the minus is as wide as the plus."""
     return f"{value:+{form}}".replace("-", MINUS)
 
 
@@ -121,6 +118,17 @@ def place_legend_above(ax: Any, n_entries: int, **params: Any) -> None:
     )  # fmt: skip
 
 
+def check_coordinates(coordinates: Any, dtype: Any, *, name: str) -> NDArray[Any]:
+    """Return coordinates (n, 2), or raise a ValueError unless there are any and all are finite."""
+    points = np.asarray(coordinates, dtype=dtype)
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        raise ValueError(f"{name} has shape {points.shape}: pass (n, 2) coordinates.")
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"{name} is not finite in row {finite.argmin()}: leave such rows out.")
+    return points
+
+
 def check_values(n: int, **arguments: Any) -> None:
     """Raise a ValueError unless each argument is None or has one value for each of n objects."""
     for name, values in arguments.items():
@@ -129,7 +137,7 @@ def check_values(n: int, **arguments: Any) -> None:
 
 
 def check_stack(images: Any, n: int) -> Any:
-    """Return the stamps uncopied, or raise a ValueError unless there are n of them."""
+    """Return the stamps without a copy, or raise a ValueError unless there are n of them."""
     stack = as_stack(images)
     if len(stack) != n:
         raise ValueError(f"images has {len(stack)} stamps for {n} objects: pass one each.")
@@ -156,7 +164,7 @@ def choose_stamps(
     *,
     spread_out: bool,
 ) -> dict[Any, list[NDArray[np.uint8]]]:
-    """Compose pictures of the first rows of each group, or of rows at even distances."""
+    """Compose pictures of the first rows of each group, or of evenly spaced ones."""
     chosen = {}
     for key, rows in groups.items():
         chosen[key] = rows[:n_stamps]

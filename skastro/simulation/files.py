@@ -16,14 +16,7 @@ from skastro.utils.files import list_out, replacing_folder, writing
 
 _STAMPS, _CATALOG, _MOSAIC = "stamps.npy", "catalog.ecsv", "mosaic"
 _OTHER_DATA = ("catalog.csv", "catalog.fits", "catalog.parquet", "stamps.zarr", "stamps.h5")
-_UNITS = {
-    "ra": "deg",
-    "dec": "deg",
-    "ebv": "mag",
-    "mag": "mag",
-    "err": "mag",
-    "size": "arcsec",
-}
+_UNITS = {"ra": "deg", "dec": "deg", "ebv": "mag", "mag": "mag", "err": "mag", "size": "arcsec"}
 _DESCRIPTIONS = {
     "id": "number of the object",
     "class": "true class",
@@ -98,7 +91,7 @@ def write_survey(
     """
     out = Path(out).expanduser()
     check_out(out, overwrite=overwrite)
-    # Without its catalogue a folder is not a data folder: the catalogue leaves first, comes last.
+    # The first name is removed first and written last: a folder without a catalogue is not read.
     names, temporary = (_CATALOG, _STAMPS, _MOSAIC), out / ".partial"
     with writing(out), replacing_folder(out, names, temporary=temporary) as folder:
         catalog = survey.catalog

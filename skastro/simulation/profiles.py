@@ -17,7 +17,7 @@ from skastro.utils.packages import import_optional
 PIXEL_SCALE = 0.3  # arcsec: 32 pixels hold a galaxy of i = 18 and its sky
 _OVERSAMPLING = 2  # the best seeing has no power beyond the Nyquist frequency of half a pixel
 _STEP = PIXEL_SCALE / _OVERSAMPLING  # arcsec
-_TRUNCATION = 8  # half-light radii: real galaxies lack the far wings of de Vaucouleurs
+_TRUNCATION = 8  # half-light radii, where profiles end: galaxies lack de Vaucouleurs' far wings
 _SEEING_MARGIN = 4.0  # arcsec, for the wings of the seeing
 
 
@@ -45,7 +45,7 @@ class Canvas(NamedTuple):
 
 
 def make_canvas(parts: Sequence[Component], size: int, centre: np.ndarray) -> Canvas:
-    """Choose a grid so large that no light leaves it on one side and returns on the other.
+    """Choose a grid that is large enough: light leaving it on one side would return on the other.
 
     ``parts`` are all components that will be drawn, ``size`` is the height and width of the stamp
     in pixels, ``centre`` (2,) the position x and y of the target from its middle in pixels.
@@ -70,8 +70,8 @@ def _reach(part: Component) -> float:
 def _frequencies(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     kx = 2 * np.pi * fft.rfftfreq(n, _STEP)[np.newaxis, :]
     ky = 2 * np.pi * fft.fftfreq(n, _STEP)[:, np.newaxis]
-    turn = PIXEL_SCALE / (2 * np.pi)
-    return kx, ky, np.sinc(turn * kx) * np.sinc(turn * ky)
+    cycles = PIXEL_SCALE / (2 * np.pi)  # numpy.sinc counts in cycles, not in radians
+    return kx, ky, np.sinc(cycles * kx) * np.sinc(cycles * ky)
 
 
 def transform(part: Component, canvas: Canvas) -> np.ndarray:
@@ -119,7 +119,7 @@ def blur(fwhm: float, shear: np.ndarray, canvas: Canvas) -> np.ndarray:
     u = (1 + g1) * canvas.kx + g2 * canvas.ky
     v = g2 * canvas.kx + (1 - g1) * canvas.ky
     # exp(-3.44 (k lambda / 2 pi r0)^(5/3)) with fwhm = 0.975865 lambda / r0: Fried 1966, JOSA 56,
-    # 1372, in the figures of Racine 1996, PASP 108, 699.
+    # 1372, with the numbers of Racine 1996, PASP 108, 699.
     squared = (u**2 + v**2) * (norm * (fwhm / 2.92069) ** 2)
     return canvas.pixel * np.exp(-(squared ** (5 / 6)))
 

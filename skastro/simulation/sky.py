@@ -31,25 +31,17 @@ _N_TAIL_KNOTS = 16
 # A_band / E(B-V) in the LSST bands for R_V = 3.1, the values of rubin_sim.
 _EXTINCTION = np.array([4.757, 3.661, 2.701, 2.054, 1.590, 1.308])
 # Covey et al. 2007, AJ 134, 2398: the stellar locus, u-g, g-r, r-i and i-z as polynomials in g-i.
-_STELLAR_LOCUS = np.array(
-    [
-        [1.0636113, -1.6267818, 4.9389572, -3.2809081, 0.8725109, -0.0828035],
-        [0.4290263, -0.8852323, 2.0740616, -1.1091553, 0.2397461, -0.0183195],
-        [-0.4113500, 1.8229991, -1.9989772, 1.0662075, -0.2284455, 0.0172212],
-        [-0.2270331, 0.7794558, -0.7350749, 0.3727802, -0.0735412, 0.0049808],
-    ]
+_STELLAR_LOCUS = (
+    (1.0636113, -1.6267818, 4.9389572, -3.2809081, 0.8725109, -0.0828035),
+    (0.4290263, -0.8852323, 2.0740616, -1.1091553, 0.2397461, -0.0183195),
+    (-0.4113500, 1.8229991, -1.9989772, 1.0662075, -0.2284455, 0.0172212),
+    (-0.2270331, 0.7794558, -0.7350749, 0.3727802, -0.0735412, 0.0049808),
 )
-# Vanden Berk et al. 2001, AJ 122, 549, table 2: rest wavelength in nm, equivalent width in nm and
-# width in nm of Ly-alpha, C IV, C III], Mg II, H-beta and H-alpha.
-_QUASAR_LINES = np.array(
-    [
-        [121.6, 9.3, 1.9],
-        [154.9, 2.4, 1.4],
-        [190.9, 2.1, 2.4],
-        [279.8, 3.2, 3.5],
-        [486.1, 4.6, 4.0],
-        [656.3, 19.5, 4.7],
-    ]
+# Vanden Berk et al. 2001, AJ 122, 549, table 2: Ly-alpha, C IV, C III], Mg II, H-beta and H-alpha.
+_QUASAR_LINES = (
+    (121.6, 154.9, 190.9, 279.8, 486.1, 656.3),  # rest wavelength in nm
+    (9.3, 2.4, 2.1, 3.2, 4.6, 19.5),  # equivalent width in nm
+    (1.9, 1.4, 2.4, 3.5, 4.0, 4.7),  # width in nm
 )
 # Coleman, Wu & Weedman 1980, ApJS 43, 393, as GalSim ships them.
 _SED_FILES = ("CWW_E_ext.sed", "CWW_Sbc_ext.sed", "CWW_Scd_ext.sed", "CWW_Im_ext.sed")
@@ -64,7 +56,7 @@ class SkyObject(NamedTuple):
     merging: bool = False
 
     def moved(self, x: float, y: float) -> SkyObject:
-        """Return the same object elsewhere, `x` and `y` in arcsec from the target."""
+        """Return the same object moved by `x` and `y` in arcsec."""
         parts = [
             part._replace(offset=(part.offset[0] + x, part.offset[1] + y)) for part in self.parts
         ]
@@ -110,7 +102,7 @@ def _draw_star(i_mag: float, rng: np.random.Generator) -> SkyObject:  # noqa: AR
 def _draw_quasar(i_mag: float, rng: np.random.Generator) -> SkyObject:
     z = float(np.clip(0.3 + rng.gamma(2.8, 0.6), 0.3, 5))
     host = _keep_visible(0.5 * rng.random() * np.exp(-z / 0.5))  # share of the light in i
-    # Vanden Berk et al. 2001 find a slope of -0.44; the tail is dust of the quasar's own.
+    # Vanden Berk et al. 2001 find a slope of -0.44; the tail is reddening by dust in the quasar.
     slope = rng.normal(-0.45, 0.25) - rng.exponential(0.25)
     parts = [Component((1 - host) * _quasar_fluxes(z, slope, rng.lognormal(0, 0.3, 6)))]
     if host:
@@ -131,14 +123,9 @@ def _draw_galaxy(i_mag: float, rng: np.random.Generator) -> SkyObject:
 def _draw_shape(i_mag: float, z: float, rng: np.random.Generator) -> tuple[SkyObject, float]:
     """Draw a galaxy (of flux one in i) that is not merging, and its radius in arcsec."""
     radius = float(np.clip(10 ** rng.normal(-0.12 * (i_mag - 20), 0.2), 0.1, 3))
-    morphology = str(rng.choice(MORPHOLOGIES, p=_MORPHOLOGY_FRACTIONS))
-    draw_parts = {
-        "elliptical": _draw_elliptical,
-        "lenticular": _draw_lenticular,
-        "spiral": _draw_spiral,
-        "irregular": _draw_irregular,
-    }[morphology]
-    return SkyObject(draw_parts(radius, z, rng), z, morphology), radius
+    number = rng.choice(len(MORPHOLOGIES), p=_MORPHOLOGY_FRACTIONS)
+    draw_parts = (_draw_elliptical, _draw_lenticular, _draw_spiral, _draw_irregular)[number]
+    return SkyObject(draw_parts(radius, z, rng), z, MORPHOLOGIES[number]), radius
 
 
 def _draw_elliptical(radius: float, z: float, rng: np.random.Generator) -> list[Component]:
@@ -257,7 +244,7 @@ def _draw_tails(
 
 def _stellar_fluxes(g_i: float) -> np.ndarray:
     """Return the fluxes of a star on the stellar locus, of g-i from 0.1 (F) to 4.3 (M dwarfs)."""
-    u_g, g_r, r_i, i_z = np.polynomial.polynomial.polyval(g_i, _STELLAR_LOCUS.T)
+    u_g, g_r, r_i, i_z = np.polynomial.polynomial.polyval(g_i, np.transpose(_STELLAR_LOCUS))
     z_y = 0.5 * i_z
     mags = np.array([u_g + g_r + r_i, g_r + r_i, r_i, 0.0, -i_z, -i_z - z_y])
     return 10 ** (-0.4 * mags)
@@ -281,13 +268,13 @@ def _galaxy_fluxes(kind: float, z: float) -> np.ndarray:
 
 
 def _quasar_fluxes(z: float, slope: float, strengths: np.ndarray) -> np.ndarray:
-    """Return the fluxes of a power law f_nu ~ nu^slope with broad lines, absorbed on the way.
+    """Return the fluxes of a power law f_nu ~ nu^slope with broad lines, absorbed by hydrogen.
 
-    ``strengths`` (6,) of the lines in ``_QUASAR_LINES`` are in units of the mean quasar's.
+    ``strengths`` (6,) multiply the equivalent widths of ``_QUASAR_LINES``.
     """
     waves = _bandpasses()[0]
     rest = waves / (1 + z)
-    centres, widths, sigmas = _QUASAR_LINES.T[:, :, np.newaxis]
+    centres, widths, sigmas = np.array(_QUASAR_LINES)[:, :, np.newaxis]
     profiles = np.exp(-0.5 * ((rest - centres) / sigmas) ** 2) / (np.sqrt(2 * np.pi) * sigmas)
     lines = np.sum(strengths[:, np.newaxis] * widths * profiles, axis=0)
     # Becker et al. 2013, MNRAS 430, 2067, equation 5: the mean opacity of Ly-alpha.
@@ -323,7 +310,7 @@ def _bandpasses() -> tuple[np.ndarray, np.ndarray]:
     for band in BANDS:
         columns = _read_columns("bandpasses", f"LSST_{band}.dat")
         throughput = np.interp(waves, *columns, left=0, right=0)
-        # Photons counted, over those of a flat f_nu: the definition of an AB magnitude.
+        # AB magnitudes compare the number of photons with that of a flat f_nu.
         weights.append(waves * throughput / np.sum(throughput / waves))
     return waves, np.array(weights)
 

@@ -22,7 +22,7 @@ from skastro.utils.files import cache_folder
 from skastro.utils.packages import import_optional
 from skastro.utils.progress import report_to
 
-_OBJECTS_PER_TASK = 25  # for any n_jobs
+_OBJECTS_PER_TASK = 25  # the same for any n_jobs
 _MAX_FAINTEST = 25.0  # mag in i: one visit shows nothing fainter
 
 _DESCRIPTION = """Simulated survey of stars, galaxies and quasars
@@ -125,18 +125,12 @@ def make_survey(
     chosen = _check_survey(n_objects, bands, image_size, faintest)
     galsim = import_optional("galsim", extra="sim", needed_by="make_survey")
     seed = int(check_random_state(random_state).randint(2**31 - 1))
-    # A survey without a seed is never asked for again: do not fill the disk with it.
+    # A survey without a seed cannot be requested again: do not fill the disk with it.
     simulate = _cached(cache if random_state is not None else False)
+    settings = (int(n_objects), chosen, int(image_size), float(faintest), seed)
+    versions = (str(SIMULATION_VERSION), galsim.__version__, np.__version__)
     images, catalog, truth = simulate(
-        int(n_objects),
-        chosen,
-        int(image_size),
-        float(faintest),
-        seed,
-        (str(SIMULATION_VERSION), galsim.__version__, np.__version__),
-        n_jobs=n_jobs,
-        verbose=verbose,
-        progress=progress,
+        *settings, versions, n_jobs=n_jobs, verbose=verbose, progress=progress
     )
     return Survey(
         images=images,

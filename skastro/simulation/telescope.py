@@ -7,14 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skastro.simulation.profiles import PIXEL_SCALE, Canvas, blur, expose, make_canvas, transform
-from skastro.simulation.sky import (
-    BANDS,
-    BRIGHTEST,
-    CLASSES,
-    ZERO_POINT,
-    SkyObject,
-    draw_object,
-)
+from skastro.simulation.sky import BANDS, BRIGHTEST, CLASSES, ZERO_POINT, SkyObject, draw_object
 
 # Raise it with every change of the simulated numbers, so that the cache returns no old ones.
 SIMULATION_VERSION = 3
@@ -24,29 +17,23 @@ _MIN_OBJECTS_FOR_PROCESSES = 500  # for fewer, starting processes takes longer t
 _CLASS_FRACTIONS = (0.30, 0.55, 0.15)
 _N_FIELDS = 24
 _FIELD_RADIUS = 1.75  # degrees, Rubin's field of view
-_MIN_SNR = 3.0  # below it is a non-detection
+_MIN_SNR = 3.0  # objects below it are not detected
 _MIN_MAG_ERROR = 0.005  # mag, systematic: Ivezic et al. 2019
 
 # Ivezic et al. 2019, ApJ 873, 111, table 2: one visit of 30 s, effective seeing in arcsec and the
 # magnitude of a point source at 5 sigma.
 _SEEING = np.array([0.92, 0.87, 0.83, 0.80, 0.78, 0.76])
 _DEPTH = np.array([23.78, 24.81, 24.35, 23.92, 23.34, 22.45])
-_GAMMA = 0.039  # equation 5: the sky's share of the 0.04 that five sigma mean
+_GAMMA = 0.039  # of equation 5: the sky's part of 0.04, the variance at five sigma
 
 
 def choose_jobs(n_objects: int) -> int | None:
-    """Return the ``n_jobs`` that simulates a number of objects fastest.
-
-    Examples
-    --------
-    >>> choose_jobs(100), choose_jobs(10_000)
-    (None, -1)
-    """
+    """Return the ``n_jobs`` that simulates a number of objects fastest."""
     return -1 if n_objects >= _MIN_OBJECTS_FOR_PROCESSES else None
 
 
 class SurveyPlan(NamedTuple):
-    """Properties of a survey, and the kind and the pointing of each of its objects."""
+    """The settings and pointings of a survey, and the kind and pointing of each object."""
 
     seed: int
     bands: str
@@ -75,18 +62,14 @@ def plan_survey(
     """Draw the pointings of a survey, and the kind and the pointing of each object.
 
     ``bands`` are letters out of ``BANDS`` in the order of the stamps, ``image_size`` is in pixels,
-    ``faintest`` in mag in i. ``seed`` is that of all random numbers, here and in `simulate_chunk`.
+    ``faintest`` is an i magnitude. ``seed`` is used for all random numbers, also in
+    `simulate_chunk`.
     """
-    rng = np.random.default_rng(np.random.SeedSequence(seed))
-    return SurveyPlan(
-        seed=seed,
-        bands=bands,
-        image_size=image_size,
-        faintest=faintest,
-        fields=_draw_fields(rng),
-        kinds=rng.choice(len(CLASSES), n_objects, p=_CLASS_FRACTIONS),
-        pointings=rng.integers(_N_FIELDS, size=n_objects),
-    )
+    rng = _generator(seed)
+    fields = _draw_fields(rng)
+    kinds = rng.choice(len(CLASSES), n_objects, p=_CLASS_FRACTIONS)
+    pointings = rng.integers(_N_FIELDS, size=n_objects)
+    return SurveyPlan(seed, bands, image_size, faintest, fields, kinds, pointings)
 
 
 def simulate_chunk(
@@ -94,12 +77,8 @@ def simulate_chunk(
 ) -> tuple[np.ndarray, list[dict[str, Any]], list[dict[str, Any]]]:
     """Simulate some objects of a survey, each from a seed of its own.
 
-    Returns
-    -------
-    stamps : float32 array of shape (rows, bands, height, width)
-        Nanomaggies, sky-subtracted.
-    measured, true : list of dict
-        A row of the catalogue, and a row of the truth, for each stamp.
+    Return the stamps (rows, bands, height, width), float32 nanomaggies with the sky subtracted,
+    and for each stamp a row of the catalogue and a row of the true values.
     """
     stamps, measured, true = zip(*(_simulate_object(plan, row) for row in rows), strict=True)
     return np.stack(stamps), list(measured), list(true)
@@ -118,7 +97,7 @@ def _draw_fields(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {
         "ra": ra[keep],
         "dec": dec[keep],
-        # A slab of dust seen at the latitude b: the cosecant law.
+        # The cosecant law: a slab of dust, seen at the Galactic latitude b.
         "ebv": 0.02 / np.abs(sin_b[keep]) * rng.lognormal(0, 0.3, _N_FIELDS),
         "seeing": _SEEING * rng.lognormal(0, 0.10, shape),
         "depth": _DEPTH + rng.normal(0, 0.1, shape),
@@ -148,6 +127,7 @@ def _simulate_object(
         rng = _generator(plan.seed, row, number)
         bands[name] = _observe(scene, layers, canvas, number, rng)
 
+    # The size in the catalogue is that in the band with the best signal.
     best = max(bands.values(), key=lambda band: band["snr"])
     size_error = scene.errors[0] / best["snr"] if best["snr"] >= _MIN_SNR else np.nan
     measured = {
@@ -259,7 +239,7 @@ def _half_light_radius(model: np.ndarray, flux: float, centre: np.ndarray) -> fl
     axis = np.arange(len(model)) - (len(model) - 1) / 2
     radius = np.hypot(axis[np.newaxis, :] - centre[0], axis[:, np.newaxis] - centre[1]).ravel()
     order = np.argsort(radius, kind="stable")
-    # Enclosed pixels are taken as a disc of the same area, which gives a smooth growth curve.
+    # The enclosed pixels count as a disc of the same area, which gives a smooth growth curve.
     growth = np.cumsum(model.ravel()[order]) / flux
     enclosed = np.sqrt(np.arange(1, radius.size + 1) / np.pi)
     return float(PIXEL_SCALE * np.interp(0.5, growth, enclosed))

@@ -1,1 +1,1 @@
-"""Stacks of images: opened, checked, scaled, composed and measured."""
+"""Open, check, scale, compose and measure stacks of images."""

@@ -1,4 +1,4 @@
-"""Check arrays of stamps and read them as float32, in parts."""
+"""Check arrays of stamps, and read them in parts as float32."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sklearn.utils.validation import check_array, validate_data
 from skastro.utils.files import digest_arrays
 from skastro.utils.progress import report_to
 
-_N_HASHED_STAMPS = 64
+_MAX_HASHED_STAMPS = 64
 _CHECKED_AT_ONCE = 1024  # stamps
 
 
 def sample_pixels(images: Any) -> str:
-    """Return a hash of up to 64 stamps from all over a stack, however large it is.
+    """Return a hash of at most 64 stamps, spread evenly over a stack.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def sample_pixels(images: Any) -> str:
     >>> sample_pixels(stamps) == before
     False
     """
-    n_hashed = min(_N_HASHED_STAMPS, len(images))
+    n_hashed = min(_MAX_HASHED_STAMPS, len(images))
     rows = np.unique(np.linspace(0, len(images) - 1, n_hashed).astype(np.int64))
     return digest_arrays(read_stamps(images, rows))
 
@@ -43,24 +43,13 @@ def check_images(
 ) -> Any:
     """Check stamps and return them as a 4-D array-like that can be sliced by rows.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Its ``n_features_in_`` is set (``reset=True``) or compared (``reset=False``).
-    X : array-like of shape (n, bands, height, width) or (n, features)
-        NumPy array, memory map, torch tensor, masked array or any lazy array-like with
-        ``shape``, ``dtype`` and row indexing. It is neither copied nor converted: `read_stamps`
-        converts the rows that it reads.
-    reset : bool
-        True in ``fit``.
-    image_shape : tuple (bands, height, width), default=None
-        Shape of the stamp in each row of a 2-D table. With None, ``fit`` reads rows as strips of
-        shape (1, 1, features). After ``fit`` the fitted shape is used in any case.
+    X of shape (n, bands, height, width) or (n, features) is a NumPy array, memory map, torch
+    tensor, masked array or any lazy array-like with ``shape``, ``dtype`` and row indexing. It is
+    neither copied nor converted: `read_stamps` converts the rows that it reads.
 
-    Raises
-    ------
-    ValueError
-        X is not a stack of stamps, or its stamps differ from those seen in ``fit``.
+    In ``fit``, with ``reset``, the ``n_features_in_`` of the estimator is set, and rows of a 2-D
+    table are stamps of ``image_shape``, or with None strips of shape (1, 1, features). After
+    ``fit`` stamps of another shape are refused.
     """
     if _count_dimensions(X) <= 2:
         return _fold_rows(estimator, X, reset=reset, shape=image_shape)
@@ -68,7 +57,7 @@ def check_images(
     shape = tuple(images.shape[1:])
     if reset:
         estimator.n_features_in_ = shape[0]
-        # an earlier fit on a table may have left the names of its columns
+        # remove the names of columns that an earlier fit on a table has left
         vars(estimator).pop("feature_names_in_", None)
     elif shape != (fitted := estimator.image_shape_):
         name = type(estimator).__name__
@@ -91,7 +80,7 @@ def _count_dimensions(X: Any) -> int:
 
 
 def as_stack(X: Any) -> Any:
-    """Return X as an array-like of real numbers of shape (n, bands, height, width), uncopied."""
+    """Check that X has the shape (n, bands, height, width) and real numbers, without a copy."""
     if hasattr(X, "detach"):  # a torch tensor; this folder does not import torch
         X = X.detach().cpu().numpy()
     if not hasattr(X, "shape") or not hasattr(X, "dtype"):
@@ -119,11 +108,11 @@ def as_stack(X: Any) -> Any:
 def _fold_rows(
     estimator: BaseEstimator, X: Any, *, reset: bool, shape: tuple[int, int, int] | None
 ) -> NDArray[Any]:
-    """Check a 2-D table and give each row the shape of a stamp."""
+    """Check a 2-D table and reshape its rows to stamps."""
     options: dict[str, Any] = {"dtype": "numeric", "ensure_all_finite": "allow-nan"}
     if reset or estimator.image_shape_[:2] == (1, 1):
         rows = validate_data(estimator, X, reset=reset, **options)
-    else:  # fitted on stamps: there are no columns to compare with
+    else:  # after a fit on stamps there are no columns to compare with
         rows = check_array(X, **options)
     shape = (shape or (1, 1, rows.shape[1])) if reset else estimator.image_shape_
     if np.prod(shape) != rows.shape[1]:
@@ -142,19 +131,19 @@ def unfold_like(stamps: NDArray[Any], X: Any) -> NDArray[Any]:
 def read_stamps(
     images: Any, rows: slice | NDArray[Any], *, first_row: int = 0
 ) -> NDArray[np.float32]:
-    """Read some stamps as native float32 pixels, NaN where masked, and refuse unusable ones.
+    """Read some stamps as float32 pixels in the machine's byte order, with NaN where masked.
 
-    A stamp with an infinite pixel or without any finite pixel is a ValueError with the number of
-    its row, to which ``first_row`` is added. Do not write to the result: it may be a view of
-    ``images``.
+    A stamp with an infinite pixel or without any finite pixel is a ValueError. Its message has the
+    number of the row, to which ``first_row`` is added. Do not write to the result: it may be a
+    view of ``images``.
     """
     raw = images[rows]
     if isinstance(raw, np.ma.MaskedArray):
         raw = np.ma.filled(raw.astype(np.float32), np.nan)
     is_float = np.dtype(raw.dtype).kind == "f"
-    with np.errstate(over="ignore"):  # beyond float32 is caught as infinite below
+    with np.errstate(over="ignore"):  # pixels beyond float32 become infinite, and are refused
         stamps = np.asarray(raw).astype(np.float32, order="C", copy=False)
-    if not stamps.flags.writeable:  # torch refuses views of read-only pixels
+    if not stamps.flags.writeable:  # torch needs writable arrays
         stamps = stamps.copy()
     if is_float:
         _check_pixels(stamps, rows, first_row)
@@ -162,7 +151,7 @@ def read_stamps(
 
 
 def read_chunks(images: Any, size: int, stage: str) -> Iterator[NDArray[np.float32]]:
-    """Read all stamps, some at a time as `read_stamps` does, and report the progress."""
+    """Read all stamps with `read_stamps`, ``size`` at a time, and report the progress."""
     report = report_to(stage, len(images))
     for start in range(0, len(images), size):
         yield read_stamps(images, slice(start, start + size))
@@ -170,9 +159,9 @@ def read_chunks(images: Any, size: int, stage: str) -> Iterator[NDArray[np.float
 
 
 def read_ahead(images: Any, parts: Iterable[slice | NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
-    """Read the stamps of each part in turn, as `read_stamps` does.
+    """Read the stamps of each part in turn with `read_stamps`.
 
-    A thread reads the next part of a lazy stack while the caller uses the last one.
+    While the caller uses a part of a lazy stack, a thread already reads the next one.
     """
     if type(images) is np.ndarray:  # a memory map is read from the disk
         yield from (read_stamps(images, rows) for rows in parts)
@@ -188,27 +177,25 @@ def read_ahead(images: Any, parts: Iterable[slice | NDArray[Any]]) -> Iterator[N
 
 
 def _check_pixels(stamps: NDArray[np.float32], rows: slice | NDArray[Any], first_row: int) -> None:
-    # the sum of all pixels is finite almost always, and costs less than two masks; it may overflow
+    """Refuse stamps with an infinite pixel or without a finite one."""
+    # if the sum of all pixels is finite, as nearly always, no masks are needed; it may overflow
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(stamps.sum()):
             return
+
+    # find the first unusable stamp
     if isinstance(rows, slice):
         numbers = np.arange(len(stamps)) + (rows.start or 0) + first_row
     else:
         numbers = np.flatnonzero(rows) if rows.dtype == bool else rows
     flat = stamps.reshape(len(stamps), -1)
-    infinite = np.isinf(flat).any(axis=1)
-    if infinite.any():
-        raise ValueError(
-            f"X holds an infinite pixel in row {numbers[infinite.argmax()]} "
-            f"({infinite.sum()} such rows): mask it with NaN."
-        )
-    empty = np.isnan(flat).all(axis=1)
-    if empty.any():
-        raise ValueError(
-            f"X has no finite pixel in row {numbers[empty.argmax()]} "
-            f"({empty.sum()} such rows): remove such stamps."
-        )
+    for unusable, problem, remedy in (
+        (np.isinf(flat).any(axis=1), "holds an infinite pixel", "mask it with NaN"),
+        (np.isnan(flat).all(axis=1), "has no finite pixel", "remove such stamps"),
+    ):
+        if unusable.any():
+            where = f"in row {numbers[unusable.argmax()]} ({unusable.sum()} such rows)"
+            raise ValueError(f"X {problem} {where}: {remedy}.")
 
 
 def count_missing_pixels(images: Any) -> int:

@@ -1,7 +1,7 @@
-"""Stamps on disk, format by format.
+"""Read stamps from files of each format.
 
-Opening a source reads its metadata only; pixels are read on demand. A source holds paths and no
-pixels, so that it pickles at little cost.
+Opening a source reads its metadata only; pixels are read on demand. A source holds paths and not
+pixels, and its pickles are small.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DOES_NOT_EXIST = "does not exist: pass the path of stamps"
 
 
 class PixelSource(Protocol):
-    """Where the pixels of `Stamps` come from."""
+    """What `Stamps` read their pixels from."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -67,13 +67,13 @@ class _FileSource:
 class NpyFile(_FileSource):
     """A ``.npy`` file of shape (n, bands, height, width).
 
-    Each read maps the file anew: a map that stays open keeps all pages it has read in memory.
+    Each read opens a new memory map: one that stays open keeps all pages it has read in memory.
     """
 
     path: Path
 
     def read(self, rows: Rows) -> NDArray[Any]:
-        """Copy some rows out of the file."""
+        """Read some rows of the file."""
         check_unchanged(self.path, self.signature)
         return native(np.asarray(np.lib.format.open_memmap(self.path, "r")[rows]))
 
@@ -88,7 +88,7 @@ class ChunkedArray(_FileSource):
     def read(self, rows: Rows) -> NDArray[Any]:
         """Read the chunks that hold some rows."""
         check_unchanged(_find_metadata(self.path), self.signature)
-        # each chunk is decoded once, in the order of the file
+        # decode each chunk once, in the order of the file
         wanted, positions = np.unique(rows, return_inverse=True)
         problem = "has stamps that cannot be read"
         with (
@@ -107,22 +107,22 @@ class ChunkedArray(_FileSource):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StampFiles(_FileSource):
-    """One file, or one for each band, for each stamp.
+    """Files with one stamp, or with one band of a stamp, each.
 
-    ``names`` has the shape (n, files of a stamp), relative to ``folder``.
+    ``names`` are relative to ``folder``, and have the shape (n, files of a stamp).
     """
 
     folder: Path
     names: NDArray[np.str_]
     hdu: int | str | None
     resample: bool
-    fixed_size: bool  # whether files of another size than the first are an error
-    reader: Reader | None = None  # reads files of a kind that this module does not know
+    fixed_size: bool  # refuse files of another size than the first
+    reader: Reader | None = None  # the user's function for files of other kinds
 
     def read(self, rows: Rows) -> NDArray[Any]:
         """Read the files of some rows."""
         n_bands = self.shape[1] // self.names.shape[1]
-        bands = self.bands if self.names.shape[1] == 1 else None  # else each file is a band
+        bands = self.bands if self.names.shape[1] == 1 else None  # else each file has one band
         stamps = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for stamp, row in zip(stamps, rows, strict=True):
             for number, name in enumerate(self.names[row]):
@@ -151,7 +151,7 @@ def native(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def signature_of(paths: Iterable[str | os.PathLike[str]]) -> str:
-    """Return a fingerprint of the sizes and times of files, which changes when they do."""
+    """Return a fingerprint of the paths, sizes and modification times of files."""
     digest = hashlib.sha256()
     for path in paths:
         state = Path(path).stat()
@@ -172,7 +172,7 @@ def check_unchanged(path: Path, signature: str) -> None:
 
 
 def open_npy(path: Path) -> NpyFile:
-    """Read the header of a ``.npy`` file."""
+    """Open a ``.npy`` file of stamps by reading its header."""
     problem = "is not a .npy file, or is truncated"
     remedy = "copy it again, or save the stamps with numpy.save"
     with reading(path, problem, remedy, gone=_DOES_NOT_EXIST):
@@ -184,7 +184,7 @@ def open_npy(path: Path) -> NpyFile:
 
 
 def open_chunked(path: Path, name: str | None) -> ChunkedArray:
-    """Find the stamps in a Zarr store or an HDF5 file."""
+    """Open the array of stamps in a Zarr store or an HDF5 file by reading its metadata."""
     kind = "Zarr store" if _is_zarr(path) else "HDF5 file"
     problem = f"cannot be read as {kind} of stamps"
     remedy = "name its array with hdu=, or save the stamps again"
@@ -208,7 +208,7 @@ def open_chunked(path: Path, name: str | None) -> ChunkedArray:
 
 @contextmanager
 def _open_array(path: Path, name: str | None) -> Iterator[Any]:
-    """Open the array of that name, or the only 4-D one, in a Zarr store or an HDF5 file."""
+    """Open the named array, or without a name the only 4-D one, of a Zarr store or HDF5 file."""
     if _is_zarr(path):
         zarr = import_optional("zarr", extra="data", needed_by="Reading Zarr stores")
         array = zarr.open(str(path), mode="r")
@@ -228,7 +228,7 @@ def _open_array(path: Path, name: str | None) -> Iterator[Any]:
 
 
 def _find_metadata(path: Path) -> Path:
-    """Return the file that changes when an array is written anew: a store's own description."""
+    """Return the file that changes when the array is written again: in a store its metadata."""
     candidates = [path / name for name in ("zarr.json", ".zgroup", ".zarray")]
     return next((file for file in candidates if file.is_file()), path)
 
@@ -238,7 +238,7 @@ def _is_zarr(path: Path) -> bool:
 
 
 def _refuse_pickles(path: Path, metadata: dict[str, Any]) -> None:
-    """Refuse a codec that would execute what it decodes."""
+    """Refuse a codec that may execute code when it decodes pixels."""
     codecs = [metadata.get(key) for key in ("compressor", "filters", "codecs")]
     if "pickle" in str(codecs):
         raise UnfitError(
@@ -247,6 +247,7 @@ def _refuse_pickles(path: Path, metadata: dict[str, Any]) -> None:
 
 
 def _only_stack(path: Path, dimensions: dict[str, int]) -> str:
+    """Return the name of the only 4-D array, from the number of dimensions of each array."""
     stacks = [name for name, ndim in dimensions.items() if ndim == 4]
     if len(stacks) == 1:
         return stacks[0]
@@ -278,10 +279,11 @@ def open_files(
     resample: bool,
     reader: Reader | None,
 ) -> StampFiles:
-    """Open files of one stamp, or of one band of a stamp, each.
+    """Open files with one stamp, or with one band of a stamp, each.
 
-    Bands, size and dtype are those of the first stamp. ``names`` has the shape (n, files of a
-    stamp). With several files of a stamp ``bands`` are their bands, else the bands to take.
+    Shape and dtype are those of the first stamp, unless ``size`` is given. ``names`` has the shape
+    (n, files of a stamp). If a stamp has several files, ``bands`` are the names of their bands,
+    else the bands to read from the file.
     """
     try:
         signature = signature_of(folder / name for name in names.ravel())
@@ -289,6 +291,8 @@ def open_files(
         raise FileNotFoundError(
             f"{error.filename} does not exist: correct the list, or put it back."
         ) from error
+
+    # bands and dtype of the first stamp
     one_file = names.shape[1] == 1
     firsts = [
         read_file(folder / name, hdu, bands if one_file else None, reader) for name in names[0]
@@ -338,7 +342,7 @@ def read_file(
 def _find_reader(
     path: Path, hdu: int | str | None, bands: Sequence[str] | None
 ) -> tuple[str, Reader]:
-    """Return the function that reads files of this ending, and how to name the kind of file."""
+    """Return the kind of file, for messages, and the function that reads it."""
     name = path.name.lower()
     if name.endswith(FITS_ENDINGS):
         return "as FITS", lambda path: _read_fits_stamp(path, hdu, bands)
@@ -362,7 +366,7 @@ def _read_picture(path: Path) -> NDArray[Any]:
 def _read_fits_stamp(
     path: Path, hdu: int | str | None, bands: Sequence[str] | None
 ) -> NDArray[Any]:
-    # the file object is ours: it is closed even where astropy fails
+    # astropy does not close a file that it fails to read: open_fits does
     with open_fits(path) as file, fits.open(file, memmap=False, lazy_load_hdus=False) as hdus:
         images = _fits_images(path, hdus, hdu, bands)
         sizes = {image.data.shape for image in images}
@@ -390,7 +394,7 @@ def _fits_images(
     by_name = {_band_of(image): image for image in images}
     if absent := [band for band in bands if band not in by_name]:
         if set(by_name) == {""} and len(images) == len(bands):
-            return images  # nothing names the bands: they are in the order of the file
+            return images  # the file has no names: its bands are in the order of ``bands``
         choice = ", ".join(sorted(filter(None, by_name))) or "none that is named"
         raise UnfitError(
             f"{path} has no band {absent[0]!r} (there is {choice}): name those it has."
@@ -403,7 +407,7 @@ def _band_of(image: Any) -> str:
 
 
 def band_names(path: Path, hdu: int | str | None) -> tuple[str, ...] | None:
-    """Return the names that a FITS file gives its bands; None if it gives none."""
+    """Return the names of the bands in a FITS file; None if they are missing or not unique."""
     if hdu is not None or not path.name.lower().endswith(FITS_ENDINGS):
         return None
     with open_fits(path) as file, fits.open(file) as hdus:
@@ -414,11 +418,11 @@ def band_names(path: Path, hdu: int | str | None) -> tuple[str, ...] | None:
 def fit_size(
     pixels: NDArray[Any], size: tuple[int, int], *, resample: bool = False
 ) -> NDArray[Any]:
-    """Bring images of shape (bands, height, width) to one size, in the same dtype.
+    """Crop, pad or resample an image of shape (bands, height, width) to a size, in its dtype.
 
-    They are cropped or padded about their centre: with NaN, or with 0 where the dtype has no NaN.
-    An odd difference leaves the centre half a pixel off. ``resample`` resamples them instead
-    (bicubic, averaging where they shrink): the surface brightness is kept, and a NaN spreads to
+    It is cropped or padded about its centre: with NaN, or with 0 if the dtype has no NaN. After an
+    odd difference in size the centre is half a pixel off. ``resample`` resamples it instead
+    (bicubic, averaging where it shrinks): this keeps the surface brightness, and a NaN spreads to
     all pixels it is averaged into.
 
     Examples
@@ -435,7 +439,7 @@ def fit_size(
         return np.stack([_resample(band, size) for band in pixels])
     empty = np.nan if pixels.dtype.kind == "f" else 0
     result = np.full((len(pixels), *size), empty, pixels.dtype)
-    # the part of each axis that old and new images share
+    # the part of each axis that the old and the new image have in common
     before, after = [slice(None)], [slice(None)]
     for old, new in zip(pixels.shape[1:], size, strict=True):
         for part, start in ((before, max(0, (old - new) // 2)), (after, max(0, (new - old) // 2))):

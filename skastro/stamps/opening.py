@@ -24,11 +24,8 @@ from skastro.stamps.stack import Stamps
 from skastro.utils.files import ENDINGS, FITS_ENDINGS, stem
 
 _HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
-_KINDS = {  # of files that hold one stamp and are not FITS
-    ".npy": ".npy", ".png": ".png", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF",
-    ".tiff": "TIFF",
-}  # fmt: skip
-_MAX_EXAMPLE_IDS = 8  # ids that a message shows
+_KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}  # two endings each
+_MAX_EXAMPLE_IDS = 8  # ids that a message names
 
 
 def open_stamps(
@@ -48,7 +45,7 @@ def open_stamps(
         - a ``.npy`` file, a Zarr store (``.zarr``) or an HDF5 file (``.h5``) of shape
           (n, bands, height, width);
         - a folder of FITS files (also ``.fits.gz`` and ``.fits.fz``), of PNG, JPEG or TIFF
-          images, or of ``.npy`` files, one for each object; or a list of such files, in order.
+          images, or of ``.npy`` files, one for each object; or a list of these files, in order.
           A FITS file holds one image extension for each band, or one cube;
         - a pattern such as ``"cutouts/{id}_{band}.fits"`` for files of one object and one band
           each; ``bands`` gives the order of the bands.
@@ -78,8 +75,8 @@ def open_stamps(
     FileNotFoundError
         There is no such file, or no stamp in the folder.
     ValueError
-        A file is damaged, or does not hold stamps. Files whose size or bands differ from the
-        first file's raise this error when they are read.
+        A file is damaged, or does not hold stamps. Files whose size or bands differ from those
+        of the first file raise this error when they are read.
 
     Examples
     --------
@@ -111,6 +108,7 @@ def open_stamps(
 
 
 def _open_source(paths: Any, options: dict[str, Any]) -> NpyFile | ChunkedArray | StampFiles:
+    """Open a list of files, a pattern, a folder, a file of one stamp, or a file of all stamps."""
     if not isinstance(paths, (str, os.PathLike)):
         return _open_list([Path(path).expanduser() for path in paths], options)
     path = Path(paths).expanduser()
@@ -149,7 +147,7 @@ def _open_stack(path: Path, options: dict[str, Any]) -> NpyFile | ChunkedArray:
 
 
 def _list_folder(folder: Path) -> list[Path]:
-    """Return the files of a folder, except hidden ones and catalogues, in the order of names."""
+    """Return the files of a folder, without hidden ones and catalogues, sorted by name."""
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     return [folder / name for name in names if not name.lower().startswith((".", "catalog."))]
 
@@ -160,7 +158,8 @@ def _list_stamp_files(folder: Path) -> list[Path]:
     for path in _list_folder(folder):
         name = path.name.lower()
         if name.endswith(ENDINGS):
-            kind = "FITS" if name.endswith(FITS_ENDINGS) else _KINDS[path.suffix.lower()]
+            ending = path.suffix.lower()
+            kind = "FITS" if name.endswith(FITS_ENDINGS) else _KINDS.get(ending, ending)
             kinds.setdefault(kind, []).append(path)
     if not kinds:
         raise FileNotFoundError(
@@ -174,6 +173,7 @@ def _list_stamp_files(folder: Path) -> list[Path]:
 
 
 def _open_list(paths: list[Path], options: dict[str, Any]) -> StampFiles:
+    """Open files with one stamp each."""
     if not paths:
         raise ValueError("the list of stamp files is empty: pass at least one path.")
     ids = np.array([path.stem if options["reader"] else stem(path.name) for path in paths])
@@ -185,7 +185,7 @@ def _open_list(paths: list[Path], options: dict[str, Any]) -> StampFiles:
 
 
 def _open_pattern(pattern: Path, options: dict[str, Any]) -> StampFiles:
-    """Find the files of each object and band by their names."""
+    """Open files with one band of a stamp each, found by their names."""
     bands = options["bands"]
     if "{band}" not in pattern.name or "{id}" not in pattern.name:
         raise ValueError(f"{pattern} needs {{id}} and {{band}} in the name of the file.")

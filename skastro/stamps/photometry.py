@@ -21,13 +21,13 @@ from skastro.stamps.scaling import MAD_TO_SIGMA
 _Floats: TypeAlias = NDArray[np.float64]
 
 _POGSON = 2.5 / np.log(10.0)
-_OPTIMAL_SOFTENING = np.sqrt(_POGSON)  # 1.042 sigma: Lupton, Gunn & Szalay (1999)
+_OPTIMAL_SOFTENING = np.sqrt(_POGSON)  # 1.042, in sigma: Lupton, Gunn & Szalay (1999)
 _CLIP_SIGMA = 3.0
-_MIN_NOISE_SHARE = 1e-4  # of the range of the pixels: a noiseless stamp has no infinite weight
+_MIN_NOISE_SHARE = 1e-4  # of the range of the pixels, or noiseless bands had infinite weight
 _DEFAULT_RADII = (1 / 16, 5 / 32, 5 / 16)  # core, middle and total aperture, of the shorter side
 _SKY_WIDTH = 1 / 8  # of the shorter side
-_MIN_RADIUS = 0.5  # pixels: nothing smaller is resolved
-_MIN_SIDE = 5  # pixels: smaller stamps have no room for a sky border and two apertures
+_MIN_RADIUS = 0.5  # pixels, below which no size is resolved
+_MIN_SIDE = 5  # pixels, below which a border and apertures do not fit
 _MIN_VALID_SHARE = 0.5  # of the area of an aperture
 _SHAPE_UNITS = {
     "half_light_radius": "pixel",
@@ -86,10 +86,10 @@ def measure_properties(
     finite for a negative flux. The total flux is the flux in the middle aperture, where faint
     sources have the least noise, times an aperture correction. The correction is the curve of
     growth of the source from the middle to the total aperture, in the sum of all bands, each
-    divided by its noise. Size and shape are measured on that sum too. Apertures and half-light
+    divided by its noise. Size and shape are measured on the same sum. Apertures and half-light
     radii are computed by sep (Barbary 2016, JOSS 1, 58), the library of SExtractor. The default
     radii and the columns were chosen on the stamps for which docs/properties.md gives figures;
-    these are therefore a little optimistic.
+    these figures are therefore a little optimistic.
 
     Parameters
     ----------
@@ -117,9 +117,9 @@ def measure_properties(
         ``sky``, the mean over bands, in flux per pixel. ``properties.attrs["units"]`` has the
         units, docs/properties.md the formulae. No value is infinite. Values are NaN where less
         than half of an aperture is valid; size and shape also where the flux in the total
-        aperture is not positive. A column without a value in any row is left out, but never a
-        magnitude. Stamps with a side of less than 5 pixels have no room for a sky: they only get
-        the ``mag_<band>`` of the sum of all pixels, with b = 1, and its colours.
+        aperture is not positive. A column without a value in any row is left out, except for
+        magnitudes. Stamps with a side of less than 5 pixels have no room for a sky: they only get
+        the ``mag_<band>`` of the sum of all pixels, with b = 1, and the colours of these.
     errors : DataFrame of shape (n, p), float64
         Returned if ``return_errors``, with the same columns: 1-sigma errors of magnitudes and
         colours from the sky noise alone, without the photon noise of the source and the error
@@ -167,8 +167,8 @@ def measure_properties(
 def measure_by(measure: Callable[[NDArray[np.float32]], pd.DataFrame], stamps: Any) -> pd.DataFrame:
     """Measure properties with a function of the user, chunk by chunk.
 
-    It maps float32 stamps of shape (m, bands, height, width), NaN where masked, to a DataFrame of
-    m rows; anything else is a ValueError. Columns without any value are left out.
+    The function must return a DataFrame of m rows for float32 stamps of shape (m, bands, height,
+    width), NaN where masked; else a ValueError is raised. Columns without any value are left out.
 
     Examples
     --------
@@ -195,7 +195,7 @@ def measure_by(measure: Callable[[NDArray[np.float32]], pd.DataFrame], stamps: A
 def _name_columns(
     bands: Sequence[str] | None, n_bands: int, *, with_shapes: bool
 ) -> dict[str, str]:
-    """Return the unit of each column, in the order of the columns."""
+    """Return the names of the columns, in order, and their units."""
     names = [f"band{i}" for i in range(n_bands)] if bands is None else [str(b) for b in bands]
     if len(names) != n_bands:
         raise ValueError(
@@ -216,7 +216,7 @@ def _name_columns(
 def _aperture_radii(
     height: int, width: int, radii: tuple[float, float, float] | None
 ) -> _Floats | None:
-    """Return core, middle and total radius in pixels; None if there is no room for them."""
+    """Return core, middle and total radius in pixels; None for stamps too small for them."""
     side = min(height, width)
     if side < _MIN_SIDE:
         return None
@@ -234,12 +234,12 @@ def _aperture_radii(
 def _measure(
     stamps: NDArray[np.float32], radii: _Floats | None, zero_point: float
 ) -> tuple[_Floats, _Floats]:
-    """Return values and errors, (n, p) each, of the columns of `_name_columns`."""
+    """Return values and errors, (n, p) each, in the columns of `_name_columns`."""
     pixels = stamps.astype(np.float64)
     if radii is None:
         return _measure_sums(pixels, zero_point)
 
-    # which core and total magnitudes have enough valid pixels
+    # find the core and total magnitudes with enough valid pixels
     covered = np.ones((*pixels.shape[:2], 2), dtype=bool)
     missing = np.isnan(pixels)
     if missing.any():
@@ -270,7 +270,7 @@ def _measure_sums(pixels: _Floats, zero_point: float) -> tuple[_Floats, _Floats]
     flat = pixels.reshape(*pixels.shape[:2], -1)
     total = flat.shape[-1] * np.ma.masked_invalid(flat).mean(axis=-1).filled(np.nan)
     unknown = np.full_like(total, np.nan)
-    # a strip has no sky whose noise could soften: one unit of flux keeps magnitudes monotonic
+    # without a sky there is no noise to soften by: one unit of flux keeps magnitudes monotonic
     magnitude, error = _asinh_magnitude(total, unknown, np.ones_like(total), zero_point)
     return np.hstack([magnitude, -np.diff(magnitude)]), np.hstack([error, unknown[:, 1:]])
 
@@ -278,16 +278,17 @@ def _measure_sums(pixels: _Floats, zero_point: float) -> tuple[_Floats, _Floats]
 def _photometry(
     pixels: _Floats, noise: _Floats, detection: _Floats, radii: _Floats, zero_point: float
 ) -> tuple[_Floats, _Floats]:
-    """Return magnitudes and errors in the core and in total, (n, bands, 2) each."""
+    """Return magnitudes and errors of core and total flux, (n, bands, 2) each."""
     area = np.pi * radii[:2] ** 2
     flux = _sum_apertures(pixels, radii[:2])
-    # the sky is a mean of the border: its error is shared by all pixels of the aperture
+    # the sky is a mean of the border: all pixels of the aperture share its error
     n_sky = _border(*pixels.shape[2:]).sum()
     flux_error = noise[..., None] * np.sqrt(area + area**2 / n_sky)
+
+    # the aperture correction is between that of a point and that of uniform brightness
     middle, total = _sum_apertures(detection, radii[1:]).T
     correction = np.divide(total, middle, out=np.ones_like(total), where=middle > 0)
     scale = np.ones((len(total), 1, 2))
-    # at least the correction of a point, at most that of a source of uniform brightness
     scale[:, 0, 1] = np.clip(correction, 1.0, (radii[2] / radii[1]) ** 2)
     softening = _OPTIMAL_SOFTENING * flux_error * scale
     return _asinh_magnitude(flux * scale, flux_error * scale, softening, zero_point)
@@ -302,7 +303,7 @@ def _asinh_magnitude(
 
 
 def _mosaic(images: _Floats) -> tuple[_Floats, _Floats, _Floats]:
-    """Stack images (..., height, width) into one, as sep needs it; return x and y of centres."""
+    """Stack images (..., height, width) into one for sep, and return the x and y of centres."""
     height, width = images.shape[-2:]
     mosaic = np.ascontiguousarray(images).reshape(-1, width)
     y = np.arange(0.0, len(mosaic), height) + (height - 1) / 2
@@ -323,7 +324,7 @@ def _fill_missing(pixels: _Floats, missing: NDArray[np.bool_]) -> None:
     for row, band in np.argwhere(missing.any(axis=(2, 3))):
         image, hole = pixels[row, band], missing[row, band]
         if hole.all():
-            image[:] = 0.0  # its results become NaN, as none of its area is valid
+            image[:] = 0.0  # its results become NaN later
             continue
         count = np.bincount(ring[~hole], minlength=ring.max() + 1)
         total = np.bincount(ring[~hole], image[~hole], minlength=ring.max() + 1)
@@ -332,12 +333,13 @@ def _fill_missing(pixels: _Floats, missing: NDArray[np.bool_]) -> None:
 
 
 def _offsets(height: int, width: int) -> tuple[_Floats, _Floats]:
-    """Return y (height, 1) and x (1, width) of the pixels from the centre."""
+    """Return the distances y (height, 1) and x (1, width) of pixels from the centre."""
     y, x = np.ogrid[:height, :width]
     return y - (height - 1) / 2, x - (width - 1) / 2
 
 
 def _border(height: int, width: int) -> NDArray[np.bool_]:
+    """Return a mask of the pixels that measure the sky."""
     thickness = max(2, int(_SKY_WIDTH * min(height, width)))
     border = np.ones((height, width), dtype=bool)
     border[thickness:-thickness, thickness:-thickness] = False
@@ -350,38 +352,32 @@ def _local_sky(pixels: _Floats) -> tuple[_Floats, _Floats]:
     level = np.median(sky, axis=-1, keepdims=True)
     distance = np.abs(sky - level)
     noise = MAD_TO_SIGMA * np.median(distance, axis=-1, keepdims=True)
-    keep = distance <= _CLIP_SIGMA * noise
     # the clipped mean has two thirds of the variance of the median; this matters for faint
     # sources, as the error of the sky enters with every pixel of the aperture
-    level = (sky * keep).sum(axis=-1) / keep.sum(axis=-1)
+    is_sky = distance <= _CLIP_SIGMA * noise
+    level = (sky * is_sky).sum(axis=-1) / is_sky.sum(axis=-1)
     floor = _MIN_NOISE_SHARE * np.ptp(pixels, axis=(-2, -1))
     noise = np.maximum(noise[..., 0], floor)
     return level, np.where(noise > 0, noise, 1.0)
 
 
 def _measure_shape(detection: _Floats, radii: _Floats) -> _Floats:
-    """Measure half-light radius, concentration, ellipticity, asymmetry, peak offset: (n, 5)."""
+    """Return half-light radius, concentration, ellipticity, asymmetry, peak offset: (n, 5)."""
     mosaic, x, y = _mosaic(detection)
     total = _sum_apertures(detection, radii[2:])[:, 0]
     enclosing, _ = sep.flux_radius(
         mosaic, x, y, np.full_like(y, radii[2]), [0.2, 0.5, 0.8], normflux=total
     )
     r20, r50, r80 = np.maximum(enclosing, _MIN_RADIUS).T
-    shape = np.column_stack(
-        [
-            r50,
-            5 * np.log10(r80 / r20),  # Conselice (2003), ApJS 147, 1
-            _ellipticity(detection, r50),
-            _asymmetry(detection, radii[2:]),
-            _peak_offset(detection),
-        ]
-    )
+    concentration = 5 * np.log10(r80 / r20)  # Conselice (2003), ApJS 147, 1
+    ellipticity, asymmetry = _ellipticity(detection, r50), _asymmetry(detection, radii[2:])
+    shape = np.column_stack([r50, concentration, ellipticity, asymmetry, _peak_offset(detection)])
     shape[total <= 0] = np.nan
     return shape
 
 
 def _ellipticity(images: _Floats, half_light_radius: _Floats) -> _Floats:
-    """Measure 1 - b/a by second moments under a round Gaussian weight, corrected for it."""
+    """Measure 1 - b/a by second moments with a round Gaussian weight, corrected for the weight."""
     variance = np.maximum(half_light_radius, 1.0) ** 2
     by_y, by_x = (
         _moment_weights(offset.ravel(), variance) for offset in _offsets(*images.shape[1:])
@@ -392,8 +388,8 @@ def _ellipticity(images: _Floats, half_light_radius: _Floats) -> _Floats:
     xx, yy = moments[:, 0, 2] / flux - x**2, moments[:, 2, 0] / flux - y**2
     xy = moments[:, 1, 1] / flux - x * y
     mean, spread = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-    # remove the weight: the inverse covariances of two Gaussians add up in their product (exact
-    # for a Gaussian source); the clipping is for noise
+    # correct for the weight, exactly for a Gaussian source: the inverse covariances of two
+    # Gaussians add up in their product; noise needs the clipping
     major, minor = (
         1 / (1 / np.clip(axis, 1 / 12, 0.95 * variance) - 1 / variance)
         for axis in (mean + spread, mean - spread)
@@ -413,7 +409,7 @@ def _asymmetry(detection: _Floats, radius: _Floats) -> _Floats:
     difference = _sum_apertures(np.abs(detection - turned), radius)[:, 0]
     light = _sum_apertures(np.abs(detection), radius)[:, 0]
     _, noise = _local_sky(detection)
-    # mean |difference| of two normal deviates: 2 sigma / sqrt(pi)
+    # the mean |difference| of two normal deviates is 2 sigma / sqrt(pi)
     background = np.pi * radius**2 * 2 * noise / np.sqrt(np.pi)
     asymmetry = (difference - background) / np.where(light > 0, 2 * light, np.nan)
     # a neighbour in the border can make the noise, and with it the background, too large
@@ -421,7 +417,7 @@ def _asymmetry(detection: _Floats, radius: _Floats) -> _Floats:
 
 
 def _peak_offset(images: _Floats) -> _Floats:
-    """Measure the distance of the brightest 3 x 3 pixels from the centre, to parts of a pixel."""
+    """Measure the distance of the brightest 3 x 3 pixels from the centre, in parts of a pixel."""
     rows_of_three = images[:, :-2] + images[:, 1:-1] + images[:, 2:]
     inner = rows_of_three[..., :-2] + rows_of_three[..., 1:-1] + rows_of_three[..., 2:]
     n, height, width = inner.shape

@@ -1,4 +1,4 @@
-"""Compose RGB pictures from bands."""
+"""Compose colour images from bands."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def to_rgb(
     Parameters
     ----------
     stamps : array-like of shape (n, bands, height, width)
-        Linear pixels; NaN is shown as sky. Stamps of uint8 are displayed without a stretch.
+        Linear pixels; NaN is shown as sky. Pixels of uint8 are returned without a stretch.
     bands : sequence of three int or str, default=(2, 1, 0)
         The bands shown as red, green and blue, reddest first: their positions, or their names,
         such as ``"irg"``, if the `Stamps` have names of bands.
     stretch : float, default=5.0
-        Linear range in units of the sky noise of each band, so that any flux unit is possible.
+        Linear range in units of the sky noise of each band, so that any unit of flux will do.
     Q : float, default=8.0
         Softening of the asinh stretch (Lupton et al. 2004, PASP 116, 133).
 
@@ -62,7 +62,7 @@ def to_rgb(
 
 
 def _positions(bands: Sequence[int | str], images: Any) -> list[Any]:
-    """Return the positions of three bands."""
+    """Return the positions of three bands, given by position or name."""
     names = getattr(images, "bands", None) or ()
     positions = [names.index(band) if band in names else band for band in bands]
     if len(positions) != 3 or not all(band in range(images.shape[1]) for band in positions):
@@ -75,7 +75,7 @@ def _positions(bands: Sequence[int | str], images: Any) -> list[Any]:
 
 
 def display_bands(images: Any) -> tuple[int, int, int]:
-    """Choose the positions of the bands to show as red, green and blue.
+    """Choose the bands to show as red, green and blue, and return their positions.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Scale pixels for a network: an invertible asinh stretch, fitted on the sky of each band."""
+"""Scale pixels for a network with an invertible asinh stretch, fitted on the sky of each band."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skastro.stamps.arrays import check_images, read_stamps, unfold_like
-from skastro.utils.validation import Documented, contained
+from skastro.utils.validation import Documented, to_container
 
 _MAX_FITTED_STAMPS = 2000
 _BORDER_WIDTH = 2  # pixels
@@ -33,7 +33,7 @@ class AsinhScaler(  # type: ignore[call-arg]  # scikit-learn reads it, but has n
     softening : float, default=1.0
         Pixels below ``softening`` times the sky noise are stretched linearly.
     image_shape : tuple (bands, height, width), default=None
-        Shape of the stamp in each row of a 2-D X. With None such rows are strips of one band.
+        Shape of the stamp in each row of a 2-D X. With None these rows are strips of one band.
     random_state : int, default=0
         Seed of the sample of at most 2,000 stamps on which the sky is measured.
 
@@ -42,8 +42,8 @@ class AsinhScaler(  # type: ignore[call-arg]  # scikit-learn reads it, but has n
     sky_ : float64 array of shape (bands,)
         Median of the pixels on the border of the stamps, in the unit of the pixels.
     noise_ : float64 array of shape (bands,)
-        Robust standard deviation (1.4826 MAD) of the same pixels. Where it is zero (quantised
-        or constant borders), it is the standard deviation of all pixels, or 1.
+        Robust standard deviation (1.4826 MAD) of the same pixels. If it is zero (quantised or
+        constant borders), the standard deviation of all pixels instead, or else 1.
     image_shape_ : tuple (bands, height, width)
     n_features_in_ : int
         Number of bands, or of columns of 2-D rows.
@@ -114,7 +114,7 @@ class AsinhScaler(  # type: ignore[call-arg]  # scikit-learn reads it, but has n
         stretched : float32 or float64 array of the shape of X
         """
         pixels, sky, scale = self._prepare(X)
-        return contained(self, unfold_like(np.arcsinh((pixels - sky) / scale), X), X)
+        return to_container(self, unfold_like(np.arcsinh((pixels - sky) / scale), X), X)
 
     def set_output(self, *, transform: str | None = None) -> Self:
         """Set the container of stretched 2-D rows; stamps stay arrays.
@@ -170,7 +170,7 @@ class AsinhScaler(  # type: ignore[call-arg]  # scikit-learn reads it, but has n
 def measure_sky(stamps: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Measure the sky level and noise of each band on the border of stamps; NaN is ignored.
 
-    They are the median and 1.4826 MAD, two float64 arrays of shape (bands,). A noise of zero is
+    Returns the median and 1.4826 MAD, two float64 arrays of shape (bands,). A noise of zero is
     replaced by the standard deviation of all pixels of the band, or by 1 if that is zero too.
 
     Examples
@@ -181,14 +181,14 @@ def measure_sky(stamps: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDAr
     (array([2.]), array([0.74]))
     """
     n_bands, height, width = stamps.shape[1:]
-    # all pixels are border if the stamp is too small to have an inside
+    # in a stamp too small to have an inside, all pixels are border
     border = np.ones((height, width), dtype=bool)
     border[_BORDER_WIDTH:-_BORDER_WIDTH, _BORDER_WIDTH:-_BORDER_WIDTH] = False
     sky, noise = np.zeros(n_bands), np.ones(n_bands)
     for band in range(n_bands):
         pixels = stamps[:, band].astype(np.float64)
         sample = pixels[:, border]
-        if not np.isfinite(sample).any():  # a band whose borders are all masked
+        if not np.isfinite(sample).any():  # all borders of the band are masked
             sample = pixels
         sample = sample[np.isfinite(sample)]
         if len(sample):

@@ -1,4 +1,4 @@
-"""`Stamps`: a lazy stack of images, which scikit-learn can slice."""
+"""`Stamps`, a lazy stack of images that scikit-learn can slice."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ _STAMPS_PER_BATCH = 1024
 class Stamps:
     """A lazy, immutable stack of stamps of shape (n, bands, height, width).
 
-    Slices and selections of rows stay lazy. Pixels are read when an array is asked for, by
-    ``np.asarray``, by a single row, or by the estimators, which read a batch at a time.
-    `open_stamps` and `cut_stamps` return such stacks. Stamps are pickled as paths and row
-    numbers, so that joblib's processes receive them at little cost, and they serve as X in
-    scikit-learn's splitters, searches and pipelines.
+    Slices and selections of rows stay lazy. Pixels are read by ``np.asarray``, by the index of a
+    single row, and by the estimators, a batch at a time. `open_stamps` and `cut_stamps` return
+    stacks of this class. They are pickled as paths and row numbers, which costs joblib's processes
+    little, and they serve as X in scikit-learn's splitters, searches and pipelines.
 
     Parameters
     ----------
@@ -67,7 +66,7 @@ class Stamps:
     Stamps(shape=(2, 1, 4, 4), dtype=float64) [64.  0.]
     """
 
-    # an array that meets a Stamps in a calculation then reads its pixels
+    # in a calculation with an array, the array reads the pixels of the stamps
     __array_priority__ = -1.0
 
     def __init__(self, source: PixelSource, rows: range | NDArray[np.int64] | None = None) -> None:
@@ -104,19 +103,19 @@ class Stamps:
     @property
     def ids(self) -> NDArray[Any] | None:
         """Names of the stamps, or None."""
-        return self._describe_rows("ids")
+        return self._values_of_rows("ids")
 
     @property
     def catalog_rows(self) -> NDArray[np.int64] | None:
         """Row of the catalogue that each stamp was cut for, or None."""
-        return self._describe_rows("catalog_rows")
+        return self._values_of_rows("catalog_rows")
 
     @property
     def partial(self) -> NDArray[np.bool_] | None:
         """Whether a part of the stamp lies outside its mosaic, or None."""
-        return self._describe_rows("partial")
+        return self._values_of_rows("partial")
 
-    def _describe_rows(self, name: str) -> NDArray[Any] | None:
+    def _values_of_rows(self, name: str) -> NDArray[Any] | None:
         values = getattr(self._source, name, None)
         return None if values is None else values[_to_array(self._rows)]
 
@@ -143,7 +142,7 @@ class Stamps:
             if len(slices) > 3 or len(rest) - len(slices) > 1:
                 raise IndexError("too many indices for stamps, which have 4 dimensions.")
             return self._copy(_rows=chosen)
-        # parts of stamps: NumPy pairs an array of rows with other arrays of indices
+        # parts of stamps: an array of rows is paired with other arrays of indices, as in NumPy
         pixels = self._read(_to_array(chosen))
         first = slice(None) if isinstance(rows, slice) else np.arange(len(pixels))
         return pixels[(first, *rest)]
@@ -192,7 +191,8 @@ class Stamps:
         ------
         stamps : array of shape (at most size, bands, height, width)
         """
-        return (np.asarray(self[start : start + size]) for start in range(0, len(self), size))
+        for start in range(0, len(self), size):
+            yield np.asarray(self[start : start + size])
 
     def calibrated(
         self, zero_points: Mapping[str, float] | Sequence[float], *, zero_point: float = 22.5
@@ -268,7 +268,7 @@ class Stamps:
         Raises
         ------
         FileExistsError
-            There is such a file already.
+            The file or store exists, unless the same call was killed after writing it.
         ValueError
             The path has another ending, or ``chunk`` is not a positive number.
         OSError
@@ -279,10 +279,8 @@ class Stamps:
             raise ValueError(f"{target} must end in .npy or .zarr: name it so.")
         if chunk < 1:
             raise ValueError(f"chunk={chunk} must be at least 1.")
-        if target.exists() and not overwrite:
-            raise FileExistsError(f"{target} is there already: pass overwrite=True to replace it.")
         with writing(target):
-            _write_chunks(self, target, chunk, show_bar=progress)
+            _write_chunks(self, target, chunk, overwrite=overwrite, show_bar=progress)
 
 
 def _to_array(rows: range | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -291,23 +289,32 @@ def _to_array(rows: range | NDArray[np.int64]) -> NDArray[np.int64]:
     return rows
 
 
-def _write_chunks(stamps: Stamps, target: Path, chunk: int, *, show_bar: bool) -> None:
-    """Write stamps under a temporary name; a note beside it tells how many are written."""
+def _write_chunks(
+    stamps: Stamps, target: Path, chunk: int, *, overwrite: bool, show_bar: bool
+) -> None:
+    """Write stamps under a temporary name, and the number of stamps written to a second file."""
     partial = target.with_name(f"{target.name}.partial")
     note = target.with_name(f"{partial.name}.json")
     write = _write_zarr if target.suffix == ".zarr" else _write_npy
     job = {"stamps": joblib.hash(stamps), "chunk": chunk}
 
-    # resume what an interrupted call with the same job has written
+    # find what an interrupted call with the same job has written
     try:
         noted = json.loads(note.read_bytes())
-        done = int(noted["rows"]) if noted["job"] == job and partial.exists() else 0
+        done = int(noted["rows"]) if noted["job"] == job else 0
     except (OSError, ValueError, KeyError, TypeError):
         done = 0
-    if not done:
+    if target.exists() and not overwrite:
+        if 0 < done == len(stamps) and not partial.exists():  # killed after the rename
+            note.unlink()
+            return
+        raise FileExistsError(f"{target} is there already: pass overwrite=True to replace it.")
+    if not done or not partial.exists():
+        done = 0
         _remove(note)
         _remove(partial)
 
+    # write the missing chunks
     console = Console(stderr=True)
     for start in track(
         range(done, max(1, len(stamps)), chunk),
@@ -320,12 +327,12 @@ def _write_chunks(stamps: Stamps, target: Path, chunk: int, *, show_bar: bool) -
         written = min(start + chunk, len(stamps))
         write_whole(note, json.dumps({"job": job, "rows": written}).encode())
 
-    # after a kill in here the next call finishes, or begins anew
+    # rename the result; after a kill in these lines the same call finishes them
     if target.is_dir():
         shutil.rmtree(target)
     remove_leftovers(note)
-    note.unlink()
     partial.replace(target)
+    note.unlink()
 
 
 def _remove(path: Path) -> None:
@@ -338,7 +345,7 @@ def _remove(path: Path) -> None:
 def _write_npy(path: Path, stamps: Stamps, start: int, chunk: int) -> None:
     """Write one chunk of stamps, and before the first one the header.
 
-    A full disk makes plain writes fail; it would end a process that writes to a memory map.
+    On a full disk this raises an error, while writing to a memory map would end the process.
     """
     header = {"descr": stamps.dtype.str, "fortran_order": False, "shape": stamps.shape}
     with path.open("r+b" if start else "wb") as file:
@@ -348,7 +355,7 @@ def _write_npy(path: Path, stamps: Stamps, start: int, chunk: int) -> None:
 
 
 def _write_zarr(path: Path, stamps: Stamps, start: int, chunk: int) -> None:
-    """Write one chunk of stamps, and before the first one the description of the store."""
+    """Write one chunk of stamps, and before the first one the metadata of the store."""
     zarr = import_optional("zarr", extra="data", needed_by="Writing Zarr stores")
     if not start:
         zarr.create_array(
@@ -358,7 +365,7 @@ def _write_zarr(path: Path, stamps: Stamps, start: int, chunk: int) -> None:
             chunks=(max(1, min(chunk, len(stamps))), *stamps.shape[1:]),
             attributes={"bands": list(stamps.bands)} if stamps.bands else None,
         )
-    for leftover in path.glob("c/**/*.partial"):  # of a kill in the middle of a chunk
+    for leftover in path.glob("c/**/*.partial"):  # left by a kill in the middle of a chunk
         leftover.unlink()
     array = zarr.open_array(str(path), mode="r+")
     array[start : start + chunk] = np.asarray(stamps[start : start + chunk])

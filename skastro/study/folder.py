@@ -31,17 +31,17 @@ from skastro.utils.files import (
 from skastro.utils.packages import library_versions
 from skastro.utils.progress import Say
 
-FINISHED_STEPS = "done"  # folder beside the results until they are written
-_CONFIG = "config.json"  # marks the results of a study
-_JOB = "job.json"  # describes the study whose steps are finished
+FINISHED_STEPS = "done"  # folder of the finished steps of a study, until its results are written
+_CONFIG = "config.json"  # every folder of results has it
+_JOB = "job.json"  # describes the study to which the finished steps belong
 
 
 @contextmanager
 def replace_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary folder that takes the place of ``out`` when all has worked.
+    """Yield a temporary folder that replaces ``out`` when the block ends without an error.
 
-    It lies in a folder beside ``out``. After a failure that folder stays, with the finished steps
-    of the study, from which the same study resumes.
+    It is ``.<name>.partial/results`` in the parent of ``out``. After an error ``.<name>.partial``
+    stays if it has finished steps of the study, from which the same study resumes.
     """
     check_out(out, overwrite=overwrite)
     out = out.absolute()
@@ -60,23 +60,13 @@ def replace_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def check_out(out: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a folder for results that holds other files than those of an earlier study.
+    """Refuse a folder for results that is a file, or holds files that no study has written.
 
-    Parameters
-    ----------
-    out : path
-        Folder for the results.
-    overwrite : bool, default=False
-        Whether to accept a folder with other files.
-
-    Raises
-    ------
-    ValueError
-        ``out`` is a file, or holds files that no study has written.
+    ``overwrite`` accepts such files.
     """
     out = Path(out).expanduser()
     foreign, config = list_out(out), out / _CONFIG
-    # Without a config.json of skastro, files of the same names are not results of a study.
+    # without a config.json of skastro, files of the same names are not results of a study
     if config.is_file() and '"skastro"' in config.read_text(errors="replace"):
         foreign = [name for name in foreign if name not in STUDY_FILES]
     if foreign and not overwrite:
@@ -89,31 +79,20 @@ def check_out(out: str | Path, *, overwrite: bool = False) -> None:
 class Unfinished:
     """Finished steps of a study, in a folder from which the same study resumes.
 
-    Parameters
-    ----------
-    folder : Path
-        Its parent exists. Steps of another study in it are deleted.
-    job : dict
-        What the results depend on, as `describe_job` returns it.
-    say : callable
-        Called with a sentence if steps of an earlier run are found.
-
-    Attributes
-    ----------
-    resumed : bool
-        Whether steps of an earlier run of this study are used.
-    cells : mutable mapping
-        ``finished`` of `label_efficiency_curve`, on disk.
+    ``job`` is what the results depend on, by `describe_job`. Steps of another job are deleted.
+    ``cells`` is the mapping ``finished`` of `label_efficiency_curve`, on disk.
     """
 
     def __init__(self, folder: Path, job: Mapping[str, Any], say: Say) -> None:
         note, text = folder / _JOB, json.dumps(job, indent=1)
         earlier = note.read_text(errors="replace") if note.is_file() else None
         self.folder = folder
-        self.resumed = earlier == text
+        self.resumed = earlier == text  # whether steps of an earlier run are used
         if earlier is not None:
-            action = "goes on from there" if self.resumed else "was another, and begins anew"
-            say(f"An interrupted study is in {folder}: this one {action}.")
+            if self.resumed:
+                say(f"{folder} holds finished steps of this study: they are not repeated.")
+            else:
+                say(f"{folder} holds steps of another study: they are deleted.")
         if not self.resumed:
             with writing(folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -124,17 +103,17 @@ class Unfinished:
     def encoder(
         self, train: Callable[[Path], PropertyPretrainedEncoder]
     ) -> PropertyPretrainedEncoder:
-        """Return the encoder: read, or trained by a function of the folder for checkpoints."""
+        """Read the encoder, after training it with checkpoints in this folder if none is saved."""
         path = self.folder / "encoder.safetensors"
         if not path.is_file():
             train(self.folder).save(path)
-        # a new encoder is read too, so that interrupted and whole studies use the same object
+        # a new encoder is read too: resumed and uninterrupted studies then use the same object
         return PropertyPretrainedEncoder.load(path)
 
     def representations(
         self, compute: Callable[[], Mapping[str, NDArray[Any]]]
     ) -> dict[str, NDArray[Any]]:
-        """Return the representations: read, or computed by a function."""
+        """Read the representations, after computing them if none are saved."""
         path = self.folder / "representations.npz"
         if not path.is_file():
             arrays = compute()
@@ -145,19 +124,19 @@ class Unfinished:
 
 
 def nothing_is_done(folder: Path) -> bool:
-    """Whether the folder of an `Unfinished` is missing or holds no finished step."""
+    """Return whether the folder of an `Unfinished` is missing or holds no finished step."""
     return not folder.is_dir() or {path.name for path in folder.iterdir()} <= {_JOB}
 
 
 class _Cells(UserDict[Cell, Scores]):
-    """Scores of the fits of a curve, one line of a file for each fit."""
+    """Scores of the fits of a curve, also written to a file with one line for each fit."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
         content = path.read_bytes() if path.is_file() else b""
         lines, _, broken = content.rpartition(b"\n")
-        if broken:  # by a kill in the middle of a line
+        if broken:  # the earlier process was killed while it wrote this line
             write_whole(path, lines + b"\n" if lines else b"")
         for line in lines.splitlines():
             cell, scores, seconds = json.loads(line)
@@ -175,7 +154,7 @@ class _Cells(UserDict[Cell, Scores]):
 def describe_job(data: StudyData, plan: Any, seed: int) -> dict[str, Any]:
     """Return what the results of a study depend on: data, plan, seed and versions, for JSON.
 
-    Of the pixels, 64 stamps are compared.
+    The pixels are represented by those of 64 stamps.
     """
     job: dict[str, Any] = {
         "images": [list(map(int, data.images.shape)), str(data.images.dtype)],

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,47 +42,25 @@ _PHONE_WIDTH = 4.2  # inches; at this width the text of a figure is readable on 
 
 @dataclass(frozen=True)
 class Study:
-    """Results of a study.
-
-    Parameters
-    ----------
-    curve : LabelEfficiencyCurve
-    encoder : PropertyPretrainedEncoder
-        Pretrained on the rows whose ``split`` is "train".
-    embeddings : float32 array of shape (n, d)
-    split : array of shape (n,)
-        "train" (labelled or not), "test", or "aside" for unlabelled rows of the test groups.
-    predictions : DataFrame
-        ``id``, ``split``, ``label``, ``used`` (whether the classifier learned from the row),
-        ``prediction`` and the probabilities ``p_<class>``.
-    pretext : DataFrame
-        Quality of the predicted properties on the test rows; see `grade_properties`.
-    predicted : DataFrame of shape (n, p)
-        Properties predicted by the encoder, in their units.
-    objects : DataFrame
-        ``id``, ``x`` and ``y`` of the projection, ``cluster`` (-1 = noise),
-        ``cluster_probability``, ``outlier_score``, and the properties.
-    projections : dict of str to Projection
-    representations : DataFrame
-        Scores of each representation; see `score_embedding`.
-    magnitude : str
-        Property by which results are binned.
-    config : dict
-        Everything needed to repeat the study, for JSON.
-    """
+    """Results of a study of n stamps, as `run_study` returns them."""
 
     curve: LabelEfficiencyCurve
-    encoder: PropertyPretrainedEncoder
-    embeddings: NDArray[np.float32]
+    encoder: PropertyPretrainedEncoder  # pretrained on the rows whose `split` is "train"
+    embeddings: NDArray[np.float32]  # (n, d)
+    # (n,) "train" (labelled or not), "test", or "aside" for unlabelled rows of the test groups
     split: NDArray[Any]
+    # columns id, split, label, used (whether the classifier learned from the row), prediction,
+    # and the probabilities p_<class>
     predictions: pd.DataFrame
-    pretext: pd.DataFrame
-    predicted: pd.DataFrame
+    pretext: pd.DataFrame  # quality of the properties predicted on test rows: `grade_properties`
+    predicted: pd.DataFrame  # (n, p) properties predicted by the encoder, in their units
+    # columns id, x and y of the projection, cluster (-1 = noise), cluster_probability,
+    # outlier_score, and the properties
     objects: pd.DataFrame
     projections: dict[str, Projection]
-    representations: pd.DataFrame
-    magnitude: str
-    config: dict[str, Any]
+    representations: pd.DataFrame  # scores of each representation, by `score_embedding`
+    magnitude: str  # property by which results are binned
+    config: dict[str, Any]  # what is needed to repeat the study, for JSON
 
 
 def write_study(study: Study, data: StudyData, folder: Path) -> None:
@@ -102,7 +80,7 @@ def write_study(study: Study, data: StudyData, folder: Path) -> None:
 
 
 def _write_tables(study: Study, folder: Path) -> None:
-    # seconds differ from run to run; without them the same seed gives the same file
+    # without the seconds, which differ from run to run, the same seed gives the same file
     scores = study.curve.scores.drop(columns="fit_seconds", errors="ignore")
     clusters = study.objects[["id", "cluster", "cluster_probability", "outlier_score"]]
     for name, table, digits in (
@@ -120,14 +98,12 @@ def _draw_curve(study: Study, folder: Path) -> None:
     # compared with a network trained for a few steps only, any method seems to save labels
     plan = study.config["plan"]
     is_fair = plan["scratch"] and not plan["steps"] and len(study.curve.label_counts) > 1
-    draw = partial(
-        LabelEfficiencyDisplay.from_curve,
-        study.curve,
-        saving=(METHOD, "scratch") if is_fair else None,
-    )
-    _save_figure(folder / "label_efficiency.png", partial(draw, legend=False), size=(8.0, 4.6))
-    narrow = partial(draw, legend="below")
-    _save_figure(folder / "label_efficiency_phone.png", narrow, size=(_PHONE_WIDTH, 4.8))
+    saving = (METHOD, "scratch") if is_fair else None
+    for ending, size, legend in (("", (8.0, 4.6), False), ("_phone", (_PHONE_WIDTH, 4.8), "below")):
+        with _new_figure(folder / f"label_efficiency{ending}.png", size) as figure:
+            LabelEfficiencyDisplay.from_curve(
+                study.curve, saving=saving, legend=legend, ax=figure.subplots()
+            )
 
 
 def _write_test_results(study: Study, data: StudyData, folder: Path) -> None:
@@ -137,78 +113,62 @@ def _write_test_results(study: Study, data: StudyData, folder: Path) -> None:
     true, predicted = table["label"].to_numpy(), table["prediction"].to_numpy()
     probabilities = table.filter(regex="^p_").rename(columns=lambda name: name.removeprefix("p_"))
 
-    # by magnitude
-    draw: Callable[..., Any]
+    # accuracy by magnitude
     magnitude = study.objects[study.magnitude].to_numpy()[rows]
     if np.isfinite(magnitude).any():
-        accuracy_by_magnitude(true, predicted, magnitude).to_csv(
-            folder / "by_magnitude.csv", index=False, float_format="%.4f"
-        )
-        draw = partial(
-            MagnitudeDisplay.from_predictions,
-            true,
-            {METHOD: predicted},
-            magnitude,
-            name=study.magnitude,
-            unit=None,
-        )
-        _save_figure(folder / "by_magnitude.png", draw, size=(7.0, 4.0))
-        _save_figure(folder / "by_magnitude_phone.png", draw, size=(_PHONE_WIDTH, 3.6))
+        bins = accuracy_by_magnitude(true, predicted, magnitude)
+        bins.to_csv(folder / "by_magnitude.csv", index=False, float_format="%.4f")
+        methods, name = {METHOD: predicted}, study.magnitude
+        for ending, size in (("", (7.0, 4.0)), ("_phone", (_PHONE_WIDTH, 3.6))):
+            with _new_figure(folder / f"by_magnitude{ending}.png", size) as figure:
+                MagnitudeDisplay.from_predictions(
+                    true, methods, magnitude, name=name, unit=None, ax=figure.subplots()
+                )
 
-    # calibration
-    reliability_curve(true, probabilities).to_csv(
-        folder / "calibration.csv", index=False, float_format="%.4f"
-    )
-    draw = partial(ReliabilityDisplay.from_predictions, true, probabilities)
-    _save_figure(folder / "calibration.png", draw, size=(5.0, 4.6))
+    # calibration of the probabilities
+    bins = reliability_curve(true, probabilities)
+    bins.to_csv(folder / "calibration.csv", index=False, float_format="%.4f")
+    with _new_figure(folder / "calibration.png", (5.0, 4.6)) as figure:
+        ReliabilityDisplay.from_predictions(true, probabilities, ax=figure.subplots())
 
-    # confusion
-    draw = partial(
-        ConfusionDisplay.from_predictions,
-        true,
-        predicted,
-        images=data.images[rows],
-        confidence=probabilities.max(axis=1).to_numpy(),
-    )
-    width = 1.7 * len(set(true) | set(predicted))
-    _save_figure(folder / "confusion.png", draw, size=(2.2 + width, 1.2 + width))
+    # confusion of the classes, with example stamps
+    width, confidence = 1.7 * len(set(true) | set(predicted)), probabilities.max(axis=1).to_numpy()
+    with _new_figure(folder / "confusion.png", (2.2 + width, 1.2 + width)) as figure:
+        ConfusionDisplay.from_predictions(
+            true, predicted, images=data.images[rows], confidence=confidence, ax=figure.subplots()
+        )
 
 
 def _draw_pretext(study: Study, folder: Path) -> None:
-    """Draw the best predicted property of those with most values."""
+    """Draw the best predicted property among those with about the most true values."""
     quality = study.pretext[study.pretext["n_test"] > 1]
     if quality.empty:
         return
     most = quality[quality["n_test"] >= 0.9 * quality["n_test"].max()]
     best = most.loc[most["r2"].idxmax()]
-    test = study.split == "test"
-    draw = partial(
-        PropertyDisplay.from_predictions,
-        study.objects.loc[test, best["property"]],
-        study.predicted.loc[test, best["property"]],
-        name=best["property"],
-        unit=best["unit"] or None,
-    )
-    _save_figure(folder / "pretext.png", draw, size=(5.2, 6.0))
+    test, name = study.split == "test", best["property"]
+    true, predicted = study.objects.loc[test, name], study.predicted.loc[test, name]
+    with _new_figure(folder / "pretext.png", (5.2, 6.0)) as figure:
+        PropertyDisplay.from_predictions(
+            true, predicted, name=name, unit=best["unit"] or None, ax=figure.subplots()
+        )
 
 
 def _draw_projections(study: Study, folder: Path) -> None:
     """Draw projections of several representations side by side."""
     if len(study.projections) > 1:
-        figure = _make_figure((9.0, 8.4))
         labels = study.predictions["label"].to_numpy()
-        ProjectionDisplay.from_embeddings(study.projections, labels, figure=figure)
-        figure.savefig(folder / "representations.png", dpi=110)
+        with _new_figure(folder / "representations.png", (9.0, 8.4), dpi=110) as figure:
+            ProjectionDisplay.from_embeddings(study.projections, labels, figure=figure)
 
 
-def _save_figure(path: Path, draw: Callable[..., Any], *, size: tuple[float, float]) -> None:
-    """Draw into a new figure of some size in inches, and save it."""
-    figure = _make_figure(size)
-    draw(ax=figure.subplots())
-    figure.savefig(path, dpi=140)
+@contextmanager
+def _new_figure(path: Path, size: tuple[float, float], *, dpi: int = 140) -> Iterator[Any]:
+    """Yield a new figure of a size in inches, and save it.
 
-
-def _make_figure(size: tuple[float, float]) -> Any:
-    """Return a figure without pyplot, which would keep it and need a screen."""
+    It is made without pyplot, which would keep it in memory and need a screen.
+    """
     matplotlib = import_optional("matplotlib.figure", extra="report", needed_by="A study")
-    return matplotlib.Figure(figsize=size, layout="constrained")
+    figure = matplotlib.Figure(figsize=size, layout="constrained")
+    yield figure
+    figure.savefig(path, dpi=dpi)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,11 +23,7 @@ from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.kernel_probe import KernelProbe
 from skastro.estimators.linear_probe import LinearProbe
 from skastro.evaluation.calibration import expected_calibration_error, tabulate_predictions
-from skastro.evaluation.label_efficiency import (
-    METHOD,
-    LabelEfficiencyCurve,
-    label_efficiency_curve,
-)
+from skastro.evaluation.label_efficiency import METHOD, LabelEfficiencyCurve, label_efficiency_curve
 from skastro.evaluation.property_scores import grade_properties, join_measured
 from skastro.evaluation.splits import Split, draw_splits
 from skastro.networks.training import choose_epochs
@@ -41,50 +36,31 @@ from skastro.utils.files import writing
 from skastro.utils.packages import import_optional, library_versions
 from skastro.utils.progress import Progress, Say, report_to, reporting, say_nothing
 
-TEST_SIZE = 0.3
-_MIN_KNOWN_SHARE = 0.8  # of the magnitude by which results are binned
+TEST_SIZE = 0.3  # share of the labelled rows
+_MIN_MEASURED_SHARE = 0.8  # of the rows, in the magnitude by which results are binned
 
 
 @dataclass(frozen=True)
 class Plan:
     """How much a study computes.
 
-    Parameters
-    ----------
-    n_objects : int
-        Size of the simulated survey.
-    label_counts : tuple of int
-        Numbers of labels to learn from.
-    n_repeats : int
-        Draws of the labels.
-    backbone : str
-        As in `PropertyPretrainedEncoder`.
-    max_epochs : int or None
-        Epochs of the pretraining; None as in `PropertyPretrainedEncoder`.
-    steps : int or None
-        Batches for the networks trained on labels; None as in `SelfSupervisedClassifier`.
-    finetune, scratch, auto : bool
-        Whether to run `SelfSupervisedClassifier` with this strategy too. These fits take most of
-        the time of a study, "auto" four times as long as the others.
-    imagenet_views : bool
-        Whether to average ImageNet features over rotated and mirrored stamps.
-    side_by_side : bool
-        Whether to project the other representations too.
-    device : str
-        Where networks are trained.
+    `PropertyPretrainedEncoder` describes ``backbone``, ``max_epochs`` and ``device``, and
+    `SelfSupervisedClassifier` the ``steps`` of the networks that are trained on labels.
     """
 
-    n_objects: int = SURVEY_OBJECTS
-    label_counts: tuple[int, ...] = (30, 100, 300, 1000)
-    n_repeats: int = 5
+    n_objects: int = SURVEY_OBJECTS  # size of the simulated survey
+    label_counts: tuple[int, ...] = (30, 100, 300, 1000)  # numbers of labels to learn from
+    n_repeats: int = 5  # number of draws of the labels
     backbone: str = "stamp_resnet18"
     max_epochs: int | None = None
     steps: int | None = None
+    # Whether to run `SelfSupervisedClassifier` with these strategies too. Their fits take most of
+    # the time of a study, "auto" four times as long as the others.
     finetune: bool = True
     scratch: bool = True
     auto: bool = False
-    imagenet_views: bool = True
-    side_by_side: bool = True
+    imagenet_views: bool = True  # average ImageNet features over rotated and mirrored stamps
+    side_by_side: bool = True  # project the other representations too
     device: str = "auto"
 
 
@@ -143,13 +119,16 @@ def run_study(
         Command that repeats the study, for the report.
     progress : callable, default=None
         Called as ``progress(stage, done, total)``. None keeps the function of an enclosing
-        `reporting`.
+        ``reporting``.
     say : callable, default=None
         Called with sentences for the user.
 
     Returns
     -------
     study : Study
+        With the fields ``curve``, ``encoder``, ``embeddings``, ``split``, ``predictions``,
+        ``pretext``, ``predicted``, ``objects``, ``projections``, ``representations``,
+        ``magnitude`` and ``config``.
 
     Raises
     ------
@@ -165,8 +144,8 @@ def run_study(
     """
     plan, say, start = plan or FULL, say or say_nothing, perf_counter()
     _check_packages()
-    listening = nullcontext() if progress is None else reporting(progress)
-    with listening, replace_folder(Path(out).expanduser(), overwrite=overwrite) as folder:
+    reports = nullcontext() if progress is None else reporting(progress)
+    with reports, replace_folder(Path(out).expanduser(), overwrite=overwrite) as folder:
         # settle which rows to test on, and how much to compute
         split = draw_splits(
             data.labels,
@@ -187,7 +166,8 @@ def run_study(
         representations = finished.representations(
             lambda: represent(data.images, split.pool, encoder, say, views=plan.imagenet_views)
         )
-        learned = _Learned(encoder, representations, measured)
+        columns = join_columns(encoder, representations[METHOD], measured)
+        learned = _Learned(encoder, representations, measured, columns)
 
         # learn from few labels
         curve = label_efficiency_curve(
@@ -213,7 +193,7 @@ def run_study(
 
 
 def _check_packages() -> None:
-    """Ask for all optional packages of a study before it computes for minutes."""
+    """Refuse to start without all optional packages that a study needs at its end."""
     for package in ("matplotlib.figure", "jinja2", "bokeh"):
         import_optional(package, extra="report", needed_by="A study")
     import_optional("openTSNE", extra="projection", needed_by="A study")
@@ -261,17 +241,13 @@ class _Learned:
     """Representations of all stamps, learned without labels."""
 
     encoder: PropertyPretrainedEncoder
-    representations: Mapping[str, NDArray[np.float32]]
-    measured: pd.DataFrame
+    representations: Mapping[str, NDArray[np.float32]]  # embeddings (n, d) by their names
+    measured: pd.DataFrame  # properties measured from the pixels
+    # embeddings and properties, joined as by `SelfSupervisedClassifier.describe`
+    columns: NDArray[np.float64]
 
-    @cached_property
-    def columns(self) -> NDArray[np.float64]:
-        """Embeddings and properties, as `SelfSupervisedClassifier.describe` joins them."""
-        return join_columns(self.encoder, self.representations[METHOD], self.measured)
-
-    @property
     def probe(self) -> KernelProbe:
-        """Unfitted probe for ``columns``, like that of `SelfSupervisedClassifier`."""
+        """Return an unfitted probe for ``columns``, like that of `SelfSupervisedClassifier`."""
         return KernelProbe(self.columns.shape[1] - self.representations[METHOD].shape[1])
 
 
@@ -280,9 +256,10 @@ def _choose_methods(
 ) -> dict[str, Any]:
     """Return the methods to compare, by name.
 
-    All baselines have the probe of our method, on columns standardised on the pool's rows.
+    All baselines have the probe of our method, on columns standardised by rows of the pool.
     """
-    columns, probe = learned.columns, learned.probe
+    # our method on the embeddings, also together with the catalogue
+    columns, probe = learned.columns, learned.probe()
     methods: dict[str, Any] = {
         METHOD: (probe, columns),
         f"{METHOD}, linear probe": (LinearProbe(), learned.representations[METHOD]),
@@ -290,6 +267,7 @@ def _choose_methods(
     if data.properties is not None:
         probe = KernelProbe(probe.n_properties + data.properties.shape[1])
         methods[f"{METHOD} + catalogue"] = probe, np.hstack([columns, data.properties])
+    # networks trained on the labels
     names = {"auto": f"{METHOD}, auto", "finetune": f"{METHOD}, fine-tuned", "scratch": "scratch"}
     for strategy, name in names.items():
         if getattr(plan, strategy):
@@ -299,6 +277,7 @@ def _choose_methods(
                 steps=plan.steps,
                 random_state=learned.encoder.seed_,
             )
+    # baselines without our representation
     if data.properties is not None:
         methods["catalogue"] = KernelProbe(), standardise(data.properties, pool)
     methods["aperture"] = KernelProbe(), standardise(learned.measured, pool)
@@ -316,6 +295,7 @@ def _collect(
     seed: int,
 ) -> Study:
     """Classify, project, cluster and score; return all results of a study."""
+    # split, true and predicted properties, and projections
     embeddings = learned.representations[METHOD]
     sides = np.full(len(data.labels), "aside")
     sides[split.pool], sides[split.test] = "train", "test"
@@ -323,6 +303,7 @@ def _collect(
     predicted = learned.encoder.predict_embedded(embeddings)
     projections = _project(learned.representations, plan, seed)
     projection = projections[METHOD]
+    # what is needed to repeat the study
     config = _describe(data, sides, plan, seed)
     config["projection"] = {
         "method": METHOD_NAMES[projection.method],
@@ -352,10 +333,10 @@ def _predict(
 ) -> pd.DataFrame:
     """Classify all stamps with a probe that learns from the labels of some rows."""
     columns = learned.columns
-    probe = learned.probe.fit(columns[rows], data.labels[rows].astype(str))
-    table = tabulate_predictions(
-        data.ids, data.labels, probe.predict_proba(columns), probe.classes_
-    ).drop(columns=["most_probable", "probability"])
+    probe = learned.probe().fit(columns[rows], data.labels[rows].astype(str))
+    probabilities = probe.predict_proba(columns)
+    table = tabulate_predictions(data.ids, data.labels, probabilities, probe.classes_)
+    table = table.drop(columns=["most_probable", "probability"])
     table.insert(1, "split", sides)
     table.insert(3, "used", np.isin(np.arange(len(table)), rows))
     return table
@@ -365,11 +346,8 @@ def _find_magnitude(true: pd.DataFrame) -> str:
     """Choose the property by which results are binned: a magnitude of the middle band."""
     names = [name for name in true if "mag" in name.lower() and "core" not in name]
     measured = [name for name in names if name.startswith("measured_")]
-    of_catalog = [
-        name
-        for name in names
-        if name not in measured and true[name].notna().mean() >= _MIN_KNOWN_SHARE
-    ]
+    full = true.columns[true.notna().mean() >= _MIN_MEASURED_SHARE]
+    of_catalog = [name for name in names if name in full and name not in measured]
     chosen = of_catalog or measured or names
     return chosen[len(chosen) // 2]
 
@@ -377,6 +355,7 @@ def _find_magnitude(true: pd.DataFrame) -> str:
 def _project(
     representations: Mapping[str, NDArray[Any]], plan: Plan, seed: int
 ) -> dict[str, Projection]:
+    """Project the encoder's embeddings, and all other representations if the plan asks."""
     names = list(representations) if plan.side_by_side else [METHOD]
     report, projections = report_to("projecting", len(names)), {}
     for done, name in enumerate(names):
@@ -386,13 +365,9 @@ def _project(
 
 
 def _tabulate_objects(
-    data: StudyData,
-    embeddings: NDArray[Any],
-    projection: Projection,
-    true: pd.DataFrame,
-    seed: int,
+    data: StudyData, embeddings: NDArray[Any], projection: Projection, true: pd.DataFrame, seed: int
 ) -> pd.DataFrame:
-    """Return position, cluster and properties of each object, for the report."""
+    """Return the projected position, cluster and properties of each object, for the report."""
     clusterer = EmbeddingClusterer(random_state=seed).fit(embeddings)
     table = pd.DataFrame(projection.coordinates, columns=["x", "y"])
     table.insert(0, "id", data.ids)
@@ -404,6 +379,7 @@ def _tabulate_objects(
 
 
 def _describe(data: StudyData, sides: NDArray[Any], plan: Plan, seed: int) -> dict[str, Any]:
+    """Describe the data, the plan and the versions of a study, for JSON."""
     labelled = data.labels != ""
     names, sizes = np.unique(data.labels[labelled].astype(str), return_counts=True)
     return {

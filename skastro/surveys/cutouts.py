@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +18,15 @@ from astropy.nddata import NoOverlapError, overlap_slices
 from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
-from skastro.catalogs.columns import find_column
-from skastro.catalogs.matching import sky_positions
+from skastro.catalogs.matching import require_column, sky_positions
 from skastro.stamps.formats import Rows, check_unchanged, native, signature_of
 from skastro.stamps.stack import Stamps
 from skastro.utils.files import UnfitError, first_line, reading
 from skastro.utils.fits import open_fits
 from skastro.utils.packages import import_optional
 
-_MAX_GRID_DIFFERENCE = 0.01  # of a pixel: 1 % of the scale, or half a degree of orientation
-_POSITION_DECIMALS = 6  # of a pixel: positions that differ by rounding cut the same stamp
+_MAX_GRID_DIFFERENCE = 0.01  # in pixels: 1 % of the scale, or half a degree of orientation
+_POSITION_DECIMALS = 6  # in pixels: positions that differ by rounding cut the same stamp
 _REPROJECTION_MARGIN = 1.5  # width of the pixels to resample, in units of the stamp's width
 
 _Floats = NDArray[np.float64]
@@ -64,8 +64,8 @@ class _Tile(NamedTuple):
 class MosaicCutouts:
     """Pixel source of `Stamps` that reads sections of mosaics on demand.
 
-    ``tile`` (n, bands) is the number of a stamp's tile in ``tiles`` of the band, -1 for none; ``x``
-    and ``y`` (n, bands) are the positions in that tile, 0-based pixels.
+    ``tile`` (n, bands) is the number of the tile among the ``tiles`` of its band, -1 if no tile
+    shows the object. ``x`` and ``y`` (n, bands) are the positions in that tile, 0-based pixels.
     """
 
     tiles: tuple[tuple[_Tile, ...], ...]
@@ -109,19 +109,16 @@ class MosaicCutouts:
 
     def _target_wcs(self, row: int) -> WCS:
         """Return the WCS of a stamp on the grid of the first band."""
-        number = self.tile[row, 0]
+        number, size = self.tile[row, 0], np.array(self.size[::-1])
         wcs = self.tiles[0][max(number, 0)].wcs()
-        height, width = self.size
-        if number >= 0:  # the same pixels that are cut there
-            wcs.wcs.crpix -= [
-                _first_pixel(self.x[row, 0], width),
-                _first_pixel(self.y[row, 0], height),
-            ]
+        if number >= 0:  # the stamp's own pixels in the first band
+            wcs.wcs.crpix -= _first_pixel(np.array([self.x[row, 0], self.y[row, 0]]), size)
             return wcs
+        # The first band does not show the object: a grid of the same scale, centred on it.
         centred = WCS(naxis=2)
         centred.wcs.ctype = ["RA---TAN", "DEC--TAN"]
         centred.wcs.crval = np.asarray(self.world)[row]
-        centred.wcs.crpix = [width / 2 + 0.5, height / 2 + 0.5]
+        centred.wcs.crpix = size / 2 + 0.5
         centred.wcs.cd = wcs.pixel_scale_matrix
         return centred
 
@@ -153,17 +150,17 @@ def cut_stamps(
     size : int or tuple (height, width)
         Size of the stamps in pixels.
     bands : str or sequence of str, default=None
-        Bands in the order wanted; None takes all, in the order of ``mosaics``.
+        Bands to cut, in this order. None means all, in the order of ``mosaics``.
     id : str, default=None
-        Column that names the objects, for ``stamps.ids``; None takes "id" if there is one.
+        Column of names for ``stamps.ids``. None means the column "id", if there is one.
     ra, dec : str, default=None
-        Columns of the positions on the sky, for mosaics with a WCS; None finds them by their
-        usual names.
+        Columns of the positions on the sky, for mosaics with a WCS. None means the columns with
+        the usual names.
     x, y : str, default=None
         Columns of 0-based pixel positions, used instead of the sky: each band needs one tile, and
         all tiles the same pixel grid.
     hdu : int or str, default=None
-        Extension of the images; None takes the first image with two dimensions.
+        Extension of the images. None means the first two-dimensional image.
     reproject : bool, default=False
         Resample bands of another pixel scale or orientation onto the grid of the first band's
         first tile, with the flux of a pixel scaled by its area, instead of refusing them.
@@ -200,9 +197,8 @@ def cut_stamps(
     """
     names, box = tuple(mosaics) if bands is None else tuple(bands), _check_size(size)
     if absent := [band for band in names if band not in mosaics]:
-        raise ValueError(
-            f"mosaics has no band {absent[0]!r}: it has {', '.join(map(str, mosaics))}."
-        )
+        choice = ", ".join(map(str, mosaics))
+        raise ValueError(f"mosaics has no band {absent[0]!r}: it has {choice}.")
     if not names:
         raise ValueError("mosaics is empty: pass a FITS file for each band.")
     if not len(catalog):
@@ -212,17 +208,19 @@ def cut_stamps(
             f"id={id!r} is not a column of the catalog: it has {', '.join(catalog.columns)}."
         )
 
-    # Find the tile and the position of each object in each band.
-    by_pixel = x is not None or y is not None
-    tiles = tuple(_open_tiles(band, mosaics[band], hdu, sky=not by_pixel) for band in names)
-    if by_pixel:
-        _check_one_grid(names, tiles)
-        positions = _take_pixels(catalog, x, y)
-    else:
+    # Read the headers of all tiles, and the positions of the objects.
+    on_sky = x is None and y is None
+    tiles = tuple(_open_tiles(band, mosaics[band], hdu, sky=on_sky) for band in names)
+    if on_sky:
         if not reproject:
             _check_grids(names, tiles)
         positions = _take_sky(catalog, ra, dec)
-    places = [_find_tiles(positions, band, sky=not by_pixel) for band in tiles]
+    else:
+        _check_one_grid(names, tiles)
+        positions = _take_pixels(catalog, x, y)
+
+    # Find the tile of each object in each band, and its position there.
+    places = [_find_tiles(positions, tiles_of_band, sky=on_sky) for tiles_of_band in tiles]
     tile, px, py = (np.column_stack(parts) for parts in zip(*places, strict=True))
 
     # Keep the objects that lie on a tile of some band.
@@ -230,23 +228,13 @@ def cut_stamps(
     tile[~inside] = -1
     rows = _rows_inside(inside)
     id = id or ("id" if "id" in catalog.columns else None)  # noqa: A001
-    return Stamps(
-        MosaicCutouts(
-            tiles,
-            tile[rows],
-            px[rows],
-            py[rows],
-            positions[rows] if reproject and not by_pixel else None,
-            box,
-            np.result_type(
-                np.float32, *{t.dtype for tiles_of_band in tiles for t in tiles_of_band}
-            ),
-            names,
-            None if id is None else catalog[id].to_numpy()[rows],
-            rows,
-            partial[rows],
-        )
+    ids = None if id is None else catalog[id].to_numpy()[rows]
+    world = positions[rows] if reproject and on_sky else None
+    dtype = np.result_type(np.float32, *{image.dtype for image in chain.from_iterable(tiles)})
+    source = MosaicCutouts(
+        tiles, tile[rows], px[rows], py[rows], world, box, dtype, names, ids, rows, partial[rows]
     )
+    return Stamps(source)
 
 
 def _check_size(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -309,9 +297,9 @@ def _pixel_scale(matrix: _Floats) -> float:
 def _pixel_matrix(path: Path, header: fits.Header) -> _Floats:
     try:
         wcs = _read_wcs(header)
-    except Exception as error:  # wcslib has many kinds
+    except Exception as error:  # wcslib raises errors of many kinds
         raise UnfitError(
-            f"{path} has a WCS that cannot be read ({first_line(error)}): mend its header."
+            f"{path} has a WCS that cannot be read ({first_line(error)}): correct its header."
         ) from error
     if not wcs.has_celestial:
         raise UnfitError(
@@ -355,16 +343,9 @@ def _take_pixels(catalog: pd.DataFrame, x: str | None, y: str | None) -> _Floats
 
 def _take_sky(catalog: pd.DataFrame, ra: str | None, dec: str | None) -> _Floats:
     """Return the positions (n, 2) of a catalogue on the sky in degrees."""
-    columns = []
-    for name, kind in ((ra, "ra"), (dec, "dec")):
-        column = name or find_column(catalog, kind)
-        if column is None or column not in catalog.columns:
-            raise ValueError(
-                f"catalog has no column {name or kind!r} of positions: pass {kind}= "
-                f"(it has {', '.join(map(str, catalog.columns))})."
-            )
-        columns.append(catalog[column])
-    sky = sky_positions(*columns)
+    named = {"ra": ra, "dec": dec}
+    columns = [require_column(catalog, name, kind, kind) for kind, name in named.items()]
+    sky = sky_positions(*(catalog[column] for column in columns))
     return np.column_stack([sky.ra.deg, sky.dec.deg])
 
 
@@ -388,18 +369,17 @@ def _find_tiles(
 
 
 def _to_pixels(tile: _Tile, world: _Floats) -> _Floats:
-    """Return x and y (2, n) of positions in a tile, NaN where it does not show them."""
+    """Return x and y (2, n) of positions on the sky in a tile, NaN where it does not show them."""
     finite = np.isfinite(world).all(axis=1)
     pixels = np.full((2, len(world)), np.nan)
     if finite.any():
-        wcs = tile.wcs()
-        pixels[:, finite] = wcs.all_world2pix(world[finite], 0, quiet=True).T
+        wcs, (ra, dec) = tile.wcs(), world[finite].T
+        projected = wcs.all_world2pix(ra, dec, 0, quiet=True)
         # A tangent plane also shows the far side of the sky, which does not convert back.
-        back = np.full((len(world), 2), np.nan)
-        back[finite] = wcs.all_pix2world(pixels[:, finite].T, 0)
-        turn = (back[:, 0] - world[:, 0] + 180) % 360 - 180
-        away = np.hypot(turn * np.cos(np.radians(world[:, 1])), back[:, 1] - world[:, 1])
-        pixels[:, ~(away < tile.scale)] = np.nan
+        back_ra, back_dec = wcs.all_pix2world(*projected, 0)
+        turn = (back_ra - ra + 180) % 360 - 180
+        away = np.hypot(turn * np.cos(np.radians(dec)), back_dec - dec)
+        pixels[:, finite] = np.where(away < tile.scale, projected, np.nan)
     return pixels
 
 
@@ -410,7 +390,7 @@ def _check_coverage(
     y: _Floats,
     size: tuple[int, int],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return where a stamp has pixels in a band (n, bands), and which stamps lack some (n,)."""
+    """Return which bands of a stamp have pixels (n, bands), and which stamps lack some (n,)."""
     shapes = [np.array([t.shape for t in tiles_of_band]) for tiles_of_band in tiles]
     limits = np.stack([s[np.maximum(tile[:, b], 0)] for b, s in enumerate(shapes)], axis=1)
     inside = (tile >= 0) & np.isfinite(x) & np.isfinite(y)
@@ -422,8 +402,8 @@ def _check_coverage(
     return inside, ~whole.all(axis=1)
 
 
-def _first_pixel(position: Any, length: int) -> Any:
-    """Return the first pixel of a section, as astropy.nddata.overlap_slices chooses it."""
+def _first_pixel(position: Any, length: Any) -> Any:
+    """Return the first pixel of a section, the same as that of astropy.nddata.overlap_slices."""
     return np.ceil(position - length / 2)
 
 
@@ -432,8 +412,8 @@ def _rows_inside(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
     outside = ~inside.any(axis=1)
     if outside.all():
         raise ValueError(
-            f"none of the {len(inside):,} objects lies inside a mosaic: are the positions "
-            "degrees, and the mosaics those of this catalogue?"
+            f"none of the {len(inside):,} objects lies inside a mosaic: check that the "
+            "positions are in degrees, and that the mosaics belong to this catalogue."
         )
     if outside.any():
         warnings.warn(
@@ -465,6 +445,6 @@ def _reproject(
     side = int(np.ceil(_REPROJECTION_MARGIN * max(size) * scale / tile.scale)) + 4
     pixels = _extract(section, tile, position, (side, side), np.dtype(np.float64))
     wcs = tile.wcs()
-    wcs.wcs.crpix -= [_first_pixel(p, side) for p in position]
+    wcs.wcs.crpix -= _first_pixel(np.array(position), side)
     out, _ = reproject.reproject_interp((pixels, wcs), target, shape_out=size)
     return out * (scale / tile.scale) ** 2

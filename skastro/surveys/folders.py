@@ -21,7 +21,7 @@ from skastro.utils.files import ENDINGS
 _CATALOG_NAMES = ("catalog.csv", "catalog.fits", "catalog.ecsv", "catalog.parquet")
 _STACK_NAMES = ("stamps.npy", "stamps.zarr", "stamps.h5")
 _STAMP_FOLDERS = ("stamps", "fits", "images")
-_LAYOUT = "catalog.csv, .fits, .ecsv or .parquet, and stamps.npy, stamps.zarr or one file an object"
+_LAYOUT = "catalog.csv, .fits, .ecsv or .parquet, and stamps.npy, .zarr, .h5 or one file per object"
 
 
 def load_folder(path: str | os.PathLike[str], *, label: str | None = None) -> Survey:
@@ -101,20 +101,20 @@ def load_survey(
     Parameters
     ----------
     images : path, or mapping of band to path(s)
-        A mapping names mosaics, out of which `cut_stamps` cuts at the catalogue's positions;
-        anything else is opened by `open_stamps`. A stack (``.npy``, Zarr, HDF5) has the rows of
-        the catalogue; files of one object each are joined by the column ``file`` if there is one,
-        else by their names and the id.
+        A mapping gives the mosaics of each band: `cut_stamps` cuts the stamps at the positions of
+        the catalogue. Anything else is opened by `open_stamps`. A stack (``.npy``, Zarr, HDF5)
+        must have the rows of the catalogue in the same order. Files of one object each are joined
+        by the column ``file``, or without it by the column of the ids.
     catalog : path or DataFrame
         Catalogue of the objects, or its file.
     id : str, default=None
-        Column that names the objects. None finds it by its usual names.
+        Column that names the objects. None means the column with a usual name.
     ra, dec : str, default=None
-        Columns of the positions; None finds them by their usual names.
+        Columns of the positions. None means the columns with the usual names.
     size : int, default=None
         Height and width of the stamps in pixels; required for mosaics.
     bands : str or sequence of str, default=None
-        Names of the bands; of mosaics, the bands to cut. None takes all.
+        Names of the bands. For mosaics: the bands to cut; None means all.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def load_survey(
     Raises
     ------
     FileNotFoundError, ValueError, ImportError
-        `open_stamps`, `cut_stamps`, `read_catalog` and `join_catalog` describe their reasons.
+        For the reasons see `open_stamps`, `cut_stamps`, `read_catalog` and `join_catalog`.
 
     Examples
     --------
@@ -140,15 +140,14 @@ def load_survey(
     [7 9] [19.0, 21.0]
     """
     table = catalog if isinstance(catalog, pd.DataFrame) else read_catalog(catalog, id=id)
+    rows: Any = None
     if isinstance(images, Mapping):
         if size is None:
-            raise ValueError("size is missing: mosaics are cut to stamps of so many pixels.")
+            raise ValueError("size is missing: pass the height and width of the stamps in pixels.")
         stamps = cut_stamps(images, table, size=size, bands=bands, id=id, ra=ra, dec=dec)
         rows = np.asarray(stamps.catalog_rows)
         join = f"{len(rows):,} of {len(table):,} catalogue rows lie on the mosaics."
-        return _survey_of_rows(stamps, table, rows, join, id)
-    stamps = open_stamps(images, bands=bands, size=size)
-    if stamps.ids is None:
+    elif (stamps := open_stamps(images, bands=bands, size=size)).ids is None:
         if len(stamps) != len(table):
             name = "the catalogue" if table is catalog else str(catalog)
             raise ValueError(
@@ -156,30 +155,23 @@ def load_survey(
                 "keep one row for each stamp, in the same order."
             )
         join = f"{len(stamps):,} stamps and catalogue rows, taken in the same order."
-        return _survey_of_rows(stamps, table, None, join, id)
-
-    # Files of one object each are matched with the rows by their names.
-    names = np.asarray(stamps.ids)
-    on = "file" if id is None and "file" in table.columns else "id"
-    match = join_catalog(table, names, on=on, id=id)
-    matched = np.asarray(match.stamp_rows)
-    if not len(matched):
-        raise ValueError(
-            f"no stamp finds its catalogue row by {on} (the first stamp is {names[0]!r}): name the "
-            "column of the ids with id=."
-        )
-    images = stamps if np.array_equal(matched, np.arange(len(stamps))) else stamps[matched]
-    return _survey_of_rows(images, table, match.catalog_rows, match.summary(), id)
-
-
-def _survey_of_rows(
-    images: Any, table: pd.DataFrame, rows: Any, join: str, id_column: str | None
-) -> Survey:
-    """Return the survey of some rows of a catalogue; None takes all of them."""
-    catalog = table if rows is None else table.iloc[rows].reset_index(drop=True)
-    catalog.attrs = dict(table.attrs)
-    ids = None if id_column is None else catalog[id_column].to_numpy()
-    return Survey(images, catalog, ids, join)  # type: ignore[arg-type]  # Survey finds ids itself
+    else:
+        # Files of one object each are matched with the rows by their names.
+        names = np.asarray(stamps.ids)
+        on = "file" if id is None and "file" in table.columns else "id"
+        match = join_catalog(table, names, on=on, id=id)
+        if not len(match.stamp_rows):
+            raise ValueError(
+                f"no stamp finds its catalogue row by {on} (the first stamp is {names[0]!r}): "
+                "name the column of the ids with id=."
+            )
+        if not np.array_equal(match.stamp_rows, np.arange(len(stamps))):
+            stamps = stamps[match.stamp_rows]
+        rows, join = match.catalog_rows, match.summary()
+    if rows is not None:
+        table = table.iloc[rows].reset_index(drop=True)
+    ids = None if id is None else table[id].to_numpy()
+    return Survey(stamps, table, ids, join)  # type: ignore[arg-type]  # Survey finds ids itself
 
 
 def _find_catalog(folder: Path) -> Path:
@@ -213,21 +205,11 @@ def read_data(
     dec: str | None = None,
     size: int | None = None,
 ) -> tuple[Survey, str]:
-    """Read a data folder, or stamps of any kind and their catalogue.
+    """Read a data folder, or stamps and their catalogue; also return their names for a message.
 
-    Parameters
-    ----------
-    folder : path, default=None
-        Data folder; see `load_folder`.
-    catalog, images, id, ra, dec, size
-        Arguments of `load_survey`, instead of a folder. ``images`` may also be mosaics as a
-        sequence of ``"band=path"``, where a path may be a pattern such as ``tile_g_*.fits``.
-
-    Returns
-    -------
-    survey : Survey
-    source : str
-        Names of the folder or the files, for people.
+    ``folder`` is that of `load_folder`. The other arguments, to be passed without a folder, are
+    those of `load_survey`. ``images`` may also be mosaics as a sequence of ``"band=path"``, where
+    a path may be a pattern such as ``tile_g_*.fits``.
     """
     if folder is not None:
         if catalog is not None or images is not None:
@@ -249,7 +231,7 @@ def _split_bands(images: Sequence[str] | str | Path) -> Any:
         band, equals_sign, path = text.partition("=")
         if not equals_sign:
             if len(texts) > 1:
-                raise ValueError(f"images={text!r} must be band=path, where several are given.")
+                raise ValueError(f"images={text!r} must be band=path, because several are given.")
             return text
         # A shell does not expand a pattern that follows the "=".
         tiles = sorted(glob.glob(path)) if glob.has_magic(path) else [path]  # noqa: PTH207

@@ -25,7 +25,7 @@ def find_duplicates(
     dec: ArrayLike | None = None,
     radius: float = 1.0,
 ) -> NDArray[np.int64]:
-    """Find rows that show one object: the same pixels, or the same position on the sky.
+    """Find rows that show the same object: equal pixels, or the same position on the sky.
 
     A copy of a test object among the training rows makes any score too good. Pass the result as
     ``groups`` to `label_efficiency_curve` and `SelfSupervisedClassifier.fit`.
@@ -102,9 +102,9 @@ def healpix_groups(ra: ArrayLike, dec: ArrayLike, *, nside: int = 64) -> NDArray
     healpix = import_optional("astropy_healpix", extra="data", needed_by="healpix_groups")
     sky = sky_positions(ra, dec)
     groups = -1 - np.arange(len(sky))
-    known = np.isfinite(sky.ra.deg)
+    placed = np.isfinite(sky.ra.deg)
     grid = healpix.HEALPix(nside, order="nested")
-    groups[known] = grid.lonlat_to_healpix(sky.ra[known], sky.dec[known])
+    groups[placed] = grid.lonlat_to_healpix(sky.ra[placed], sky.dec[placed])
     return groups
 
 
@@ -144,7 +144,7 @@ def merge_groups(*groups: ArrayLike) -> NDArray[np.int64]:
 
 
 def _connect(n: int, rows: NDArray[Any], others: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the first row of each row's group, where pairs of rows belong together."""
+    """Return the first row of each row's group, from pairs of rows that belong together."""
     graph = coo_array((np.ones(len(rows), bool), (rows, others)), shape=(n, n))
     _, component = connected_components(graph, directed=False)
     _, first, code = np.unique(component, return_index=True, return_inverse=True)
@@ -164,8 +164,6 @@ def _group_by_pixels(images: Any) -> NDArray[np.int64]:
 
 def _group_by_position(ra: ArrayLike, dec: ArrayLike, radius: float) -> NDArray[np.int64]:
     sky = sky_positions(ra, dec)
-    known = np.flatnonzero(np.isfinite(sky.ra.deg))
-    if len(known) < 2:
-        return np.arange(len(sky))
-    rows, others, _, _ = sky[known].search_around_sky(sky[known], radius * u.arcsec)
-    return _connect(len(sky), known[rows], known[others])
+    placed = np.flatnonzero(np.isfinite(sky.ra.deg))
+    rows, others, _, _ = sky[placed].search_around_sky(sky[placed], radius * u.arcsec)
+    return _connect(len(sky), placed[rows], placed[others])

@@ -16,11 +16,11 @@ from skastro.surveys.groups import find_duplicates
 from skastro.utils.validation import find_sentinels, stratified_folds
 
 _MAX_SAMPLED_STAMPS = 2000  # stamps whose pixels are inspected
-_LEAK_ACCURACY = 0.95  # balanced accuracy from which one column almost equals the label
-_MAX_TREE_LEAVES = 20  # of the tree that predicts the label from a column of numbers
-_MIN_ROWS_PER_CODE = 10  # text with fewer rows for each of its values is a name, not a code
+_LEAK_ACCURACY = 0.95  # balanced accuracy of a column that almost equals the label
+_MAX_TREE_LEAVES = 20  # for the tree that predicts the label from a column of numbers
+_MIN_ROWS_PER_CODE = 10  # a column of text with fewer rows for each value holds names, not codes
 _N_FOLDS = 3
-_MIN_GROUPS = 5  # a column of fewer values cannot make groups for splits
+_MIN_GROUPS = 5  # a column of fewer values is not useful for splits by groups
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def inspect_survey(
     radius: float = 1.0,
     notes: Sequence[str] = (),
 ) -> Inspection:
-    """Look for problems of the data: gaps, sentinels, leaks of the label, copies of objects.
+    """Look for problems in the data: missing values, sentinels, leaks of the label, copies.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def inspect_survey(
     properties, errors : sequence of str, default=()
         Columns of the pretext targets, and of their errors.
     ra, dec : str, default=None
-        Columns of positions; None finds them by their usual names.
+        Columns of the positions. None means the columns with the usual names.
     radius : float, default=1.0
         Largest separation in arcsec of two rows that show one object.
     notes : sequence of str, default=()
@@ -202,23 +202,23 @@ def _inspect_columns(
 
 def _describe_oddities(values: pd.Series) -> list[str]:
     """Return remarks on a column whose values are missing, constant or repeated."""
-    known = values.dropna()
-    if known.empty:
+    values = values.dropna()
+    if values.empty:
         return ["has no value"]
-    if known.nunique() == 1:
-        return [f"is constant ({known.iloc[0]})"]
-    if not pd.api.types.is_float_dtype(known):
+    if values.nunique() == 1:
+        return [f"is constant ({values.iloc[0]})"]
+    if not pd.api.types.is_float_dtype(values):
         return []
     remarks = []
-    if sentinels := int(find_sentinels(known).sum()):
+    if sentinels := int(find_sentinels(values).sum()):
         remarks.append(f"holds {sentinels} sentinels such as -999")
-    return remarks + [
-        f"repeats {value:g} in {n} rows" for value, n in find_placeholders(known).items()
-    ]
+    placeholders = find_placeholders(values).items()
+    return remarks + [f"repeats {value:g} in {n} rows" for value, n in placeholders]
 
 
 def _predict_label(values: pd.Series, classes: pd.Series) -> float:
     """Return the balanced accuracy with which a tree predicts the label from one column."""
+    # Make numbers of the column.
     leaves = _MAX_TREE_LEAVES
     if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         column = values.to_numpy(np.float64)
@@ -227,6 +227,7 @@ def _predict_label(values: pd.Series, classes: pd.Series) -> float:
         column = pd.factorize(values.where(classes != ""))[0].astype(np.float64)
     else:
         return 0.0
+    # Classes that are too small for every fold are left out.
     frequent = (classes != "") & (classes.map(classes.value_counts()) >= 2 * _N_FOLDS)
     names, codes = np.unique(classes[frequent], return_inverse=True)
     if len(names) < 2:

@@ -22,14 +22,7 @@ from skastro.catalogs.reading import read_catalog
 from skastro.catalogs.writing import write_table
 from skastro.surveys.folders import load_survey
 from skastro.surveys.survey import Survey
-from skastro.utils.files import (
-    cache_folder,
-    digest_arrays,
-    first_line,
-    replacing,
-    write_whole,
-    writing,
-)
+from skastro.utils.files import cache_folder, digest_arrays, first_line, replacing, writing
 from skastro.utils.packages import import_optional
 from skastro.utils.progress import Progress, report_to, reporting
 
@@ -56,17 +49,6 @@ _COLUMNS = {  # column of the catalogue: its name at SDSS, and its unit
     "redshift": ("redshift", ""),
     "redshift_err": ("redshift_err", ""),
 }
-
-# The objects of a class are chosen by a hash of their ids, (a id + b) mod p, with a and b drawn
-# from the seed (Carter & Wegman 1979, J. Comput. Syst. Sci. 18, 143). Many web servers refuse a
-# query of more than 2048 characters, so the columns keep the short names they have at SDSS.
-_QUERY = (
-    "SELECT TOP {n} {columns} FROM "
-    "(SELECT TOP {n_spectra} bestObjID,class,z AS redshift,zErr AS redshift_err,"
-    "(bestObjID % {prime} * {a} + {b}) % {prime} AS dice FROM SpecObj "
-    "WHERE class='{name}' AND zWarning=0 AND bestObjID>0 ORDER BY dice,bestObjID) AS s "
-    "JOIN PhotoPrimary AS p ON p.objID=s.bestObjID WHERE p.clean=1 ORDER BY dice,objID"
-)
 
 _DESCRIPTION = """Stars, galaxies and quasars of SDSS DR{release}
 --------------------------------------------
@@ -96,7 +78,7 @@ def fetch_sdss(
     without a warning whose object has clean photometry. The catalogue comes from SkyServer by
     ``astroquery.sdss``, the cut-outs from CDS by ``astroquery.hips2fits``, one request for each
     object and band. A second call with the same arguments, also after an interruption, fetches
-    only what is missing in the folder. If nothing is missing, it asks no service.
+    only what is missing in the folder. If nothing is missing, no service is asked.
 
     .. warning::
        This function has been run only against stand-ins for the two services, never against
@@ -121,8 +103,8 @@ def fetch_sdss(
         combines stamps of any survey with the classes of SDSS. Bands without an entry are taken
         from SDSS DR9, ``CDS/P/SDSS9/u`` to ``CDS/P/SDSS9/z``.
     out : path, default=None
-        Folder to fetch into. None takes a folder named by the other arguments, in the environment
-        variable ``SKASTRO_CACHE`` (``~/.cache/skastro`` without it).
+        Folder to fetch into. None means a folder of its own for these arguments, in the folder
+        of the environment variable ``SKASTRO_CACHE`` (``~/.cache/skastro`` without it).
     random_state : int, default=0
         Seed of the choice of objects.
     release : int, default=17
@@ -136,10 +118,10 @@ def fetch_sdss(
         In the order of the ids, with these fields:
 
         - ``images``: lazy Stamps, float32 (n, n_bands, size, size), north up and east left where
-          the service does so. The pixels are as hips2fits gives them, resampled: for SDSS
-          presumably the nanomaggies of a pixel of the survey's own frames, sky-subtracted
-          (AB magnitude = 22.5 - 2.5 log10 flux), but neither stated by the service nor verified;
-          a resampled pixel keeps the surface brightness, not the flux. NaN outside a survey;
+          the service does so; NaN outside a survey. hips2fits resamples the pixels, which
+          keeps their surface brightness, not their flux. Their unit is neither stated by the
+          service nor verified: for SDSS it is presumably nanomaggies in a pixel of the survey's
+          own frames, sky-subtracted (AB magnitude = 22.5 - 2.5 log10 flux);
         - ``catalog``: DataFrame of the same n rows: ``id`` (the 19 digits of objID, text),
           ``class``, ``ra``, ``dec`` (degrees), ``run``, ``camcol``, ``field`` (together the SDSS
           field: groups for splits), ``mag_*`` and ``err_*`` (model magnitudes, SDSS asinh
@@ -200,21 +182,20 @@ def fetch_sdss(
     _check_request(request)
     key = digest_arrays(np.array([json.dumps(request, sort_keys=True)]))[:12]
     folder = cache_folder() / "sdss" / key if out is None else Path(out).expanduser()
+    # Fetch what is missing in the folder.
     with nullcontext() if progress is None else reporting(progress):
         _open_folder(folder, request)
         if not (folder / "catalog.ecsv").is_file():
             write_table(folder / "catalog.ecsv", _query_catalog(request))
         catalog = read_catalog(folder / "catalog.ecsv")
         failed = _fetch_cutouts(folder, catalog, request)
+    # Warn about objects without stamps.
     left_out = {"empty": _ids_in(folder / "empty"), "failed": failed}
-    reasons = {
-        "empty": "have an empty cut-out",
-        "failed": "have a cut-out that failed (call again)",
-    }
-    for reason, ids in left_out.items():
-        if ids:
+    problems = {"empty": "an empty cut-out", "failed": "a cut-out that failed (call again)"}
+    for reason, problem in problems.items():
+        if ids := left_out[reason]:
             warnings.warn(
-                f"{len(ids)} of {len(catalog)} objects {reasons[reason]} and are left out "
+                f"{len(ids)} of {len(catalog)} objects have {problem} and are left out "
                 "(left_out has their ids).",
                 stacklevel=2,
             )
@@ -271,7 +252,8 @@ def _open_folder(folder: Path, request: dict[str, Any]) -> None:
         raise ValueError(f"{folder} holds data from elsewhere: pass another out.")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text.encode())
+    with replacing(path) as temporary:
+        temporary.write_text(text)
 
 
 def _query_catalog(request: dict[str, Any]) -> pd.DataFrame:
@@ -284,11 +266,8 @@ def _query_catalog(request: dict[str, Any]) -> pd.DataFrame:
         report(number)
         wanted = per_class + (number < remainder)
         try:
-            answer = sdss.SDSS.query_sql(
-                _write_query(name, wanted, request["random_state"]),
-                data_release=request["release"],
-                cache=False,
-            )
+            query = _write_query(name, wanted, request["random_state"])
+            answer = sdss.SDSS.query_sql(query, data_release=request["release"], cache=False)
             table = None if answer is None else _read_answer(answer.to_pandas(), name)
         except Exception as error:
             raise ConnectionError(
@@ -313,15 +292,20 @@ def _query_catalog(request: dict[str, Any]) -> pd.DataFrame:
 
 
 def _write_query(name: str, wanted: int, seed: int) -> str:
+    """Return the SQL that asks for objects of a class, chosen at random by the seed."""
+    # A hash of the ids, (a id + b) mod p, orders the objects, with a and b drawn from the seed
+    # (Carter & Wegman 1979, J. Comput. Syst. Sci. 18, 143).
     a, b = np.random.RandomState(seed).randint(1, _HASH_PRIME, size=2)
-    return _QUERY.format(
-        n=wanted,
-        columns=",".join(["objID", "class", *(column for column, _ in _COLUMNS.values())]),
-        n_spectra=wanted * _SPECTRA_PER_OBJECT,
-        a=a,
-        b=b,
-        prime=_HASH_PRIME,
-        name=name,
+    dice = f"(bestObjID % {_HASH_PRIME} * {a} + {b}) % {_HASH_PRIME} AS dice"
+    # Many web servers refuse a query of more than 2048 characters: the columns keep the short
+    # names that they have at SDSS.
+    columns = ",".join(["objID", "class", *(column for column, _ in _COLUMNS.values())])
+    return (
+        f"SELECT TOP {wanted} {columns} FROM "  # noqa: S608 - all parts are checked
+        f"(SELECT TOP {wanted * _SPECTRA_PER_OBJECT} bestObjID,class,z AS redshift,"
+        f"zErr AS redshift_err,{dice} FROM SpecObj "
+        f"WHERE class='{name}' AND zWarning=0 AND bestObjID>0 ORDER BY dice,bestObjID) AS s "
+        "JOIN PhotoPrimary AS p ON p.objID=s.bestObjID WHERE p.clean=1 ORDER BY dice,objID"
     )
 
 

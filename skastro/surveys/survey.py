@@ -28,7 +28,7 @@ class Survey:
     catalog : DataFrame of n rows
         Columns of the catalogue. NaN marks values that were not measured.
     ids : array of shape (n,), default=None
-        Names of the objects. None takes the id column of the catalogue, or row numbers if it has
+        Names of the objects. None means the id column of the catalogue, or row numbers if it has
         none.
     join : str, default=""
         Sentence on how the stamps were joined with the catalogue.
@@ -37,9 +37,9 @@ class Survey:
     target_names : list
         Sorted classes; empty without a target.
     truth : DataFrame of n rows, default=None
-        Values without noise, of a simulated survey.
+        Values without noise. None if the survey is not simulated.
     bands : tuple of str, default=()
-        Names of the bands. An empty tuple takes those of the stamps, if they have names.
+        Names of the bands. Left empty, it becomes the ``bands`` of the stamps, if they have any.
     pixel_scale : float
         Size of a pixel in arcsec. NaN if unknown.
     zero_point : float

@@ -1,1 +1,1 @@
-"""Tools that know nothing of astronomy: checks, files, optional packages, progress."""
+"""General tools without astronomy: checks, files, optional packages, progress."""

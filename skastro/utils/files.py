@@ -1,4 +1,4 @@
-"""Read and write files: complete or not at all, and every error is one sentence."""
+"""Write files completely or not at all, and turn errors of files into one sentence each."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _SECONDS_PER_DAY = 86_400.0
 
 
 class UnfitError(ValueError):
-    """A readable file that does not hold what is wanted; the message is a complete sentence."""
+    """A file can be read, but its content is not usable; the message is a complete sentence."""
 
 
 @contextmanager
 def reading(path: Path, problem: str, remedy: str, *, gone: str) -> Iterator[None]:
-    """Replace all errors of a reader by one sentence about the file.
+    """Replace any error of the block by one sentence about the file that it reads.
 
-    Readers stand on other libraries (zlib, HDF5, tokenizers), whose errors are of all kinds. The
-    sentence is made of ``path``, ``problem``, the first line of the error, and ``remedy``. A
-    missing file is a FileNotFoundError with ``path`` and ``gone``; all others are a ValueError.
-    `UnfitError`, and ImportError for a missing package, stay as they are.
+    The libraries that read files (zlib, HDF5, ...) raise errors of many kinds. They become a
+    ValueError made of ``path``, ``problem``, the first line of the error, and ``remedy``; for a
+    missing file, a FileNotFoundError made of ``path`` and ``gone``. `UnfitError`, and ImportError
+    for a missing package, pass unchanged.
 
     Examples
     --------
@@ -74,10 +74,10 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Replace the system's errors by a sentence that says what could not be written, and why.
+    """Replace an OSError of the block by one that names the file and the remedy.
 
-    ``path`` is the file that the user asked for, not a temporary one. The kind of the error
-    stays; errors without a number of the system are sentences already, and stay too.
+    ``path`` is the file that the user asked for, not a temporary one. The type of the error
+    stays. An error without an errno is raised by this package, and passes unchanged.
 
     Examples
     --------
@@ -102,9 +102,9 @@ def writing(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces a file when the block ends without an error.
 
-    The temporary path lies in the same folder, which must exist, and has the same ending. An
-    error, or a kill, leaves the earlier file as it was; errors are those of `writing`. Temporary
-    files that kills have left are removed by the first call a day later.
+    The temporary path lies in the same folder, which must exist, and has the same ending. After
+    an error or a kill the earlier file is unchanged; errors are those of `writing`. Temporary
+    files left by a kill are removed by the first call a day later.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = path.with_name(f".{os.getpid()}.{path.name}")
         try:
             yield temporary
-            with temporary.open("rb+") as file:  # on the disk before it gets the name
+            with temporary.open("rb+") as file:  # written to the disk before the rename
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:
@@ -128,7 +128,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all, by `replacing`."""
+    """Write a file completely or not at all, with `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -154,22 +154,23 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def remove_leftovers(path: Path, *, older_than: float = 0.0) -> None:
-    """Remove temporary files of `replacing` which killed processes have left.
+    """Remove the temporary files of `replacing` that killed processes have left.
 
-    ``older_than`` is their age in seconds. Use 0 only if no other process writes the file now.
+    ``older_than`` is their minimum age in seconds. Use 0 only if no other process is writing the
+    file.
     """
     now = time.time()
     for leftover in path.parent.glob(f".*.{glob.escape(path.name)}"):
         with suppress(FileNotFoundError):  # another process may have removed it
-            is_ours = leftover.name.split(".")[1].isdigit()
-            if is_ours and now - leftover.stat().st_mtime >= older_than:
+            has_process_id = leftover.name.split(".")[1].isdigit()
+            if has_process_id and now - leftover.stat().st_mtime >= older_than:
                 leftover.unlink()
 
 
 def list_out(out: Path) -> list[str]:
-    """Return the sorted names in a folder to be written; none if it does not exist yet.
+    """Return the sorted names in an output folder without hidden ones; none if it does not exist.
 
-    Hidden files are not listed. A file in the place of the folder is a ValueError.
+    If ``out`` is a file, a ValueError is raised.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"out={str(out)!r} is a file: name a folder.")
@@ -179,28 +180,13 @@ def list_out(out: Path) -> list[str]:
 
 @contextmanager
 def replacing_folder(out: Path, names: Sequence[str], *, temporary: Path) -> Iterator[Path]:
-    """Give an empty temporary folder whose contents become those of ``out`` when all has worked.
+    """Yield an empty folder, and move its content to ``out`` when the block ends without an error.
 
-    Parameters
-    ----------
-    out : Path
-        Folder to write. Its parent must exist.
-    names : sequence of str
-        Names of all files and folders that a result may have, the one by which readers recognise
-        a result first: it leaves the old result first and enters the new one last. Those of an
-        earlier result are removed; other files in ``out`` stay.
-    temporary : Path
-        Folder in or beside ``out``. It does not exist afterwards.
-
-    Yields
-    ------
-    temporary : Path
-        Folder to be filled by the caller.
-
-    Raises
-    ------
-    OSError
-        The folder cannot be written; see `writing`. An earlier result stays as it was.
+    ``names`` are all files and folders that a result may have. Those of an earlier result are
+    removed, other files in ``out`` stay. The first name is the one by which readers recognise a
+    result: it is removed first and moved last. ``temporary``, a path in ``out`` or in its parent,
+    is the folder to fill. After an error the earlier result is unchanged; errors of the file
+    system are those of `writing`.
 
     Examples
     --------
@@ -222,19 +208,20 @@ def replacing_folder(out: Path, names: Sequence[str], *, temporary: Path) -> Ite
             _move_results(temporary, out, names)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if is_new:  # after a failure, it is empty
+        if is_new:  # after an error it is empty, and is removed
             with suppress(OSError):
                 out.rmdir()
 
 
 def _move_results(temporary: Path, out: Path, names: Sequence[str]) -> None:
+    """Move the content of a folder to ``out``, in place of an earlier result."""
     earlier = temporary.with_name(f"{temporary.name}.earlier")
     shutil.rmtree(earlier, ignore_errors=True)
     if not out.exists():
         temporary.rename(out)
         return
     if {path.name for path in out.iterdir()} <= {*names}:
-        # nothing else is in the folder: exchange the whole folders
+        # the folder holds nothing but a result: replace the whole folder
         out.rename(earlier)
         temporary.rename(out)
     else:
@@ -249,7 +236,7 @@ def _move_results(temporary: Path, out: Path, names: Sequence[str]) -> None:
 
 
 def stem(name: str) -> str:
-    """Return a file's name without its folder and its ending, which may be double.
+    """Return the name of a file without its folder and without its ending, such as ``.fits.gz``.
 
     Examples
     --------
@@ -257,12 +244,12 @@ def stem(name: str) -> str:
     'NGC4414_r'
     """
     base = Path(name).name
-    matches = [ending for ending in ENDINGS if base.lower().endswith(ending)]
-    return base[: len(base) - max(map(len, matches), default=0)]
+    endings = [ending for ending in ENDINGS if base.lower().endswith(ending)]
+    return base[: len(base) - max(map(len, endings), default=0)]
 
 
 def check_ending(path: Path, endings: Sequence[str]) -> str:
-    """Return the ending of a file to be written, which must be one of those given."""
+    """Return the ending of an output file in lower case; refuse one that is not among these."""
     ending = path.suffix.lower()
     if ending not in endings:
         choice = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
@@ -271,7 +258,7 @@ def check_ending(path: Path, endings: Sequence[str]) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder of the cache: the variable ``SKASTRO_CACHE``, or ``~/.cache/skastro``."""
+    """Return the cache folder: the environment's ``SKASTRO_CACHE``, or ``~/.cache/skastro``."""
     return Path(os.environ.get("SKASTRO_CACHE") or "~/.cache/skastro").expanduser()
 
 

@@ -1,4 +1,4 @@
-"""Import optional packages, and report the versions of the main ones."""
+"""Import optional packages, and return the versions of the main ones."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import platform
 from importlib import metadata
 from types import ModuleType
 
-# results depend on the versions of these
+# packages whose versions change results
 _LIBRARIES = ("torch", "timm", "skorch", "scikit-learn", "numpy", "pandas", "astropy", "sep")
 
 
 def import_optional(name: str, *, extra: str, needed_by: str) -> ModuleType:
-    """Import a package that one of the extras of skastro installs.
+    """Import a module of a package that one of skastro's extras installs.
 
-    ``name`` is the module, such as ``"matplotlib.pyplot"``. If it is missing, the ImportError
-    begins with ``needed_by`` ("The report") and says how to install ``extra``.
+    If the package is missing, the ImportError begins with ``needed_by``, such as "The report", and
+    gives the command that installs ``extra``.
 
     Examples
     --------
@@ -32,7 +32,7 @@ def import_optional(name: str, *, extra: str, needed_by: str) -> ModuleType:
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of Python, skastro, and the packages that its numbers depend on.
+    """Return the versions of Python, skastro, and the packages that its results depend on.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Report the progress of long work to whoever asked for it: a command, a study, a notebook."""
+"""Report the progress of long work to a command, a study or a notebook."""
 
 from __future__ import annotations
 
@@ -18,16 +18,12 @@ def say_nothing(_: str) -> None:
 
 @contextmanager
 def reporting(progress: Progress | None) -> Iterator[None]:
-    """Send the progress of all work inside to a function.
+    """Send the progress of all work in this block to a function.
 
-    Estimators have scikit-learn's signatures, so that a progress function cannot be handed to
-    ``fit`` or ``transform``: they take the one that is in force here.
-
-    Parameters
-    ----------
-    progress : callable or None
-        Called as ``progress(stage, done, total)``; ``total`` is None where it is unknown. None
-        silences the work inside, such as the many small fits of a curve that reports for itself.
+    It reaches ``fit`` and ``transform``, whose signatures have no place for such a function. It
+    is called as ``progress(stage, done, total)``, where ``total`` is None if it is unknown. With
+    None the work in the block reports nothing, such as the many small fits of a curve that
+    reports its own progress.
 
     Examples
     --------
@@ -43,19 +39,9 @@ def reporting(progress: Progress | None) -> Iterator[None]:
 
 
 def report_to(stage: str, total: int | None = None) -> Callable[[int], None]:
-    """Return a function of how much is done, which reports one stage of the work.
+    """Return a function that reports how much of one stage, such as "embedding", is done.
 
-    Parameters
-    ----------
-    stage : str
-        What is being done, for people: "embedding".
-    total : int or None, default=None
-        How much there is to do; None where it is unknown.
-
-    Returns
-    -------
-    report : callable
-        Does nothing outside `reporting`.
+    ``total`` is the whole amount of work, None if unknown. Outside `reporting` it does nothing.
     """
     listener = _LISTENER.get()
     if listener is None:

@@ -1,7 +1,4 @@
-"""Check properties, labels, groups and seeds.
-
-No other module imports private parts of scikit-learn.
-"""
+"""Check properties, labels, groups and seeds; the only file with private parts of scikit-learn."""
 
 from __future__ import annotations
 
@@ -43,14 +40,14 @@ def name_near(wanted: str, names: Sequence[str]) -> str:
 
 
 class Documented:
-    """A mixin for estimators: their display in a notebook links to the documentation."""
+    """Mixin that links the notebook display of an estimator to its documentation."""
 
     _doc_link_module = "skastro"
     _doc_link_template = f"{DOCUMENTATION}/api/generated/skastro.{{estimator_name}}.html"
 
 
-def contained(estimator: BaseEstimator, output: NDArray[Any], X: Any) -> Any:
-    """Return rows in the container that `set_output` asks for; stamps are never put into one."""
+def to_container(estimator: BaseEstimator, output: NDArray[Any], X: Any) -> Any:
+    """Return 2-D rows in the container that `set_output` has chosen, and stamps unchanged."""
     library = _get_output_config("transform", estimator)["dense"]
     if output.ndim != 2 or library == "default":
         return output
@@ -61,30 +58,16 @@ def contained(estimator: BaseEstimator, output: NDArray[Any], X: Any) -> Any:
 def check_properties(
     properties: Any, n: int, *, name: str = "properties", allow_empty: bool = False
 ) -> pd.DataFrame:
-    """Check catalogue properties and return them as float64 columns.
+    """Check the properties of n stamps, and return them as a DataFrame of float64 columns.
 
-    Parameters
-    ----------
-    properties : array-like, Series, DataFrame or astropy Table of shape (n, p) or (n,)
-        NaN and masked values are missing. The sentinels 99, -99, 999, -999 and -9999 become NaN
-        where they lie outside the range of a column's other values, and one warning counts them.
-    n : int
-        Number of stamps.
-    name : str, default="properties"
-        The argument's name in errors.
-    allow_empty : bool, default=False
-        Whether a column may have no value at all, which can happen with few objects.
+    ``properties`` is an array-like, Series, DataFrame or astropy Table of shape (n, p) or (n,),
+    and the argument ``name`` in messages. NaN and masked values are missing. The sentinels 99, -99,
+    999, -999 and -9999 become NaN where they lie outside the range of a column's other values, and
+    one warning counts them. Columns without a name are called ``property_0``, ``property_1`` ...;
+    units of an astropy Table are in ``attrs["units"]`` of the result.
 
-    Returns
-    -------
-    table : DataFrame of shape (n, p), float64
-        Columns without a name are called ``property_0``, ``property_1`` ...; units of an
-        astropy Table are in ``table.attrs["units"]``.
-
-    Raises
-    ------
-    ValueError
-        The number of rows is wrong, a value is text or infinite, or a column has no value.
+    A wrong number of rows, two columns of one name, text, infinite values and, unless
+    ``allow_empty``, a column without any value are a ValueError.
     """
     table = _to_frame(properties, name)
     if len(table) != n:
@@ -96,6 +79,7 @@ def check_properties(
         raise ValueError(f"{name} has two columns named {twice!r}: rename one of them.")
     for column in table:
         table[column] = _to_floats(table[column], f"{name} column {column!r}")
+    # sentinels become NaN, with one warning
     sentinel = table.apply(find_sentinels)
     if count := int(sentinel.to_numpy().sum()):
         warnings.warn(
@@ -111,9 +95,9 @@ def check_properties(
 
 
 def find_sentinels(values: pd.Series) -> pd.Series:
-    """Find the sentinels 99, -99, 999, -999 and -9999, which mean that nothing was measured.
+    """Find the sentinels 99, -99, 999, -999 and -9999, which stand for missing measurements.
 
-    They lie outside the range of the other values: 99 is a sentinel among magnitudes of 15 to 25,
+    A sentinel lies outside the range of the other values: 99 is one among magnitudes of 15 to 25,
     but not among position angles.
 
     Examples
@@ -131,6 +115,7 @@ def find_sentinels(values: pd.Series) -> pd.Series:
 
 
 def _to_frame(properties: Any, name: str) -> pd.DataFrame:
+    """Convert properties of any type to a DataFrame with text as names of the columns."""
     if hasattr(properties, "detach"):  # a torch tensor
         properties = properties.detach().cpu().numpy()
     if hasattr(properties, "to_pandas") and hasattr(properties, "colnames"):  # an astropy Table
@@ -153,6 +138,7 @@ def _to_frame(properties: Any, name: str) -> pd.DataFrame:
 
 
 def _to_floats(column: pd.Series, where: str) -> pd.Series:
+    """Convert a column to float64; refuse text and infinity with an error about ``where``."""
     try:
         floats = column.astype(np.float64)
     except (TypeError, ValueError):
@@ -175,8 +161,7 @@ def _to_floats(column: pd.Series, where: str) -> pd.Series:
 def check_property_errors(errors: Any, table: pd.DataFrame) -> NDArray[np.float64]:
     """Check 1-sigma errors of properties, and return them as a float64 array of shape (n, p).
 
-    They are in the order of the columns of ``table``, the properties; NaN means unknown, and
-    sentinels become NaN.
+    They belong to the columns of ``table``, in the same order. NaN and sentinels mean unknown.
     """
     frame = _to_frame(errors, "property_errors")
     if frame.shape != table.shape:
@@ -196,7 +181,7 @@ def check_property_errors(errors: Any, table: pd.DataFrame) -> NDArray[np.float6
 
 
 def is_continuous(y: Any) -> bool:
-    """Return whether ``y`` holds measurements, which a pretext can regress, and not labels."""
+    """Return whether ``y`` holds measurements, which a network can regress, and not labels."""
     if y is None:
         return False
     values = np.asarray(y)
@@ -207,25 +192,12 @@ def is_continuous(y: Any) -> bool:
 
 
 def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Encode class labels as numbers, and unlabelled rows as -1.
+    """Return the sorted classes in labels, and the class of each row as an int64 code.
 
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        Classes of any dtype. Unlabelled rows are -1 for integers (unless the only values are -1
-        and 1, which are two classes), NaN for floats, and None, NaN or ``""`` for text.
-
-    Returns
-    -------
-    classes : array of shape (k,)
-        The classes in sorted order, in the dtype of ``y``.
-    codes : int64 array of shape (n,)
-        Index into ``classes``, -1 where unlabelled.
-
-    Raises
-    ------
-    ValueError
-        ``y`` is continuous, of more than one dimension, or holds no label at all.
+    A code is an index into the classes, which have the dtype of ``y``, or -1 for an unlabelled
+    row. Unlabelled rows are -1 in integers (unless all values are -1 and 1, which are two
+    classes), NaN in floats, and None, NaN or ``""`` in text. Continuous values, several dimensions
+    or no label at all are a ValueError.
 
     Examples
     --------
@@ -256,44 +228,23 @@ def check_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def _is_unlabelled(values: NDArray[Any]) -> NDArray[np.bool_]:
-    if values.dtype.kind in "iu":
-        # -1 and 1 alone are the classes of a binary problem
-        is_binary = set(np.unique(values).tolist()) == {UNLABELLED, 1}
-        return np.zeros(len(values), dtype=bool) if is_binary else values == UNLABELLED
-    if values.dtype.kind == "f":
-        return np.isnan(values)
-    if values.dtype.kind == "U":
-        return values == ""
-    if values.dtype.kind == "O":
-        return np.array(
-            [v is None or v is pd.NA or v != v or v in ("", UNLABELLED) for v in values],  # noqa: PLR0124
-            dtype=bool,
-        )
-    return np.zeros(len(values), dtype=bool)
+    kind = values.dtype.kind
+    missing = pd.isna(values) if kind in "fO" else np.zeros(len(values), dtype=bool)
+    # in integers, -1 and 1 alone are the classes of a binary problem
+    if kind in "iu" and set(np.unique(values).tolist()) != {UNLABELLED, 1}:
+        missing = values == UNLABELLED
+    if kind in "UO":
+        missing[~missing] = [value in ("", UNLABELLED) for value in values[~missing]]
+    return missing
 
 
 def check_groups(groups: Any, n: int, *, rows_of: str = "X") -> NDArray[np.int64] | None:
     """Check the groups of rows that have to stay together, such as fields of the sky.
 
-    Parameters
-    ----------
-    groups : array-like of shape (n,) or None
-        Values of one kind, text or numbers.
-    n : int
-        Number of rows.
-    rows_of : str, default="X"
-        The argument that has these rows, for errors.
-
-    Returns
-    -------
-    codes : int64 array of shape (n,) or None
-        One number from 0 on for each group, in the order of the sorted values.
-
-    Raises
-    ------
-    ValueError
-        The number of values is wrong, or a value is missing: rows without a group would all
-        become one group.
+    Groups of n rows, values of one kind, are returned as int64 codes from 0 on, in the order of
+    the sorted values; None stays None. A wrong number of values, or a missing value, is a
+    ValueError that names ``rows_of``, the argument with these rows: rows without a group would all
+    become one group.
 
     Examples
     --------
@@ -324,10 +275,9 @@ def check_groups(groups: Any, n: int, *, rows_of: str = "X") -> NDArray[np.int64
 
 
 def count_independent_rows(codes: NDArray[np.int64], groups: NDArray[Any] | None) -> int:
-    """Return the number of rows, or of groups of rows, of the rarest class.
+    """Return the number of rows, or of groups, of the rarest class: the largest number of folds.
 
-    It is the largest number of stratified folds. ``codes`` are classes as numbers from 0 on,
-    each of which occurs.
+    ``codes`` are classes as numbers from 0 on, and every class has a row.
     """
     if groups is None:
         return int(np.bincount(codes).min())
@@ -337,23 +287,11 @@ def count_independent_rows(codes: NDArray[np.int64], groups: NDArray[Any] | None
 def stratified_folds(
     codes: NDArray[np.int64], n_folds: int, *, groups: NDArray[Any] | None = None, seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Split rows into stratified folds for cross-validation.
+    """Split rows into stratified folds, pairs of training rows and test rows.
 
-    Parameters
-    ----------
-    codes : int64 array of shape (n,)
-        Classes as numbers from 0 on.
-    n_folds : int
-        Number of folds, at most `count_independent_rows`.
-    groups : int array of shape (n,), default=None
-        Groups of rows that stay on one side of each fold, as returned by `check_groups`.
-    seed : int
-        Seed of the shuffling.
-
-    Returns
-    -------
-    folds : list of (training rows, test rows)
-        Folds whose training rows lack a class, which is possible with groups, are left out.
+    ``codes`` are classes as numbers from 0 on, ``groups`` those of `check_groups`, and ``n_folds``
+    is at most `count_independent_rows`. The rows of a group stay on one side of each fold. A fold
+    whose training rows lack a class, which is possible with groups, is left out.
     """
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     splitter = kind(n_folds, shuffle=True, random_state=seed)
@@ -362,12 +300,12 @@ def stratified_folds(
 
 
 def take_rows(X: Any, rows: NDArray[Any]) -> Any:
-    """Take rows of an array, DataFrame, list or lazy array-like (lazily); None stays None."""
+    """Take rows of an array, DataFrame, list or lazy array-like; None stays None."""
     return None if X is None else _safe_indexing(X, rows)
 
 
 def draw_seed(random_state: int | np.random.RandomState | None) -> int:
-    """Return an integer seed for a ``random_state``; None gives a random one.
+    """Return an integer seed for a ``random_state``, a random one for None.
 
     NumPy's global generator is neither used nor changed.
 

@@ -5,7 +5,7 @@ from skastro.catalogs.columns import find_column, match_errors, select_columns
 
 
 @pytest.mark.parametrize(
-    ("properties", "errors", "owners"),
+    ("properties", "errors", "error_of"),
     [
         (["mag_g", "mag_r"], ["err_r", "err_g"], {"mag_g": "err_g", "mag_r": "err_r"}),
         (["u_g", "mag_g", "mag_r"], ["err_g", "err_r"], {"mag_g": "err_g", "mag_r": "err_r"}),
@@ -15,8 +15,8 @@ from skastro.catalogs.columns import find_column, match_errors, select_columns
         (["size"], ["err_g"], {}),
     ],
 )  # fmt: skip
-def test_errors_find_their_properties(properties, errors, owners):
-    assert match_errors(properties, errors) == owners
+def test_error_columns_are_matched_to_their_properties(properties, errors, error_of):
+    assert match_errors(properties, errors) == error_of
 
 
 @pytest.mark.parametrize(
@@ -27,12 +27,12 @@ def test_errors_find_their_properties(properties, errors, owners):
         (["zzz"], "choose from class, mag_g"),
     ],
 )
-def test_bad_patterns_are_named(patterns, message):
+def test_errors_name_the_pattern_that_is_wrong(patterns, message):
     with pytest.raises(ValueError, match=message):
         select_columns(["class", "mag_g"], patterns, label="class")
 
 
 def test_columns_are_found_by_their_usual_names():
     frame = pd.DataFrame(columns=["RAJ2000", "DEJ2000", "Filename", "objID"])
-    found = [find_column(frame, kind) for kind in ("ra", "dec", "file", "id", "x")]
-    assert found == ["RAJ2000", "DEJ2000", "Filename", "objID", None]
+    columns = [find_column(frame, kind) for kind in ("ra", "dec", "file", "id", "x")]
+    assert columns == ["RAJ2000", "DEJ2000", "Filename", "objID", None]

@@ -2,21 +2,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skastro.catalogs.labels import read_labels, settle_labels
+from skastro.catalogs.labels import clean_labels, read_labels
 
 
-def test_labels_are_text_whatever_their_type():
-    assert set(settle_labels(np.repeat([0, 1, -1], 20))) == {"0", "1", ""}
-    assert set(settle_labels(np.repeat([0.0, 1.0, np.nan], 20))) == {"0", "1", ""}
-    assert set(settle_labels(np.repeat([True, False], 20))) == {"True", "False"}
+def test_labels_of_any_type_become_text():
+    assert set(clean_labels(np.repeat([0, 1, -1], 20))) == {"0", "1", ""}
+    assert set(clean_labels(np.repeat([0.0, 1.0, np.nan], 20))) == {"0", "1", ""}
+    assert set(clean_labels(np.repeat([True, False], 20))) == {"True", "False"}
 
 
-def test_rare_and_unwanted_classes_are_unlabelled_and_told():
-    said = []
+def test_rare_and_unwanted_classes_become_unlabelled_with_a_message():
+    messages = []
     column = np.array(["a"] * 30 + ["b"] * 30 + ["c"] * 30 + ["rare"] * 19, dtype=object)
-    assert set(settle_labels(column, say=said.append)) == {"a", "b", "c", ""}
-    assert "rare" in said[0]
-    assert set(settle_labels(column, classes=["a", "c"])) == {"a", "c", ""}
+    assert set(clean_labels(column, say=messages.append)) == {"a", "b", "c", ""}
+    assert "rare" in messages[0]
+    assert set(clean_labels(column, classes=["a", "c"])) == {"a", "c", ""}
 
 
 @pytest.mark.parametrize(
@@ -27,9 +27,9 @@ def test_rare_and_unwanted_classes_are_unlabelled_and_told():
         (np.repeat(["a", "b"], 30), {"classes": ["a", "z"]}, "'z'.* it has a, b"),
     ],
 )
-def test_unusable_labels_are_explained(column, options, message):
+def test_unusable_labels_are_refused(column, options, message):
     with pytest.raises(ValueError, match=message):
-        settle_labels(column, **options)
+        clean_labels(column, **options)
 
 
 def write_labels(path, rows, label="class"):
@@ -54,15 +54,15 @@ def test_labels_of_several_tables_are_joined(tmp_path):
         ([(1, "star")], "kind", "no column 'class'"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(tmp_path, rows, label, message):
+def test_tables_of_labels_that_do_not_fit_are_refused(tmp_path, rows, label, message):
     first = write_labels(tmp_path / "a.csv", [(1, "star")])
     second = write_labels(tmp_path / "b.csv", rows, label)
     with pytest.raises(ValueError, match=message):
         read_labels([first, second], "class", [1, 2])
 
 
-def test_the_message_on_classes_left_out_counts_those_that_it_does_not_name():
-    said = []
-    settle_labels([*"ab" * 20, *"ccdefghi"], say=said.append)
-    assert said[0].startswith("'c' (2 rows), ")
-    assert "(1 row), 3 others (3 rows) are too rare to learn (under 20 rows)" in said[0]
+def test_the_message_about_rare_classes_names_some_and_counts_the_others():
+    messages = []
+    clean_labels([*"ab" * 20, *"ccdefghi"], say=messages.append)
+    assert messages[0].startswith("'c' (2 rows), ")
+    assert "(1 row), 3 others (3 rows) are too rare to learn (under 20 rows)" in messages[0]

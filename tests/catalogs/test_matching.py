@@ -49,7 +49,7 @@ def test_units_and_masks_of_positions_are_respected():
         ([1, 2], [1], r"ra has 2 values and dec has 1"),
     ],
 )
-def test_impossible_positions_are_told(ra, dec, message):
+def test_impossible_positions_are_refused(ra, dec, message):
     with pytest.raises(ValueError, match=message):
         sky_positions(ra, dec)
 
@@ -61,13 +61,13 @@ def test_impossible_positions_are_told(ra, dec, message):
 @settings(max_examples=60, deadline=None)
 def test_every_stamp_finds_its_own_row(ids, data):
     stamps = data.draw(st.permutations(ids))[: data.draw(st.integers(0, len(ids)))]
-    away = data.draw(st.integers(0, len(ids)))
-    rows = data.draw(st.permutations(ids))[away:]
+    n_removed = data.draw(st.integers(0, len(ids)))
+    rows = data.draw(st.permutations(ids))[n_removed:]
     catalog = pd.DataFrame({"id": [str(i) for i in rows], "value": np.arange(len(rows))})
     try:
         match = join_catalog(catalog, np.array([str(i) for i in stamps], dtype=object))
-    except ValueError as error:  # two ids that are one float
-        assert "rounded" in str(error)  # noqa: PT017 - a legitimate outcome of two
+    except ValueError as error:  # two ids have the same float, which may be refused
+        assert "rounded" in str(error)  # noqa: PT017 - one of two correct outcomes
         assert len({float(i) for i in ids}) < len(ids)
         return
     expected = [(k, rows.index(i)) for k, i in enumerate(stamps) if i in rows]
@@ -101,12 +101,12 @@ def test_doubtful_ids_are_refused(catalog, stamps, message):
         join_catalog(pd.DataFrame({"id": catalog}), stamps)
 
 
-def test_neighbouring_long_ids_are_two_objects():
+def test_neighbouring_long_ids_do_not_match():
     match = join_catalog(pd.DataFrame({"id": [str(LONG), str(LONG + 2)]}), [str(LONG + 1)])
     assert match.n_unmatched_stamps == 1
 
 
-def test_columns_of_ids_must_be_there():
+def test_missing_columns_of_ids_are_refused():
     frame = pd.DataFrame({"name": ["a"]})
     with pytest.raises(ValueError, match=r"no column of ids: name it with id= \(it has name\)"):
         join_catalog(frame, ["a"])
@@ -150,7 +150,7 @@ def test_positions_are_joined_unless_they_are_ambiguous():
 
 @given(seed=st.integers(0, 1000), n=st.integers(1, 40))
 @settings(max_examples=25, deadline=None)
-def test_positions_find_their_own_row_anywhere(seed, n):
+def test_positions_anywhere_find_their_own_row(seed, n):
     rng = np.random.default_rng(seed)
     ra, dec = rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
     order = rng.permutation(n)
@@ -159,7 +159,7 @@ def test_positions_find_their_own_row_anywhere(seed, n):
     )
     catalog = pd.DataFrame({"ra": ra[order], "dec": dec[order]})
     match = join_catalog(catalog, (sky.ra.deg, sky.dec.deg), on="sky", radius=0.6)
-    assert len(match.stamp_rows) == n  # n places on the whole sky are never so near
+    assert len(match.stamp_rows) == n  # random positions on the whole sky are never so close
     assert order[match.catalog_rows].tolist() == match.stamp_rows.tolist()
 
 
@@ -188,13 +188,16 @@ def test_masked_ids_match_nothing():
 
 
 @pytest.mark.parametrize("hours_of", ["stamps", "catalog"])
-def test_right_ascensions_in_hours_are_told(hours_of):
-    degrees = np.array([150.0, 300.0])
-    ours, theirs = (degrees / 15, degrees) if hours_of == "stamps" else (degrees, degrees / 15)
-    catalog = pd.DataFrame({"ra": theirs, "dec": [1.0, 2.0]})
+def test_right_ascensions_in_hours_are_refused(hours_of):
+    stamp_ra = row_ra = np.array([150.0, 300.0])
+    if hours_of == "stamps":
+        stamp_ra = stamp_ra / 15
+    else:
+        row_ra = row_ra / 15
+    catalog = pd.DataFrame({"ra": row_ra, "dec": [1.0, 2.0]})
     with pytest.raises(ValueError, match=f"ra of {hours_of} is in hours: multiply it by 15"):
-        join_catalog(catalog, (ours, [1.0, 2.0]), on="sky")
-    far = join_catalog(catalog, (ours, [51.0, 52.0]), on="sky")
+        join_catalog(catalog, (stamp_ra, [1.0, 2.0]), on="sky")
+    far = join_catalog(catalog, (stamp_ra, [51.0, 52.0]), on="sky")
     assert far.n_unmatched_stamps == 2
 
 
@@ -208,7 +211,7 @@ def test_real_files_find_their_rows():
     assert catalog["id"].iloc[match.catalog_rows].tolist() == stamps.ids.tolist()
 
 
-def test_ids_are_compared_as_text():
+def test_rows_are_found_by_ids_as_text():
     assert find_rows([7, "x"], ["x", "7"], name="t").tolist() == [1, 0]
     with pytest.raises(ValueError, match="t has the id '7' more than once"):
         find_rows([7], ["7", "7"], name="t")

@@ -49,7 +49,7 @@ def small_catalog():
 def test_every_format_gives_the_same_catalogue(tmp_path, ending):
     frame = small_catalog()
     if ending.startswith("fits"):
-        frame["name"] = ["a", "b b", "c"]  # FITS knows no umlauts
+        frame["name"] = ["a", "b b", "c"]  # FITS has no umlauts
     path = write(frame, tmp_path / f"c.{ending}", units={"mag_r": u.mag})
     catalog = read_catalog(path)
     assert list(catalog.columns) == list(frame.columns)
@@ -65,7 +65,7 @@ def test_every_format_gives_the_same_catalogue(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", ["fits", "ecsv", "vot"])
-def test_masked_and_big_endian_columns_become_plain(tmp_path, ending):
+def test_masked_and_big_endian_columns_become_native_numpy_columns(tmp_path, ending):
     table = Table(
         {
             "id": [1, 2, 3],
@@ -127,7 +127,7 @@ def test_columns_are_chosen_by_patterns(tmp_path):
         read_catalog(path, columns=["meg_*"])
 
 
-def test_whole_numbers_with_gaps_keep_their_digits(tmp_path):
+def test_whole_numbers_keep_their_digits_if_some_are_missing(tmp_path):
     (tmp_path / "c.csv").write_text(f"id,run,parent,clean,name\n1,752,{LONG},true, a\n2,,,,\n")
     catalog = read_catalog(tmp_path / "c.csv")
     np.testing.assert_array_equal(catalog["run"], [752.0, np.nan])
@@ -138,7 +138,7 @@ def test_whole_numbers_with_gaps_keep_their_digits(tmp_path):
 
 
 @pytest.mark.parametrize("values", ["1.0\n2.0", "1.23765E+18\n2", "7\n1.5e+18"])
-def test_ids_that_went_through_a_float_are_refused(tmp_path, values):
+def test_ids_that_were_once_floats_are_refused(tmp_path, values):
     (tmp_path / "c.csv").write_text(f"id\n{values}\n")
     with pytest.raises(ValueError, match=r"c.csv is float, which cannot hold long ids"):
         read_catalog(tmp_path / "c.csv")
@@ -155,7 +155,7 @@ def test_ids_of_a_parquet_index_become_a_column(tmp_path):
 # sentinels
 
 
-def test_sentinels_are_missing_and_told_once(tmp_path):
+def test_sentinels_become_missing_with_one_warning(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text(
         "id,mag_g,mag_r,pos_angle,n,ra,dec\n"
@@ -163,12 +163,13 @@ def test_sentinels_are_missing_and_told_once(tmp_path):
         "2,21.5,-9999.0,171.5,3,10.5,-30.5\n"
         "3,-999,21.5,3.5,5,350.5,30.5\n"
     )
-    with pytest.warns(UserWarning, match=r"c.csv are read as missing: mag_g 2, mag_r 1\.") as told:
+    message = r"c.csv are read as missing: mag_g 2, mag_r 1\."
+    with pytest.warns(UserWarning, match=message) as caught:
         catalog = read_catalog(path)
-    assert len(told) == 1
+    assert len(caught) == 1
     assert catalog["mag_g"].isna().tolist() == [True, False, True]
     assert catalog["mag_r"].isna().tolist() == [False, True, False]
-    # a position angle, a number of something and a right ascension may be 99
+    # position angles, whole numbers and right ascensions may be 99
     assert catalog[["pos_angle", "n", "ra"]].iloc[0].tolist() == [99, 99, 99]
 
 
@@ -179,18 +180,18 @@ def test_sentinels_are_missing_and_told_once(tmp_path):
 @settings(max_examples=100, deadline=None)
 def test_a_sentinel_lies_outside_the_range_of_the_others(values, shift):
     column = pd.Series([v if v in SENTINELS else v + shift for v in values])
-    found = find_sentinels(column)
-    assert set(column[found]) <= set(SENTINELS)
+    is_sentinel = find_sentinels(column)
+    assert set(column[is_sentinel]) <= set(SENTINELS)
     others = column[~column.isin(SENTINELS)]
     for value in column[column.isin(SENTINELS)]:
         inside = len(others) and others.min() <= value <= others.max()
-        assert (column[~found] == value).any() == bool(inside)
+        assert (column[~is_sentinel] == value).any() == bool(inside)
     if len(others):
-        kept = column[~found]
-        assert (kept.min(), kept.max()) == (others.min(), others.max())
+        rest = column[~is_sentinel]
+        assert (rest.min(), rest.max()) == (others.min(), others.max())
 
 
-def test_placeholders_are_found_when_asked(tmp_path):
+def test_placeholders_become_missing_on_request(tmp_path):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -212,31 +213,32 @@ def test_placeholders_are_found_when_asked(tmp_path):
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-def test_truncated_files_are_told_in_one_line(tmp_path, ending):
+def test_truncated_files_are_refused_in_one_line(tmp_path, ending):
     frame = pd.concat([small_catalog().assign(name=f"n{i}") for i in range(40)])
     path = write(frame.reset_index(drop=True), tmp_path / f"c.{ending}")
     whole, rows = path.read_bytes(), len(read_catalog(path))
     for length in np.random.default_rng(0).integers(0, len(whole), 25):
         path.write_bytes(whole[:length])
-        told_or_read(path, ending, rows)
+        read_or_refuse(path, ending, rows)
 
 
-def told_or_read(path, ending, rows):
+def read_or_refuse(path, ending, rows):
+    """Read a truncated file; check either the number of rows or the message."""
     try:
-        with warnings.catch_warnings():  # a number that lost its end may look like a sentinel
+        with warnings.catch_warnings():  # a truncated number may look like a sentinel
             warnings.simplefilter("ignore", UserWarning)
             catalog = read_catalog(path)
     except ValueError as error:
-        told = str(error)
+        message = str(error)
     else:
-        # a text file may end at a line; a FITS file may lack padding
+        # a text file may end after a line; a FITS file may lack its padding
         assert ending in ("csv", "ecsv") or len(catalog) == rows
         return
-    assert str(path) in told
-    assert len(told.splitlines()) == 1
+    assert str(path) in message
+    assert len(message.splitlines()) == 1
 
 
-def test_other_trouble_is_told(tmp_path):
+def test_files_that_are_not_catalogues_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"c.csv does not exist"):
         read_catalog(tmp_path / "c.csv")
     with pytest.raises(ValueError, match=r"c.xls is not a catalogue: use one of .csv"):
@@ -263,7 +265,7 @@ def test_other_trouble_is_told(tmp_path):
         read_catalog(tmp_path / "c.parquet")
 
 
-def test_two_columns_of_one_name_are_told_in_every_format(tmp_path):
+def test_two_columns_of_one_name_are_refused_in_every_format(tmp_path):
     Table({"mag": [1.0], "err": [2.0]}).write(tmp_path / "c.fits")
     whole = (tmp_path / "c.fits").read_bytes()
     (tmp_path / "c.fits").write_bytes(whole.replace(b"'err     '", b"'mag     '"))
@@ -277,7 +279,7 @@ def test_two_columns_of_one_name_are_told_in_every_format(tmp_path):
             read_catalog(tmp_path / name)
 
 
-def test_real_placeholders_are_those_of_the_unknown():
+def test_placeholders_of_real_data_are_in_rows_of_unknown_class():
     path = find_data("sdss") / "catalog.csv"
     with pytest.warns(UserWarning, match="placeholders"):
         catalog = read_catalog(path, placeholders=True)
@@ -287,7 +289,7 @@ def test_real_placeholders_are_those_of_the_unknown():
     assert catalog["mag_r"].isna().sum() < 40
 
 
-def test_real_position_angles_keep_their_99():
+def test_position_angles_of_99_in_real_data_are_kept():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         catalog = read_catalog(find_data("efigi") / "catalog.csv")

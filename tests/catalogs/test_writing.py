@@ -34,7 +34,7 @@ def table():
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-def test_tables_come_back_as_they_were(table, tmp_path, ending):
+def test_tables_are_read_as_they_were_written(table, tmp_path, ending):
     path = tmp_path / f"table{ending}"
     write_table(path, table)
     back = read_catalog(path)
@@ -47,7 +47,7 @@ def test_tables_come_back_as_they_were(table, tmp_path, ending):
     np.testing.assert_array_equal(back["p_star"], table["p_star"])
     if ending != ".csv":
         assert back.attrs["units"] == {"mag_r": "mag"}
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_missing_whole_numbers_are_masked_in_fits(tmp_path):
@@ -58,7 +58,7 @@ def test_missing_whole_numbers_are_masked_in_fits(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".fits", ".parquet", ".vot"])
-def test_the_virtual_observatory_is_told_what_columns_are(table, tmp_path, ending):
+def test_columns_have_units_and_ucds_of_the_virtual_observatory(table, tmp_path, ending):
     path = tmp_path / f"t{ending}"
     table["most_probable"] = ["star", "star", "galaxy"]
     write_table(path, table)
@@ -76,8 +76,8 @@ def test_the_virtual_observatory_is_told_what_columns_are(table, tmp_path, endin
             assert meta[b"IVOA.VOTable-Parquet.version"] == b"1.0"
             xml = BytesIO(meta[b"IVOA.VOTable-Parquet.content"])
             assert b"<DATA" not in xml.getvalue()
-        found = votable.parse(xml).get_first_table()
-        columns = {each.name: (each.unit and str(each.unit), each.ucd) for each in found.fields}
+        fields = votable.parse(xml).get_first_table().fields
+        columns = {field.name: (field.unit and str(field.unit), field.ucd) for field in fields}
     assert list(columns) == table.columns.tolist()
     assert columns["mag_r"] == ("mag", None)
     assert columns["id"] == (None, "meta.id;meta.main")
@@ -87,8 +87,9 @@ def test_the_virtual_observatory_is_told_what_columns_are(table, tmp_path, endin
 
 def test_parquet_is_read_by_astropy_with_its_units(table, tmp_path):
     pytest.importorskip("pyarrow")
-    pytest.importorskip("astropy", minversion="7.0", reason="this astropy does not know it")
-    write_table(tmp_path / "t.parquet", table.fillna({"class": ""}))  # it reads no missing text
+    pytest.importorskip("astropy", minversion="7.0", reason="this astropy has no VOParquet")
+    table = table.fillna({"class": ""})  # astropy fails on missing text
+    write_table(tmp_path / "t.parquet", table)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         back = Table.read(tmp_path / "t.parquet", format="parquet.votable")
@@ -97,7 +98,7 @@ def test_parquet_is_read_by_astropy_with_its_units(table, tmp_path):
     assert back["class"].tolist()[::2] == ["star", "galaxie é"]
 
 
-def test_no_whole_number_is_taken_for_a_missing_one(tmp_path):
+def test_no_whole_number_is_read_as_missing(tmp_path):
     values = pd.DataFrame({"n": pd.array([999999, None, 3], dtype="Int64")})
     write_table(tmp_path / "t.fits", values)
     assert read_catalog(tmp_path / "t.fits")["n"].tolist()[::2] == [999999, 3]
@@ -114,10 +115,10 @@ def test_an_earlier_file_stays_when_writing_fails(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError):
         write_table(path, pd.DataFrame({"a": [1]}))
     assert path.read_text() == "earlier"
-    assert [each.name for each in tmp_path.iterdir()] == ["t.csv"]
+    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
 
 
-def test_files_that_cannot_be_written_are_told_of(table, tmp_path, locked):
+def test_files_that_cannot_be_written_are_refused(table, tmp_path, locked):
     with pytest.raises(ValueError, match=r"must end in \.csv, .* or \.xml"):
         write_table(tmp_path / "t.xlsx", table)
     wide = pd.DataFrame(np.zeros((2, 1200)), columns=[f"e{i}" for i in range(1200)])

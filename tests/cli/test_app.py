@@ -99,7 +99,7 @@ def test_debug_shows_the_traceback(folder):
         main(["study", str(folder), "--debug"])
 
 
-def test_an_interruption_is_no_success(monkeypatch, folder, tmp_path, capsys):
+def test_an_interruption_has_an_exit_code_of_its_own(monkeypatch, folder, tmp_path, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
@@ -126,7 +126,7 @@ def test_options_reach_the_study(monkeypatch, folder, tmp_path):
     assert seen["data"].properties.columns.tolist() == ["mag_u", "size"]
 
 
-def test_bars_are_filled_and_notes_said_once(capsys):
+def test_bars_are_filled_and_messages_printed_once(capsys):
     with talking() as terminal:
         terminal.progress("pretraining", 1, 4)
         terminal.progress("embedding", 1, 2)
@@ -151,9 +151,11 @@ def test_help_needs_no_torch():
         "except SystemExit as stop:\n    assert stop.code == 0\n"
         "assert 'torch' not in sys.modules and 'sklearn' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
-    assert done.returncode == 0, done.stderr
-    assert "--label-counts" in done.stdout
+    result = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "--label-counts" in result.stdout
 
 
 def test_a_simulated_survey_needs_no_options_and_quiet_prints_nothing(
@@ -168,7 +170,7 @@ def test_a_simulated_survey_needs_no_options_and_quiet_prints_nothing(
     assert (tmp_path / "out" / "scores.csv").is_file()
 
 
-def test_check_prints_what_it_finds(tmp_path, capsys):
+def test_check_prints_stamps_classes_and_problems(tmp_path, capsys):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "stamps.npy", rng.normal(size=(40, 2, 8, 8)).astype(np.float32))
     catalog = pd.DataFrame({"id": np.arange(40), "class": ["a", "b"] * 20, "mag_r": 20.5})
@@ -181,7 +183,7 @@ def test_check_prints_what_it_finds(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("Error: 'klass' is not a column")
 
 
-def test_a_simulated_survey_goes_from_mosaics_to_a_look(tmp_path, capsys):
+def test_mosaics_of_a_simulated_survey_can_be_checked(tmp_path, capsys):
     pytest.importorskip("galsim")
     out = tmp_path / "survey"
     arguments = ["simulate", "--out", out, "--objects", 30, "--bands", "gr", "--size", 16]
@@ -198,7 +200,7 @@ def test_a_simulated_survey_goes_from_mosaics_to_a_look(tmp_path, capsys):
 
 
 def columns_studied(command, monkeypatch, tmp_path):
-    """Run a command that was printed, up to the study itself, and return what it studies."""
+    """Run a printed command without the study itself; return the error columns of its data."""
     seen = []
 
     def record(data, *_, **__):
@@ -214,7 +216,7 @@ def columns_studied(command, monkeypatch, tmp_path):
     return data.error_columns
 
 
-def test_a_simulated_survey_is_studied_as_advised(monkeypatch, tmp_path, capsys):
+def test_the_printed_command_studies_a_simulated_survey(monkeypatch, tmp_path, capsys):
     pytest.importorskip("galsim")
     out = tmp_path / "my survey"
     assert run("simulate", "--out", out, "--objects", 90, "--bands", "gr", "--size", 12) == 0
@@ -223,7 +225,7 @@ def test_a_simulated_survey_is_studied_as_advised(monkeypatch, tmp_path, capsys)
     assert columns_studied(advice, monkeypatch, tmp_path) == {"mag_g": "err_g", "mag_r": "err_r"}
 
 
-def test_a_fetched_survey_is_studied_as_advised(monkeypatch, tmp_path, capsys):
+def test_the_printed_command_studies_a_fetched_survey(monkeypatch, tmp_path, capsys):
     out = tmp_path / "my sdss"
 
     def fetch(n, *, out, **_):
@@ -310,7 +312,7 @@ def test_json_events_are_lines(capsys):
     assert events[3] == {"event": "result", "rows": 3, "out": "a/b"}
 
 
-def test_defects_and_interruptions_have_codes_of_their_own(capsys):
+def test_exit_codes_of_defects_interruptions_and_wrong_use(capsys):
     assert end(OSError("the server does not answer"), []) == 1
     assert end(KeyboardInterrupt(), []) == 130
     assert end(ValueError("a\nb"), []) == 2
@@ -323,11 +325,11 @@ def test_defects_and_interruptions_have_codes_of_their_own(capsys):
 def test_shells_can_complete_the_commands():
     environment = {**os.environ, "_SKASTRO_COMPLETE": "complete_bash", "COMP_WORDS": "skastro cl"}
     code = "from skastro.cli.app import main; main([])"
-    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+    result = subprocess.run(  # noqa: S603 - our own interpreter and code
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=False,
         env={**environment, "COMP_CWORD": "1"},
     )
-    assert done.stdout.split() == ["classify", "cluster"]
+    assert result.stdout.split() == ["classify", "cluster"]

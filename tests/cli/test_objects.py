@@ -56,7 +56,7 @@ def events(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_pretraining_saves_an_encoder_and_says_how_good_it_is(data, tmp_path, capsys):
+def test_pretraining_saves_an_encoder_and_prints_its_quality(data, tmp_path, capsys):
     out = tmp_path / "e.safetensors"
     options = ["--properties", "mag_*", "--errors", "err_*", *TINY, "--hold-out", "0.2"]
     assert run("pretrain", data / "survey", *options, "--label", "class", "--out", out) == 0
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_encoder(data, tmp_path):
     assert all(bool((a[key] == b[key]).all()) for key in a)
 
 
-def test_pretraining_goes_on_from_its_checkpoint(data, monkeypatch, tmp_path, capsys):
+def test_pretraining_resumes_from_its_checkpoint(data, monkeypatch, tmp_path, capsys):
     save = training._CheckpointCallback._write
 
     def interrupted(*args):
@@ -104,8 +104,8 @@ def test_pretraining_goes_on_from_its_checkpoint(data, monkeypatch, tmp_path, ca
 @pytest.mark.parametrize("ending", [".parquet", ".fits", ".vot", ".csv"])
 def test_predicted_properties_are_those_of_the_encoder(data, survey, fitted, tmp_path, ending):
     out = tmp_path / f"p{ending}"
-    beside = ["--out", tmp_path / "e.npy", "--predicted", out, "--quiet"]
-    assert run("embed", data / "encoder.safetensors", data / "survey", *beside) == 0
+    options = ["--out", tmp_path / "e.npy", "--predicted", out, "--quiet"]
+    assert run("embed", data / "encoder.safetensors", data / "survey", *options) == 0
     table = read_catalog(out)
     assert table["id"].tolist() == [str(1237648720693755900 + i) for i in range(60)]
     np.testing.assert_allclose(
@@ -130,14 +130,14 @@ def test_embeddings_are_those_of_the_encoder(data, survey, fitted, tmp_path, end
     out = tmp_path / f"e{ending}"
     arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out, "--quiet"]
     assert run(*arguments) == 0
-    found = read_embeddings(out)
-    np.testing.assert_allclose(found.values, fitted.transform(survey[0]), atol=1e-5)
+    embeddings = read_embeddings(out)
+    np.testing.assert_allclose(embeddings.values, fitted.transform(survey[0]), atol=1e-5)
     if ending != ".npy":
-        assert found.ids.astype(str)[2] == "1237648720693755902"
+        assert embeddings.ids.astype(str)[2] == "1237648720693755902"
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
-def test_embedding_goes_on_where_it_was_interrupted(data, monkeypatch, tmp_path, capsys):
+def test_embedding_resumes_where_it_was_interrupted(data, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(embed_survey.__kwdefaults__, "chunk", 16)
     out = tmp_path / "e.npz"
     arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out]
@@ -166,7 +166,7 @@ def test_embedding_goes_on_where_it_was_interrupted(data, monkeypatch, tmp_path,
     )
 
 
-def test_chunks_of_another_encoder_are_begun_anew(data, survey, fitted, tmp_path):
+def test_chunks_of_another_encoder_are_computed_again(data, survey, fitted, tmp_path):
     out = tmp_path / "e.npz"
     other = tiny_encoder(random_state=1).fit(survey[0], properties=survey[2])
     embed_survey(other, data / "survey" / "stamps.npy", tmp_path / "e.npz.chunks", progress=False)
@@ -183,15 +183,15 @@ def test_classes_probabilities_and_abstentions_are_predicted(data, tmp_path, cap
     assert run("classify", data / "survey", *encoder, *labels, "--out", out) == 0
     printed = capsys.readouterr().out
     assert "Balanced accuracy of the probe, each label predicted from all others" in printed
-    found = read_catalog(out)
-    assert len(found) == 60
-    assert (found["label"].fillna("") != "").sum() == 20
-    np.testing.assert_allclose(found["p_star"] + found["p_galaxy"], 1.0)
-    sure = found["probability"] >= 0.9
+    table = read_catalog(out)
+    assert len(table) == 60
+    assert (table["label"].fillna("") != "").sum() == 20
+    np.testing.assert_allclose(table["p_star"] + table["p_galaxy"], 1.0)
+    sure = table["probability"] >= 0.9
     assert 0 < sure.sum() < 60
-    assert (found["prediction"].fillna("") != "").tolist() == sure.tolist()
+    assert (table["prediction"].fillna("") != "").tolist() == sure.tolist()
     truth = read_catalog(data / "survey" / "catalog.csv")["class"]
-    assert (found["most_probable"] == truth).mean() > 0.7
+    assert (table["most_probable"] == truth).mean() > 0.7
 
 
 def test_columns_of_the_catalogue_help_to_classify(data, tmp_path):
@@ -205,11 +205,11 @@ def test_columns_of_the_catalogue_help_to_classify(data, tmp_path):
     assert (both["most_probable"] == catalog["class"]).mean() > 0.9
 
 
-def test_without_an_encoder_one_is_pretrained_and_kept(data, tmp_path, capsys):
-    out, kept = tmp_path / "p.csv", tmp_path / "e.safetensors"
-    options = ["--strategy", "probe", "--properties", "mag_*", *TINY, "--save-encoder", kept]
+def test_without_an_encoder_one_is_pretrained_and_saved(data, tmp_path, capsys):
+    out, saved = tmp_path / "p.csv", tmp_path / "e.safetensors"
+    options = ["--strategy", "probe", "--properties", "mag_*", *TINY, "--save-encoder", saved]
     assert run("classify", data / "survey", *options, "--out", out, "--json") == 0
-    assert PropertyPretrainedEncoder.load(kept).max_epochs == 1
+    assert PropertyPretrainedEncoder.load(saved).max_epochs == 1
     lines = events(capsys)
     assert lines[-1]["event"] == "result"
     assert (lines[-1]["rows"], lines[-1]["labelled"]) == (60, 60)
@@ -223,21 +223,21 @@ def test_suggestions_come_back_as_labels(data, embedded, tmp_path, capsys):
     labels = ["--labels", data / "labels.csv"]
     assert run("suggest", embedded, *labels, "-n", 6, "--out", out) == 0
     assert "6 objects to label" in capsys.readouterr().out
-    found = read_catalog(out)
-    assert found.columns.tolist() == ["id", "class"]
-    assert found["class"].isna().all()
-    known = set(read_catalog(data / "labels.csv")["id"])
-    assert not known & set(found["id"])
+    table = read_catalog(out)
+    assert table.columns.tolist() == ["id", "class"]
+    assert table["class"].isna().all()
+    labelled = set(read_catalog(data / "labels.csv")["id"])
+    assert not labelled & set(table["id"])
     truth = read_catalog(data / "survey" / "catalog.csv").set_index("id")["class"]
-    found["class"] = truth[found["id"]].to_numpy()
-    found.to_csv(out, index=False)
+    table["class"] = truth[table["id"]].to_numpy()
+    table.to_csv(out, index=False)
     again = tmp_path / "again.csv"
     assert run("suggest", embedded, *labels, "--labels", out, "-n", 40, "--out", again) == 0
     assert len(read_catalog(again)) == 34
-    assert not set(read_catalog(again)["id"]) & (known | set(found["id"]))
+    assert not set(read_catalog(again)["id"]) & (labelled | set(table["id"]))
 
 
-def test_suggestions_need_no_label_and_keep_to_one_of_a_group(data, embedded, tmp_path):
+def test_suggestions_without_labels_are_one_of_each_group(data, embedded, tmp_path):
     out = tmp_path / "s.csv"
     catalog = data / "survey" / "catalog.csv"
     columns = ["--catalog", catalog, "--label", "kind", "--groups", "field"]
@@ -245,22 +245,22 @@ def test_suggestions_need_no_label_and_keep_to_one_of_a_group(data, embedded, tm
     assert len(read_catalog(out)) == 30
 
 
-def test_clusters_are_written_and_summed_up(data, embedded, tmp_path, capsys):
+def test_clusters_are_written_and_summarised(data, embedded, tmp_path, capsys):
     out = tmp_path / "c.parquet"
     catalog = ["--catalog", data / "survey" / "catalog.csv", "--label", "class"]
     described = tmp_path / "summary.csv"
     options = ["--min-size", 5, "--summary", described, "--out", out]
     assert run("cluster", embedded, *catalog, *options) == 0
-    found = read_catalog(out)
-    assert found.columns.tolist() == ["id", "cluster", "probability", "outlier_score"]
-    assert len(found) == 60
+    table = read_catalog(out)
+    assert table.columns.tolist() == ["id", "cluster", "probability", "outlier_score"]
+    assert len(table) == 60
     printed = capsys.readouterr().out
     assert "objects are noise" in printed
     assert "purity" in printed
     assert "No room for" in printed
-    table = pd.read_csv(described)
-    assert table["size"].sum() == 60
-    assert "median_mag_g" in table
+    summary = pd.read_csv(described)
+    assert summary["size"].sum() == 60
+    assert "median_mag_g" in summary
 
 
 def test_a_data_folder_is_clustered_with_an_encoder(data, tmp_path, capsys):
@@ -297,7 +297,7 @@ def test_a_page_of_some_objects_and_columns(data, embedded, tmp_path, capsys):
     assert "cluster_probability" not in page
 
 
-def test_quiet_json_is_the_result_alone(data, tmp_path, capsys):
+def test_quiet_json_prints_only_the_result(data, tmp_path, capsys):
     out = tmp_path / "e.npz"
     arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out]
     assert run(*arguments, "--quiet", "--json") == 0
@@ -313,7 +313,7 @@ def test_an_error_is_an_event_too(data, tmp_path, capsys):
     assert printed.err == f"Error: {line['text']}\n"
 
 
-# no input is read before the package is asked for: none of these files is there
+# the package is checked before any input is read: none of these files exists
 @pytest.mark.parametrize(
     ("package", "arguments"),
     [
@@ -326,7 +326,9 @@ def test_an_error_is_an_event_too(data, tmp_path, capsys):
         ("bokeh", ["explore", "none.csv"]),
     ],
 )
-def test_what_writes_the_file_is_asked_for_first(package, arguments, tmp_path, monkeypatch, capsys):
+def test_a_missing_package_for_the_output_is_named_before_the_work(
+    package, arguments, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.chdir(tmp_path)
     assert run(*arguments) == 2
@@ -339,7 +341,7 @@ def test_what_writes_the_file_is_asked_for_first(package, arguments, tmp_path, m
     ("color", "words"),
     [("klass", "did you mean class"), ("cluster_prob", "did you mean cluster_probability")],
 )
-def test_the_colour_is_checked_before_clusters_are_sought(
+def test_the_colour_is_checked_before_clusters_are_computed(
     data, embedded, color, words, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(skastro.cli.steps, "cluster_objects", None)
@@ -348,7 +350,7 @@ def test_the_colour_is_checked_before_clusters_are_sought(
     assert words in capsys.readouterr().err
 
 
-def test_a_data_folder_is_embedded_when_all_else_is_known(data, tmp_path, monkeypatch, capsys):
+def test_a_data_folder_is_embedded_after_all_checks(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(PropertyPretrainedEncoder, "transform", None)
     where = [data / "survey", "--encoder", data / "encoder.safetensors"]
     assert run("explore", *where, "--color", "klass", "--out", tmp_path / "e.html") == 2
@@ -386,7 +388,7 @@ def test_too_many_columns_for_fits_are_refused_before_stamps_are_read(
     assert "cannot hold 257 columns, FITS has 100 at most" in capsys.readouterr().err
 
 
-def test_a_page_is_coloured_by_the_clusters_that_are_found(embedded, tmp_path):
+def test_a_page_is_coloured_by_clusters(embedded, tmp_path):
     pytest.importorskip("bokeh")
     out = tmp_path / "explore.html"
     where = ["--color", "cluster_probability", "--method", "pca", "--quiet", "--out", out]
@@ -424,7 +426,7 @@ WRONG = {
         ([], "encoder"),
         ([ENCODER], "catalog is missing"),
         (["{data}/none", SURVEY], "does not exist"),
-        (["{data}/labels.csv", SURVEY], "is no safetensors file"),
+        (["{data}/labels.csv", SURVEY], "is not a safetensors file"),
         ([ENCODER, "{data}/none"], "is not a folder"),
         ([ENCODER, "--images={data}/none.npy"], "none.npy"),
         ([ENCODER, SURVEY, "--out", "e.txt"], "must end in"),

@@ -31,7 +31,7 @@ def test_the_first_labels_cover_the_clusters(blobs):
         np.linalg.norm(embeddings[row] - embeddings[classes == classes[row]].mean(0))
         for row in rows
     ]
-    assert max(distances) < 2.0  # typical ones: the median is 2.3
+    assert max(distances) < 2.0  # typical rows lie near the centre: the median of all is 2.3
 
 
 def test_typical_rows_leave_out_clusters_with_labels(blobs):
@@ -84,7 +84,7 @@ def test_one_class_only_gives_typical_rows(blobs):
     assert len(set(rows)) == 5
 
 
-def test_a_group_is_suggested_once_and_not_after_a_label(blobs):
+def test_a_group_is_suggested_once_and_not_if_it_has_a_label(blobs):
     embeddings, classes = blobs
     groups = np.arange(200) // 4
     y = np.where(np.arange(200) == 8, classes, "")
@@ -92,7 +92,7 @@ def test_a_group_is_suggested_once_and_not_after_a_label(blobs):
     assert sorted(groups[rows]) == [g for g in range(50) if g != 2]
 
 
-def test_what_is_left_is_returned_when_more_is_asked_for(blobs):
+def test_all_unlabelled_rows_are_returned_if_more_are_asked_for(blobs):
     embeddings, classes = blobs
     y = classes.astype(object)
     y[:7] = None

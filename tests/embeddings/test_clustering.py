@@ -1,4 +1,4 @@
-"""Clusters: found, described, predicted for new objects, and the same for the same seed."""
+"""Find clusters, describe them, and predict those of new objects."""
 
 import pickle
 
@@ -24,14 +24,14 @@ def blobs(n=150, d=6, k=3, apart=8.0, seed=0):
 
 
 @pytest.fixture(scope="module")
-def found():
+def fitted_blobs():
     """Return blobs, their kinds and a clusterer fitted on them."""
     X, kind = blobs()
     return X, kind, EmbeddingClusterer(random_state=0).fit(X)
 
 
-def test_separate_groups_are_found(found):
-    _, kind, clusterer = found
+def test_separate_groups_are_found(fitted_blobs):
+    _, kind, clusterer = fitted_blobs
     assert clusterer.n_clusters_ == 3
     assert clusterer.labels_.dtype == np.int64
     inside = clusterer.labels_ >= 0
@@ -39,14 +39,14 @@ def test_separate_groups_are_found(found):
     assert adjusted_rand_score(kind[inside], clusterer.labels_[inside]) == 1
 
 
-def test_probabilities_are_zero_for_noise_alone(found):
-    _, _, clusterer = found
+def test_probabilities_are_zero_for_noise_alone(fitted_blobs):
+    _, _, clusterer = fitted_blobs
     assert ((clusterer.probabilities_ == 0) == (clusterer.labels_ == -1)).all()
     assert clusterer.probabilities_.max() == 1
 
 
-def test_exemplars_are_members_of_their_cluster(found):
-    _, _, clusterer = found
+def test_exemplars_are_members_of_their_cluster(fitted_blobs):
+    _, _, clusterer = fitted_blobs
     assert len(clusterer.exemplar_indices_) == 3
     for cluster, rows in enumerate(clusterer.exemplar_indices_):
         assert len(rows) > 0
@@ -54,7 +54,7 @@ def test_exemplars_are_members_of_their_cluster(found):
         assert (clusterer.probabilities_[rows] == 1).all()
 
 
-def test_what_lies_apart_is_noise_and_an_outlier():
+def test_an_object_far_from_all_others_is_noise_and_an_outlier():
     X, _ = blobs()
     X = np.vstack([X, np.full((1, X.shape[1]), -20)])
     clusterer = EmbeddingClusterer().fit(X)
@@ -63,24 +63,24 @@ def test_what_lies_apart_is_noise_and_an_outlier():
     assert ((clusterer.outlier_scores_ >= 0) & (clusterer.outlier_scores_ <= 1)).all()
 
 
-def test_new_objects_join_the_clusters_of_their_kind(found):
-    _, kind, clusterer = found
+def test_new_objects_join_the_clusters_of_their_kind(fitted_blobs):
+    _, kind, clusterer = fitted_blobs
     X, new = blobs(n=60, seed=1)
     predicted = clusterer.predict(X)
     name = {kind[clusterer.labels_ == c][0]: c for c in range(3)}
     inside = predicted >= 0
     assert inside.mean() > 0.8
-    assert (predicted[inside] == [name[each] for each in new[inside]]).all()
+    assert (predicted[inside] == [name[k] for k in new[inside]]).all()
     assert clusterer.predict(np.full((1, 6), 50.0)).tolist() == [-1]
 
 
-def test_fitted_rows_are_predicted_as_they_were_labelled(found):
-    X, _, clusterer = found
+def test_fitted_rows_are_predicted_as_they_were_labelled(fitted_blobs):
+    X, _, clusterer = fitted_blobs
     assert np.mean(clusterer.predict(X) == clusterer.labels_) > 0.98
 
 
-def test_membership_is_strongest_in_the_own_cluster(found):
-    X, _, clusterer = found
+def test_membership_is_strongest_in_the_cluster_of_an_object(fitted_blobs):
+    X, _, clusterer = fitted_blobs
     strengths = clusterer.predict_membership(X)
     inside = clusterer.labels_ >= 0
     assert strengths.shape == (len(X), 3)
@@ -95,19 +95,19 @@ def test_a_few_objects_at_the_edge_do_not_make_one_cluster_of_the_others(fractio
     X = rng.normal(size=(430, 2))
     X[200:400, 0] += 4.5
     X[400:, 1] += 40
-    found = EmbeddingClusterer(20, max_cluster_fraction=fraction).fit(X)
-    assert found.n_clusters_ == (3 if fraction < 1 else 2)
-    assert (found.predict(X) == found.labels_).mean() > 0.98
-    assert found.predict_membership(X).shape == (430, found.n_clusters_)
+    clusterer = EmbeddingClusterer(20, max_cluster_fraction=fraction).fit(X)
+    assert clusterer.n_clusters_ == (3 if fraction < 1 else 2)
+    assert (clusterer.predict(X) == clusterer.labels_).mean() > 0.98
+    assert clusterer.predict_membership(X).shape == (430, clusterer.n_clusters_)
 
 
-def test_a_large_group_without_parts_stays_one():
+def test_a_large_group_without_parts_is_not_divided():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 2))
     X[:60, 0] += 12
-    found = EmbeddingClusterer(random_state=0).fit(X)
-    assert found.n_clusters_ == 2
-    assert found.cluster_summary()["size"].max() > 200
+    clusterer = EmbeddingClusterer(random_state=0).fit(X)
+    assert clusterer.n_clusters_ == 2
+    assert clusterer.cluster_summary()["size"].max() > 200
 
 
 @pytest.mark.slow
@@ -122,14 +122,14 @@ def test_embeddings_of_many_columns_are_reduced_by_umap():
     assert clusterer.reduced(X[180:]).shape == (60, 5)
     new = clusterer.predict(X[180:])
     assert adjusted_rand_score(kind[180:], new) > 0.9
-    # what else is predicted does not matter
+    # a prediction does not depend on the other rows
     assert (new[:7] == clusterer.predict(X[180:187])).all()
     again = clone(clusterer).fit(X[:180])
     assert np.array_equal(again.labels_, clusterer.labels_)
     assert np.array_equal(again.probabilities_, clusterer.probabilities_)
 
 
-def test_without_umap_pca_takes_its_place_and_says_so(monkeypatch):
+def test_without_umap_pca_is_used_with_a_warning(monkeypatch):
     monkeypatch.setattr(skastro.embeddings.clustering, "has_umap", lambda: False)
     X, kind = blobs(n=200, d=30)
     with pytest.warns(UserWarning, match=r"umap-learn is not installed.*skastro\[projection\]"):
@@ -147,7 +147,7 @@ def test_size_of_the_smallest_cluster_grows_with_the_rows(n, size):
     assert EmbeddingClusterer()._choose_size(n) == size
 
 
-def test_of_many_rows_some_are_fitted_and_the_others_predicted():
+def test_with_many_rows_some_are_fitted_and_the_others_predicted():
     X, kind = blobs(n=600)
     clusterer = EmbeddingClusterer(max_rows=200, random_state=0).fit(X)
     assert len(clusterer.fitted_rows_) == 200
@@ -164,9 +164,9 @@ def test_of_many_rows_some_are_fitted_and_the_others_predicted():
 @pytest.mark.parametrize(
     "X",
     [np.ones((40, 3)), np.ones((40, 30)), np.arange(4.0).reshape(2, 2), np.eye(3), np.eye(12)],
-    ids=["constant", "constant, wide", "two rows", "three rows", "all as far"],
+    ids=["constant", "constant, wide", "two rows", "three rows", "equal distances"],
 )
-def test_where_there_is_nothing_to_find_all_is_noise(X):
+def test_rows_without_clusters_are_all_noise(X):
     clusterer = EmbeddingClusterer().fit(X)
     assert clusterer.n_clusters_ == 0
     assert (clusterer.labels_ == -1).all()
@@ -187,7 +187,7 @@ def test_copies_of_objects_are_clustered():
     assert np.isfinite(clusterer.predict_membership(X)).all()
 
 
-def test_clusters_that_are_there_are_stable_and_others_are_not():
+def test_real_clusters_are_stable_and_clusters_of_noise_are_not():
     X, _ = blobs()
     clusterer = EmbeddingClusterer().fit(X)
     stability = clusterer.stability(n_resamples=5, random_state=0)
@@ -201,8 +201,8 @@ def test_clusters_that_are_there_are_stable_and_others_are_not():
     assert doubtful.stability(n_resamples=10, random_state=0).mean() < 0.6
 
 
-def test_summary_tells_size_purity_and_medians(found):
-    _, kind, clusterer = found
+def test_summary_has_size_purity_and_medians(fitted_blobs):
+    _, kind, clusterer = fitted_blobs
     labels = np.array(["star", "galaxy", "quasar"], dtype=object)[kind]
     labels[:30] = ""
     catalog = pd.DataFrame({"id": np.arange(150), "mag_r": kind + 20.0, "name": "x"})
@@ -221,8 +221,8 @@ def test_summary_tells_size_purity_and_medians(found):
     pd.testing.assert_frame_equal(same, summary)
 
 
-def test_summary_wants_a_row_for_each_object(found):
-    _, kind, clusterer = found
+def test_summary_refuses_another_number_of_rows(fitted_blobs):
+    _, kind, clusterer = fitted_blobs
     with pytest.raises(ValueError, match="labels has 149 rows, but 150 were fitted"):
         clusterer.cluster_summary(labels=kind[1:])
     with pytest.raises(ValueError, match="catalog has 3 rows, but 150 were fitted"):
@@ -247,8 +247,8 @@ def test_wrong_parameters_are_named(params, message):
         EmbeddingClusterer(**params).fit(blobs()[0])
 
 
-def test_stability_wants_what_was_fitted(found):
-    X, _, clusterer = found
+def test_stability_refuses_other_rows_than_those_fitted(fitted_blobs):
+    X, _, clusterer = fitted_blobs
     with pytest.raises(ValueError, match="X has 10 rows, but 150 were fitted"):
         clusterer.stability(X[:10])
     with pytest.raises(ValueError, match="n_resamples=0 must be"):
@@ -256,8 +256,8 @@ def test_stability_wants_what_was_fitted(found):
 
 
 @pytest.mark.parametrize("way", ["pickle", "joblib"])
-def test_a_fitted_clusterer_survives_storage(found, tmp_path, way):
-    X, _, clusterer = found
+def test_a_stored_clusterer_predicts_the_same(fitted_blobs, tmp_path, way):
+    X, _, clusterer = fitted_blobs
     if way == "pickle":
         copy = pickle.loads(pickle.dumps(clusterer))
     else:
@@ -270,7 +270,7 @@ def test_a_fitted_clusterer_survives_storage(found, tmp_path, way):
     )
 
 
-def test_behind_a_frozen_encoder_it_clusters_stamps(survey, fitted):
+def test_a_pipeline_with_a_frozen_encoder_clusters_stamps(survey, fitted):
     stamps, _, _ = survey
     pipeline = make_pipeline(FrozenEstimator(fitted), EmbeddingClusterer(random_state=0))
     labels = pipeline.fit_predict(stamps)

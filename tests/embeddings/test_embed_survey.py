@@ -1,4 +1,4 @@
-"""Surveys embedded in this process, and by a cluster of two workers with one thread each."""
+"""Embed surveys in this process, and by a cluster of two workers with one thread each."""
 
 import json
 import os
@@ -119,7 +119,7 @@ def test_stores_have_text_ids_and_properties(fitted, many, tmp_path, ending):
 @pytest.mark.parametrize(
     ("ending", "on_cluster"), [*((ending, False) for ending in ENDINGS), ("zarr", True)]
 )
-def test_an_interrupted_call_goes_on_where_it_stopped(
+def test_an_interrupted_call_resumes_where_it_stopped(
     fitted, path, tmp_path, ending, on_cluster, request
 ):
     client = request.getfixturevalue("client") if on_cluster else None
@@ -127,7 +127,7 @@ def test_an_interrupted_call_goes_on_where_it_stopped(
     with pytest.raises(KeyboardInterrupt, match="of 200 stamps are embedded; run it again"):
         embed(fitted, path, out, client=client, progress=interrupt_after(3 * CHUNK + 1))
     assert not out.exists()
-    (tmp_path / f"e.{ending}.partial" / ".7.part-0000009").write_text("of a killed worker")
+    (tmp_path / f"e.{ending}.partial" / ".7.part-0000009").write_text("left by a killed worker")
     result = embed(
         fitted, path, out, client=client,
         progress=lambda stage, done, total: reports.append((stage, done, total)),
@@ -206,7 +206,7 @@ def test_a_bad_stamp_is_named_by_its_row(fitted, many, tmp_path, kind, on_cluste
     assert not (tmp_path / "e.chunks").exists()
 
 
-def test_few_chunks_are_in_flight_whatever_their_number(
+def test_few_chunks_are_in_flight_for_any_number_of_chunks(
     client, fitted, many, tmp_path, monkeypatch
 ):
     from skastro.embeddings import embed_survey as module  # noqa: PLC0415
@@ -257,19 +257,12 @@ def test_a_script_starts_a_worker_and_ends_it(fitted, many, path, tmp_path):
     pytest.importorskip("dask.distributed")
     fitted.save(tmp_path / "encoder.safetensors")
     (tmp_path / "script.py").write_text(_SCRIPT)
-    command = [
-        tmp_path / "script.py",
-        tmp_path / "encoder.safetensors",
-        path,
-        tmp_path / "e.chunks",
-    ]
+    names = ("script.py", "encoder.safetensors", "e.chunks")
+    script, encoder, out = (tmp_path / name for name in names)
     result = subprocess.run(  # noqa: S603 - our own interpreter and script
-        [sys.executable, *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+        [sys.executable, script, encoder, path, out],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["200"]
     embeddings = embed(fitted, path, tmp_path / "e.chunks", chunk=64)  # reads what the script wrote
@@ -294,7 +287,7 @@ def test_the_command_embeds_by_workers(fitted, many, path, tmp_path, monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("client")
-def test_a_grid_search_on_dask_finds_what_one_process_finds(survey):
+def test_a_grid_search_on_dask_has_the_scores_of_one_process(survey):
     stamps, labels, properties = survey
     model = make_pipeline(tiny_encoder(max_epochs=1), LinearProbe())
     name = "propertypretrainedencoder__"

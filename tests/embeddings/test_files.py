@@ -27,7 +27,7 @@ def test_arrays_without_ids_have_row_numbers(tmp_path, ending):
     assert not back.named
 
 
-def test_embedding_columns_of_others_are_found_by_their_numbers(tmp_path):
+def test_embedding_columns_of_other_programs_are_recognised_by_their_numbers(tmp_path):
     rows = {"id": [1, 2], "mag_1": [9.0, 8.0], "feature2": [2, 3], "feature10": [5, 6]}
     rows |= {f"feature{i}": [i, i + 1] for i in (1, 3, 4, 5, 6, 7, 8, 9)}
     pd.DataFrame(rows).to_csv(tmp_path / "e.csv", index=False)
@@ -62,7 +62,7 @@ def test_files_without_embeddings_are_refused(tmp_path, name, content, message):
         ({"embeddings": np.array([["a"]])}, "embeddings are numbers"),
     ],
 )
-def test_arrays_that_are_no_embeddings_are_refused(tmp_path, arrays, message):
+def test_arrays_without_embeddings_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "e.npz", **arrays)
     with pytest.raises(ValueError, match=message):
         read_embeddings(tmp_path / "e.npz")

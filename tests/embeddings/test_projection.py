@@ -1,4 +1,4 @@
-"""Projections: repeatable, trustworthy where there is structure, and clear where they fail."""
+"""Projections are repeatable, keep groups together, and name wrong input."""
 
 import os
 import subprocess
@@ -30,19 +30,15 @@ def test_groups_stay_together(embedding, method):
     assert projection.coordinates.shape == (120, 2)
     assert projection.coordinates.dtype == np.float32
     assert projection.method == method
-    assert (
-        KNeighborsClassifier(3)
-        .fit(projection.coordinates, kind)
-        .score(projection.coordinates, kind)
-        > 0.95
-    )
+    neighbors = KNeighborsClassifier(3).fit(projection.coordinates, kind)
+    assert neighbors.score(projection.coordinates, kind) > 0.95
     assert 0.6 < projection.trustworthiness <= 1
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_seed_gives_the_same_numbers(embedding, method):
     E, _ = embedding
-    before = np.random.get_state()[1].copy()  # noqa: NPY002 - the generator that must not move
+    before = np.random.get_state()[1].copy()  # noqa: NPY002 - this generator must stay as it is
     first, second = (project_embedding(E, method=method, random_state=4) for _ in range(2))
     assert np.array_equal(first.coordinates, second.coordinates)
     assert first.trustworthiness == second.trustworthiness
@@ -72,7 +68,7 @@ def test_copies_of_objects_are_projected(method):
     assert np.isfinite(project_embedding(E, method=method, random_state=0).coordinates).all()
 
 
-def test_perplexity_follows_few_rows(embedding):
+def test_perplexity_is_lower_for_few_rows(embedding):
     E, _ = embedding
     assert project_embedding(E, random_state=0).params["perplexity"] == pytest.approx(119 / 3)
     assert project_embedding(E[:31], random_state=0).params["perplexity"] == pytest.approx(10)
@@ -113,7 +109,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
         project_embedding(np.eye(6))
 
 
-@pytest.mark.slow  # numba starts, in a process where it has not yet
+@pytest.mark.slow  # a new process, in which numba is not yet started
 def test_the_threads_of_torch_stay_as_they_were():
     pytest.importorskip("umap")
     code = (

@@ -1,4 +1,4 @@
-"""Scores of a representation: high where it knows the classes, chance where it does not."""
+"""Scores are high if an embedding separates the classes, and at chance if it does not."""
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ def test_unlabelled_rows_are_left_out(blobs, gap):
     scores = score_embedding(E, y)
     assert scores["n_labelled"] == 100
     assert scores["n_classes"] == 3
-    # where the unlabelled lie says nothing of the classes, but they can be clustered
+    # the scores of the classes do not depend on the unlabelled rows, but clusters may
     moved = E.copy()
     moved[:50] += 1e3
     again = score_embedding(moved, y)
@@ -57,12 +57,12 @@ def test_unlabelled_rows_are_left_out(blobs, gap):
     assert again[same].equals(scores[same])
 
 
-def test_calling_most_rows_noise_does_not_pay(blobs):
+def test_labelling_most_rows_as_noise_does_not_raise_the_score(blobs):
     E, names = blobs
     strict = EmbeddingClusterer(min_cluster_size=10, min_samples=40)
     scores = score_embedding(E, names, clusterer=strict)
-    found = strict.fit(E).labels_
-    assert scores["hdbscan_noise"] == np.mean(found == -1)
+    labels = strict.fit(E).labels_
+    assert scores["hdbscan_noise"] == np.mean(labels == -1)
     assert not hasattr(EmbeddingClusterer(), "labels_")
     assert scores["hdbscan_ari"] <= score_embedding(E, names)["hdbscan_ari"]
 
@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_scores(blobs):
 
 
 def test_rows_of_one_object_stay_together():
-    # twins that only memory can classify
+    # random classes, which k-NN can only get right from the twin of a row
     rng = np.random.default_rng(0)
     E = np.repeat(rng.normal(size=(60, 20)), 2, axis=0)
     y, groups = np.repeat(rng.integers(2, size=60), 2), np.repeat(np.arange(60), 2)

@@ -60,8 +60,8 @@ def test_the_probe_sees_embeddings_and_properties(survey, fitted):
 
 
 @pytest.fixture
-def told(survey):
-    """Return classes that only a column of the catalogue tells."""
+def catalog_survey(survey):
+    """Return stamps, classes that depend on the catalogue only, and the catalogue."""
     stamps, _, _ = survey
     rng = np.random.default_rng(1)
     variable = rng.uniform(size=len(stamps)) < 0.5
@@ -75,23 +75,24 @@ def told(survey):
 
 
 @pytest.mark.parametrize("strategy", ["probe", "auto"])
-def test_a_catalogue_can_help_to_classify(told, fitted, strategy):
-    stamps, labels, catalog = told
+def test_a_catalogue_can_help_to_classify(catalog_survey, fitted, strategy):
+    stamps, labels, catalog = catalog_survey
     model = classifier(FrozenEstimator(fitted), strategy=strategy)
     model.fit(stamps[:40], labels[:40], catalog=catalog[:40])
-    new, its = stamps[40:], catalog[40:]
-    seen = balanced_accuracy_score(labels[40:], model.predict(new))
-    known = balanced_accuracy_score(labels[40:], model.predict(new, catalog=its))
-    assert known > 0.85 > seen + 0.1
-    assert model.score(new, labels[40:], catalog=its) > 0.85
-    assert_allclose(model.predict_proba(new, catalog=its).sum(1), 1, rtol=1e-6)
-    alone = classifier(FrozenEstimator(fitted), strategy=strategy).fit(stamps[:40], labels[:40])
-    assert_array_equal(model.predict_proba(new), alone.predict_proba(new))
-    assert model.cv_losses_ == alone.cv_losses_
+    new, new_catalog = stamps[40:], catalog[40:]
+    alone = balanced_accuracy_score(labels[40:], model.predict(new))
+    together = balanced_accuracy_score(labels[40:], model.predict(new, catalog=new_catalog))
+    assert together > 0.85 > alone + 0.1
+    assert model.score(new, labels[40:], catalog=new_catalog) > 0.85
+    assert_allclose(model.predict_proba(new, catalog=new_catalog).sum(1), 1, rtol=1e-6)
+    without = classifier(FrozenEstimator(fitted), strategy=strategy)
+    without.fit(stamps[:40], labels[:40])
+    assert_array_equal(model.predict_proba(new), without.predict_proba(new))
+    assert model.cv_losses_ == without.cv_losses_
 
 
-def test_columns_of_the_catalogue_are_found_by_name_and_may_be_unknown(told, fitted):
-    stamps, labels, catalog = told
+def test_columns_of_the_catalogue_are_found_by_name_and_may_be_unknown(catalog_survey, fitted):
+    stamps, labels, catalog = catalog_survey
     model = classifier(FrozenEstimator(fitted), strategy="probe")
     model.fit(stamps, labels, catalog=catalog)
     expected = model.predict_proba(stamps, catalog=catalog)
@@ -113,8 +114,10 @@ def test_columns_of_the_catalogue_are_found_by_name_and_may_be_unknown(told, fit
         (slice(None), "short", "catalog has 3 rows, but X has 60 stamps"),
     ],
 )
-def test_a_catalogue_that_does_not_fit_is_refused(told, fitted, fitted_with, given, words):
-    stamps, labels, catalog = told
+def test_a_catalogue_that_does_not_fit_is_refused(
+    catalog_survey, fitted, fitted_with, given, words
+):
+    stamps, labels, catalog = catalog_survey
     model = classifier(FrozenEstimator(fitted), strategy="probe")
     model.fit(stamps, labels, catalog=None if fitted_with is None else catalog)
     table = catalog[:3] if given == "short" else catalog.loc[:, given]
@@ -122,24 +125,24 @@ def test_a_catalogue_that_does_not_fit_is_refused(told, fitted, fitted_with, giv
         model.predict(stamps, catalog=table)
 
 
-def test_networks_see_no_catalogue(told, fitted):
-    stamps, labels, catalog = told
+def test_networks_ignore_the_catalogue(catalog_survey, fitted):
+    stamps, labels, catalog = catalog_survey
     model = classifier(FrozenEstimator(fitted), strategy="finetune")
     model.fit(stamps, labels, catalog=catalog)
     assert model.catalog_probe_ is None
-    seen = model.predict_proba(stamps[:5])
-    assert_array_equal(model.predict_proba(stamps[:5], catalog=catalog[:5]), seen)
+    by_stamps = model.predict_proba(stamps[:5])
+    assert_array_equal(model.predict_proba(stamps[:5], catalog=catalog[:5]), by_stamps)
 
 
-def test_a_catalogue_travels_to_scores_by_routing(told, fitted):
-    stamps, labels, catalog = told
+def test_a_catalogue_reaches_scores_by_metadata_routing(catalog_survey, fitted):
+    stamps, labels, catalog = catalog_survey
     model = classifier(FrozenEstimator(fitted), strategy="probe")
     with config_context(enable_metadata_routing=True):
         scores = cross_val_score(model, stamps, labels, params={"catalog": catalog}, cv=3)
     assert scores.mean() > 0.85
 
 
-def test_a_stamp_whose_shape_cannot_be_measured_is_classified(survey, fitted):
+def test_a_source_whose_shape_cannot_be_measured_is_classified(survey, fitted):
     stamps, labels, _ = survey
     model = classifier(FrozenEstimator(fitted), strategy="probe").fit(stamps, labels)
     dark = -stamps[:1]  # no positive flux: no size, no shape
@@ -147,7 +150,7 @@ def test_a_stamp_whose_shape_cannot_be_measured_is_classified(survey, fitted):
     assert_allclose(model.predict_proba(dark).sum(), 1)
 
 
-def test_a_frozen_encoder_is_left_as_it_is(survey, fitted):
+def test_a_frozen_encoder_is_not_changed(survey, fitted):
     stamps, labels, _ = survey
     before = {k: v.clone() for k, v in fitted.network_.state_dict().items()}
     model = classifier(FrozenEstimator(fitted), strategy="finetune").fit(stamps, labels)
@@ -168,7 +171,7 @@ def test_unlabelled_rows_are_pretrained_on(survey):
     assert_allclose(model.predict_proba(stamps), labelled.predict_proba(stamps))
 
 
-def test_no_encoder_means_a_default_one(survey, monkeypatch):
+def test_a_default_encoder_is_used_if_none_is_given(survey, monkeypatch):
     stamps, labels, _ = survey
     monkeypatch.setattr("skastro.estimators.classifier.PropertyPretrainedEncoder", tiny_encoder)
     model = SelfSupervisedClassifier(strategy="probe", random_state=3).fit(stamps, labels)
@@ -192,7 +195,7 @@ def test_pretraining_gives_a_copy_with_a_frozen_encoder(survey):
     assert not hasattr(classifier(tiny_encoder(), strategy="scratch"), "pretrain")
 
 
-def test_scratch_sees_nothing_but_the_labelled_rows(survey):
+def test_scratch_uses_only_the_labelled_rows(survey):
     stamps, labels, properties = survey
     model = classifier(tiny_encoder(), strategy="scratch").fit(stamps[:40], labels[:40])
     again = classifier(tiny_encoder(targets="catalog"), strategy="scratch")
@@ -214,7 +217,7 @@ def test_classes_of_any_dtype(survey, fitted, encode):
     assert set(predicted) <= set(y)
 
 
-def test_rare_classes_are_not_given_up(fitted):
+def test_class_weights_make_rare_classes_more_probable(fitted):
     stamps, labels, _ = make_stamps(120, seed=1)
     rare = np.flatnonzero(labels == "star")[6:]
     keep = np.setdiff1d(np.arange(120), rare)
@@ -229,7 +232,7 @@ def test_rare_classes_are_not_given_up(fitted):
 
 
 @pytest.mark.parametrize(("n_labels", "n_folds"), [(4, 3), (19, 3), (30, 16)])
-def test_auto_takes_the_probe_with_labels_too_few_to_judge_by(survey, fitted, n_labels, n_folds):
+def test_auto_uses_the_probe_if_labels_are_too_few_to_compare(survey, fitted, n_labels, n_folds):
     stamps, labels, _ = survey
     model = classifier(FrozenEstimator(fitted), n_folds=n_folds)
     model.fit(stamps[:n_labels], labels[:n_labels])
@@ -238,7 +241,7 @@ def test_auto_takes_the_probe_with_labels_too_few_to_judge_by(survey, fitted, n_
     assert model.cv_losses_ == {}
 
 
-def test_auto_judges_from_ten_labels_of_each_class_on(survey, fitted):
+def test_auto_compares_from_ten_labels_of_each_class(survey, fitted):
     stamps, labels, _ = survey
     model = classifier(FrozenEstimator(fitted)).fit(stamps[:20], labels[:20])
     assert len(model.cv_losses_) == 4
@@ -273,7 +276,7 @@ def test_groups_stay_together_in_the_cross_validation(survey, fitted, monkeypatc
         model.fit(stamps, labels, groups=np.arange(5))
 
 
-def test_classes_of_one_group_leave_the_probe(survey, fitted):
+def test_auto_uses_the_probe_if_each_class_is_one_group(survey, fitted):
     stamps, labels, _ = survey
     model = classifier(FrozenEstimator(fitted)).fit(stamps, labels, groups=labels)
     assert model.blend_ == 0
@@ -300,7 +303,7 @@ def test_the_blend_is_the_mean_of_probe_and_network(survey, fitted, monkeypatch)
         (np.linspace(0, 1, 60), "Unknown label type"),
     ],
 )
-def test_bad_labels_are_named(survey, fitted, y, message):
+def test_bad_labels_are_refused(survey, fitted, y, message):
     with pytest.raises(ValueError, match=message):
         classifier(FrozenEstimator(fitted)).fit(survey[0], y)
 
@@ -308,7 +311,7 @@ def test_bad_labels_are_named(survey, fitted, y, message):
 @pytest.mark.parametrize(
     "params", [{"strategy": "guess"}, {"steps": 0}, {"n_folds": 1}], ids=lambda p: next(iter(p))
 )
-def test_bad_parameters_are_named(survey, fitted, params):
+def test_bad_parameters_are_refused(survey, fitted, params):
     name, value = next(iter(params.items()))
     with pytest.raises(ValueError, match=f"{name}={value!r}"):
         classifier(FrozenEstimator(fitted), **params).fit(*survey[:2])

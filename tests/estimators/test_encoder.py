@@ -76,7 +76,7 @@ def test_catalogue_and_measured_properties_together(survey):
         tiny_encoder(targets="catalog").fit(stamps)
 
 
-def test_what_the_catalogue_tells_is_not_told_again_by_measurement(survey):
+def test_measured_properties_that_repeat_the_catalogue_are_left_out(survey):
     stamps = survey[0]
     encoder = tiny_encoder(max_epochs=0)
     catalog = measure_properties(stamps)[["mag_band0"]].rename(columns={"mag_band0": "brightness"})
@@ -85,9 +85,11 @@ def test_what_the_catalogue_tells_is_not_told_again_by_measurement(survey):
     assert "measured_mag_band0" not in names
     assert {"measured_mag_band1", "measured_concentration"} <= set(names)
     assert encoder.property_units_["measured_mag_band1"] == "mag"
-    catalog.iloc[::5] = np.nan  # now the measurement tells more
+    catalog.iloc[::5] = np.nan  # now the catalogue has too many gaps
     assert "measured_mag_band0" in encoder.fit(stamps, properties=catalog).property_names_
-    twins = catalog.assign(measured_ellipticity=-catalog["brightness"])  # a catalogue's own name
+    twins = catalog.assign(
+        measured_ellipticity=-catalog["brightness"]
+    )  # the name of a measured one
     encoder.fit(stamps, properties=twins)
     assert encoder.property_names_[:2] == ["brightness", "measured_ellipticity"]
     assert encoder.property_names_.count("measured_ellipticity") == 1
@@ -145,7 +147,7 @@ def test_stamps_of_every_dtype_train(survey, dtype):
     assert_allclose(encoder.transform(stamps.astype("f4")), encoder.transform(stamps), atol=1e-5)
 
 
-def test_layouts_of_memory_make_no_difference(survey, fitted, tmp_path):
+def test_the_memory_layout_makes_no_difference(survey, fitted, tmp_path):
     stamps = survey[0]
     expected = fitted.transform(stamps)
     strided = np.repeat(stamps, 2, axis=0)[::2]
@@ -161,7 +163,7 @@ def test_layouts_of_memory_make_no_difference(survey, fitted, tmp_path):
     )
 
 
-def test_any_linear_unit_trains_alike(survey):
+def test_the_unit_of_the_pixels_makes_no_difference(survey):
     stamps, _, properties = survey
     first = tiny_encoder().fit(stamps, properties=properties)
     scaled = tiny_encoder().fit(stamps * 1000 + 50, properties=properties)
@@ -176,7 +178,7 @@ def test_missing_pixels_are_counted_and_harmless(survey):
     assert np.isfinite(encoder.transform(stamps)).all()
 
 
-def test_stamps_that_cannot_be_used_are_named(survey, fitted):
+def test_errors_name_the_stamps_that_cannot_be_used(survey, fitted):
     stamps = survey[0].copy()
     stamps[41] = np.nan
     for use in (tiny_encoder().fit, fitted.transform, fitted.predict):
@@ -218,7 +220,7 @@ def test_true_properties_are_found_by_name_or_by_position(survey):
     assert encoder.score(stamps, properties=properties.to_numpy()) == score
 
 
-def test_sentinels_are_no_magnitudes(survey):
+def test_sentinels_are_missing_values(survey):
     stamps, _, properties = survey
     gappy = properties.copy()
     gappy.iloc[:7, 0] = 99.0
@@ -242,12 +244,12 @@ def test_sentinels_are_no_magnitudes(survey):
         ({"precision": "half"}, "precision='half'"),
     ],
 )
-def test_bad_parameters_are_named(survey, params, message):
+def test_bad_parameters_are_refused(survey, params, message):
     with pytest.raises(ValueError, match=message):
         tiny_encoder(**params).fit(survey[0])
 
 
-def test_validation_is_recorded_and_stops_early(survey):
+def test_the_validation_loss_is_recorded(survey):
     stamps, _, properties = survey
     encoder = tiny_encoder(validation_fraction=0.3, max_epochs=3)
     encoder.fit(stamps, properties=properties)
@@ -261,13 +263,13 @@ def test_progress_is_printed_when_asked(survey, capsys):
     assert "train_loss" in capsys.readouterr().out
 
 
-def test_net_params_reach_skorch(survey):
+def test_net_params_are_passed_to_skorch(survey):
     plain = tiny_encoder().fit(survey[0])
     decayed = tiny_encoder(net_params={"optimizer__weight_decay": 5.0}).fit(survey[0])
     assert weights_of(decayed).abs().sum() < weights_of(plain).abs().sum()
 
 
-def test_flat_rows_are_folded(survey):
+def test_flat_rows_are_folded_into_stamps(survey):
     stamps, _, properties = survey
     flat = stamps.reshape(60, -1)
     folded = tiny_encoder(image_shape=(3, 8, 8)).fit(flat, properties=properties)
@@ -276,19 +278,13 @@ def test_flat_rows_are_folded(survey):
     assert_array_equal(straight.transform(flat), straight.transform(stamps))
 
 
-def test_a_module_of_ones_own_is_trained_as_a_copy(survey):
+def test_a_module_is_copied_before_training(survey):
     module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
     before = module[0].weight.clone()
     encoder = PropertyPretrainedEncoder(module, max_epochs=2, random_state=0).fit(survey[0])
     assert torch.equal(module[0].weight, before)
     assert not torch.equal(encoder.network_.backbone.body[0].weight, before)
     assert encoder.transform(survey[0]).shape == (60, 4)
-
-
-def test_weights_of_a_saved_encoder_are_the_start(survey, fitted, tmp_path):
-    fitted.save(tmp_path / "encoder.safetensors")
-    encoder = tiny_encoder(weights=tmp_path / "encoder.safetensors", max_epochs=0).fit(survey[0])
-    assert_allclose(encoder.transform(survey[0]), fitted.transform(survey[0]), atol=1e-4)
 
 
 def test_nothing_keeps_the_training_stamps(fitted):

@@ -1,4 +1,4 @@
-"""The kernel probe: exact leave-one-out, what each kernel is for, and what it does with gaps."""
+"""The kernel probe: exact leave-one-out, the purpose of each kernel, and missing values."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from skastro import KernelProbe
 
 
 def make_rings(n=200, seed=0):
-    """A disc within a ring: no straight line tells them apart."""
+    """Return a disc within a ring, which no straight line separates."""
     rng = np.random.default_rng(seed)
     ring = np.arange(n) % 2
     angle = rng.uniform(0, 2 * np.pi, n)
@@ -19,14 +19,14 @@ def make_rings(n=200, seed=0):
 
 
 def make_clouds(n=60, columns=200, gap=0.35, seed=0):
-    """Two clouds in many dimensions, a little apart in each: a plane tells them apart."""
+    """Return two clouds in many dimensions, a little apart in each: a plane separates them."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     return rng.normal(size=(n, columns)) + gap * (labels[:, None] - 0.5), labels
 
 
 def test_left_out_rows_are_predicted_as_by_a_fit_without_them():
-    """The closed form is the thing itself: strength, scales and centres being the same."""
+    """The closed form is exact, if strength, scales and centres stay the same."""
     X, y = make_rings(40)
     probe = KernelProbe().fit(X, y)
     outputs = np.log(probe.loo_probabilities_) / probe.sharpness_
@@ -34,24 +34,24 @@ def test_left_out_rows_are_predicted_as_by_a_fit_without_them():
     kernel = probe._kernel(*probe._scale(*probe._split(X)))
     targets = np.eye(2)[y] - 0.5
     for row in (0, 7, 39):
-        kept = np.setdiff1d(np.arange(40), row)
-        inside = kernel[np.ix_(kept, kept)] + probe.alpha_ * np.eye(39)
-        expected = kernel[row, kept] @ np.linalg.solve(inside, targets[kept])
+        others = np.setdiff1d(np.arange(40), row)
+        inside = kernel[np.ix_(others, others)] + probe.alpha_ * np.eye(39)
+        expected = kernel[row, others] @ np.linalg.solve(inside, targets[others])
         assert_allclose(differences[row], expected[1] - expected[0], rtol=1e-6)
 
 
 def test_curved_borders_are_learned_from_the_properties():
     X, y = make_rings()
     test, truth = make_rings(1000, seed=1)
-    bent = KernelProbe().fit(X, y).score(test, truth)
+    curved = KernelProbe().fit(X, y).score(test, truth)
     noise = np.random.default_rng(0).normal(size=(len(X), 3))
     straight = KernelProbe(n_properties=3).fit(np.hstack([X, noise]), y)
     flat = straight.score(np.hstack([test, np.zeros((len(test), 3))]), truth)
-    assert bent > 0.9
+    assert curved > 0.9
     assert flat < 0.7
 
 
-def test_many_weak_columns_are_summed_up():
+def test_many_weak_columns_of_the_embedding_add_up():
     X, y = make_clouds()
     test, truth = make_clouds(1000, seed=1)
     assert KernelProbe().fit(X, y).score(test, truth) > 0.9
@@ -78,15 +78,15 @@ def test_properties_may_have_any_unit_and_gaps():
     assert_allclose(first, second)
 
 
-def test_constant_and_empty_properties_tell_nothing():
+def test_constant_and_empty_properties_make_no_difference():
     X, y = make_clouds(columns=20, gap=1.0)
-    idle = np.column_stack([np.full(len(X), 7.0), np.full(len(X), np.nan)])
-    probe = KernelProbe(2).fit(np.hstack([X, idle]), y)
-    other = np.hstack([X, idle + 1])
-    assert_allclose(probe.predict_proba(np.hstack([X, idle])), probe.predict_proba(other))
+    useless = np.column_stack([np.full(len(X), 7.0), np.full(len(X), np.nan)])
+    probe = KernelProbe(2).fit(np.hstack([X, useless]), y)
+    other = np.hstack([X, useless + 1])
+    assert_allclose(probe.predict_proba(np.hstack([X, useless])), probe.predict_proba(other))
 
 
-def test_probabilities_are_trustworthy():
+def test_probabilities_are_calibrated():
     X, y = make_rings(400)
     test, truth = make_rings(4000, seed=1)
     probe = KernelProbe().fit(X, y)
@@ -99,25 +99,25 @@ def test_probabilities_are_trustworthy():
         assert abs(right - sure[inside].mean()) < 0.1
 
 
-def test_a_few_labels_rightly_predicted_do_not_make_it_certain():
+def test_probabilities_are_not_certain_after_a_few_correct_labels():
     X, y = make_clouds(n=20, columns=10, gap=8.0)
     probabilities = KernelProbe().fit(X, y).predict_proba(X)
     assert 0.85 < probabilities.max() < 0.99
 
 
-def test_rare_classes_count_as_much_unless_told_otherwise():
+def test_classes_count_equally_unless_they_have_weights():
     X, y = make_rings(300)
-    kept = np.r_[np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:12]]
-    balanced = KernelProbe().fit(X[kept], y[kept])
-    plain = clone(balanced).set_params(class_weight=None).fit(X[kept], y[kept])
-    weighted = clone(balanced).set_params(class_weight={0: 1.0, 1: 12.5}).fit(X[kept], y[kept])
+    rows = np.r_[np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:12]]
+    balanced = KernelProbe().fit(X[rows], y[rows])
+    plain = clone(balanced).set_params(class_weight=None).fit(X[rows], y[rows])
+    weighted = clone(balanced).set_params(class_weight={0: 1.0, 1: 12.5}).fit(X[rows], y[rows])
     test, truth = make_rings(1000, seed=1)
     recall = [(p.predict(test)[truth == 1] == 1).mean() for p in (balanced, plain)]
     assert recall[0] > recall[1] + 0.05
     assert_allclose(balanced.predict_proba(test), weighted.predict_proba(test), rtol=1e-6)
 
 
-def test_a_part_of_the_rows_carries_the_kernel_of_many():
+def test_a_few_centres_approximate_the_kernel_of_many_rows():
     X, y = make_rings(600)
     test, truth = make_rings(1000, seed=1)
     few = KernelProbe(max_centers=60).fit(X, y)
@@ -131,12 +131,12 @@ def test_a_part_of_the_rows_carries_the_kernel_of_many():
 
 
 @pytest.mark.parametrize("n_properties", [-1, 3, 1.5])
-def test_properties_are_columns(n_properties):
+def test_n_properties_must_be_a_number_of_columns(n_properties):
     with pytest.raises(ValueError, match=r"must be a number of columns: X has 2"):
         KernelProbe(n_properties).fit(*make_rings(20))
 
 
-def test_other_bad_input_is_named():
+def test_other_bad_input_is_refused():
     X, y = make_rings(20)
     with pytest.raises(ValueError, match="y holds one class only"):
         KernelProbe().fit(X, np.zeros(20))

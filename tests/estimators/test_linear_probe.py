@@ -8,7 +8,7 @@ from skastro import LinearProbe
 
 
 def make_rows(n=120, columns=40, useful=40, gap=0.5, seed=0):
-    """Two classes apart by a gap in some columns; the others are noise."""
+    """Return two classes, separated by a gap in some columns; the others are noise."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     rows = rng.normal(size=(n, columns))
@@ -16,7 +16,7 @@ def make_rows(n=120, columns=40, useful=40, gap=0.5, seed=0):
     return rows, np.where(labels, "galaxy", "star")
 
 
-def test_it_is_the_balanced_logistic_regression_of_its_strength():
+def test_it_is_a_balanced_logistic_regression():
     rows, labels = make_rows()
     probe = LinearProbe().fit(rows, labels)
     plain = LogisticRegression(C=probe.C_, class_weight="balanced", max_iter=2000)
@@ -29,13 +29,13 @@ def test_it_is_the_balanced_logistic_regression_of_its_strength():
     assert probe.cv_scores_[probe.C_] == max(probe.cv_scores_.values())
 
 
-def test_weak_signals_in_many_columns_want_more_regularisation_than_one_strong():
+def test_weak_signals_in_many_columns_need_more_regularisation():
     weak = LinearProbe().fit(*make_rows(n=40, columns=200, useful=200, gap=0.3))
     strong = LinearProbe().fit(*make_rows(n=400, columns=20, useful=1, gap=3.0))
     assert weak.C_ < strong.C_
 
 
-def test_the_choice_is_nearly_the_best_on_rows_never_seen():
+def test_the_chosen_strength_is_nearly_the_best_on_unseen_rows():
     few, labels = make_rows(n=120, columns=100, useful=10, gap=1.0)
     test, truth = make_rows(n=2000, columns=100, useful=10, gap=1.0, seed=1)
     chosen = LinearProbe().fit(few, labels)
@@ -44,42 +44,42 @@ def test_the_choice_is_nearly_the_best_on_rows_never_seen():
     assert max(scores) - min(scores) > 0.03  # else any C would do
 
 
-def test_a_class_of_one_row_leaves_nothing_to_compare():
+def test_nothing_is_compared_if_a_class_has_one_row():
     rows, _ = make_rows(n=9)
     probe = LinearProbe().fit(rows, ["rare"] + ["star"] * 8)
     assert (probe.C_, probe.cv_scores_) == (0.03, {})
 
 
-def test_a_class_of_one_group_leaves_nothing_to_compare():
+def test_nothing_is_compared_if_a_class_has_one_group():
     rows, labels = make_rows(n=40)
     groups = np.where(labels == "star", 0, np.arange(40))
     assert LinearProbe().fit(rows, labels, groups=groups).cv_scores_ == {}
 
 
-def test_groups_stay_together():
-    """Copies of a row on both sides of a fold would praise the weakest regularisation."""
+def test_groups_stay_together_in_the_cross_validation():
+    """Copies of a row on both sides of a fold would favour the weakest regularisation."""
     rng = np.random.default_rng(0)
     rows = np.repeat(rng.normal(size=(30, 60)), 6, axis=0)
     labels = np.repeat(rng.integers(0, 2, 30), 6)
     groups = np.repeat(np.arange(30), 6)
-    apart = LinearProbe().fit(rows, labels, groups=groups).cv_scores_
-    torn = LinearProbe().fit(rows, labels).cv_scores_
-    assert max(torn.values()) > 0.95
-    assert max(apart.values()) < 0.75
+    grouped = LinearProbe().fit(rows, labels, groups=groups).cv_scores_
+    split = LinearProbe().fit(rows, labels).cv_scores_
+    assert max(split.values()) > 0.95
+    assert max(grouped.values()) < 0.75
 
 
-def test_the_folds_are_those_of_the_seed():
+def test_the_folds_depend_on_the_seed_only():
     rows, labels = make_rows(n=30)
     scores = [LinearProbe(random_state=seed).fit(rows, labels).cv_scores_ for seed in (0, 0, 1)]
     assert scores[0] == scores[1] != scores[2]
 
 
 @pytest.mark.parametrize("C", [0, -1.0, "best", None])
-def test_other_strengths_are_refused(C):
+def test_bad_strengths_are_refused(C):
     with pytest.raises(ValueError, match="must be positive, or 'auto'"):
         LinearProbe(C).fit(*make_rows(n=10))
 
 
-def test_groups_are_one_a_row():
+def test_each_row_needs_a_group():
     with pytest.raises(ValueError, match=r"groups has shape \(9,\), but X has 10 rows: pass one"):
         LinearProbe().fit(*make_rows(n=10), groups=range(9))

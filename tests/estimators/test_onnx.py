@@ -1,4 +1,4 @@
-"""ONNX files against the encoders they were written from."""
+"""ONNX files give the results of the encoders from which they were written."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_file_computes_what_the_encoder_does(exported, n):
     assert_alike(encoder, stamps[:n], path)
 
 
-def test_missing_pixels_are_taken_as_sky(exported):
+def test_missing_pixels_are_replaced_by_sky(exported):
     encoder, stamps, path = exported
     gaps = stamps[:5].copy()
     gaps[0, 1] = np.nan  # a whole band
@@ -89,21 +89,21 @@ def test_other_backbones_can_be_exported(backbone, tmp_path):
         ((1, 16), {}),  # strips, 1 view
     ],
 )
-def test_views_are_made_inside_as_the_encoder_makes_them(shape, params, tmp_path):
+def test_the_file_averages_over_views_as_the_encoder_does(shape, params, tmp_path):
     net = nn.Conv2d(3, 5, (1, 3))
     encoder, stamps = train(net, shape=shape, **params)
     export_onnx(encoder, tmp_path / "e.onnx")
     assert_alike(encoder, stamps[:4], tmp_path / "e.onnx")
 
 
-def test_stamps_are_enlarged_inside(tmp_path):
+def test_the_file_enlarges_stamps(tmp_path):
     encoder, stamps = train(nn.Conv2d(3, 4, 20), n=20, max_epochs=1, average_views=False)
     assert encoder.network_.backbone.size == (32, 32)
     export_onnx(encoder, tmp_path / "e.onnx")
     assert_alike(encoder, stamps[:4], tmp_path / "e.onnx")
 
 
-def test_dead_features_are_zero(tmp_path):
+def test_constant_features_are_zero(tmp_path):
     net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU())
     nn.init.zeros_(net[0].weight[:2])
     nn.init.constant_(net[0].bias[:2], -1.0)
@@ -113,7 +113,7 @@ def test_dead_features_are_zero(tmp_path):
     assert_alike(encoder, stamps[:4], tmp_path / "e.onnx")
 
 
-def test_the_file_says_what_it_holds(exported):
+def test_the_file_describes_itself(exported):
     encoder, _, path = exported
     session = runtime.InferenceSession(path)
     (given,) = session.get_inputs()
@@ -122,26 +122,26 @@ def test_the_file_says_what_it_holds(exported):
         ("embedding", 256, "tensor(float)"),
         ("properties", 4, "tensor(double)"),
     ]
-    told = session.get_modelmeta().custom_metadata_map
-    assert json.loads(told["property_names"]) == encoder.property_names_
-    assert json.loads(told["property_units"]) == ["mag", "", "", ""]
-    assert json.loads(told["bands"]) == ["u", "g", "r"]
-    assert json.loads(told["image_shape"]) == [3, 16, 16]
-    assert json.loads(told["average_views"]) is True
-    assert (told["backbone"], told["property_source"]) == ("stamp_resnet10", "catalog")
-    assert told["skastro_version"]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["property_names"]) == encoder.property_names_
+    assert json.loads(metadata["property_units"]) == ["mag", "", "", ""]
+    assert json.loads(metadata["bands"]) == ["u", "g", "r"]
+    assert json.loads(metadata["image_shape"]) == [3, 16, 16]
+    assert json.loads(metadata["average_views"]) is True
+    assert (metadata["backbone"], metadata["property_source"]) == ("stamp_resnet10", "catalog")
+    assert metadata["skastro_version"]
 
 
-def test_the_file_is_whole_and_tells_nothing_of_its_maker(exported):
+def test_the_file_is_valid_and_has_no_local_paths(exported):
     _, _, path = exported
-    assert [each.name for each in path.parent.iterdir()] == ["encoder.onnx"]
+    assert [file.name for file in path.parent.iterdir()] == ["encoder.onnx"]
     onnx.checker.check_model(path, full_check=True)
     content = path.read_bytes()
     for trace in (b"site-packages", b"File ", b"skastro/networks/backbones.py"):
         assert trace not in content
 
 
-def test_the_encoder_and_the_generators_stay_as_they_were(tmp_path):
+def test_the_encoder_and_the_random_generators_are_not_changed(tmp_path):
     encoder, stamps = train(small_net(), n=20, average_views=False)
     before = encoder.transform(stamps)
     state = torch.get_rng_state()
@@ -154,7 +154,7 @@ def test_the_encoder_and_the_generators_stay_as_they_were(tmp_path):
 
 
 class Noisy(nn.Module):
-    """A network that computes something else each time."""
+    """A network with another result at every call."""
 
     def __init__(self):
         super().__init__()
@@ -165,8 +165,8 @@ class Noisy(nn.Module):
         return features + torch.rand_like(features)
 
 
-class Undecided(nn.Module):
-    """A network that no graph holds."""
+class Branching(nn.Module):
+    """A network that depends on its input in a way that no graph can hold."""
 
     def __init__(self):
         super().__init__()
@@ -180,17 +180,17 @@ class Undecided(nn.Module):
     ("net", "message"),
     [
         (Noisy, r"onnxruntime differs from torch by .* on test stamps: try other"),
-        (Undecided, r"backbone='Undecided' has operations that ONNX does not have: train another"),
+        (Branching, r"backbone='Branching' has operations that ONNX does not have: train another"),
     ],
 )
-def test_files_that_would_be_wrong_are_not_written(net, message, tmp_path):
+def test_a_network_that_onnx_cannot_hold_is_not_written(net, message, tmp_path):
     encoder, _ = train(net(), max_epochs=0, average_views=False)
     with pytest.raises(ValueError, match=message):
         export_onnx(encoder, tmp_path / "e.onnx")
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_exported_is_told_at_once(exported, tmp_path, monkeypatch):
+def test_bad_arguments_are_refused_before_the_export(exported, tmp_path, monkeypatch):
     encoder, _, _ = exported
     path = tmp_path / "e.onnx"
     with pytest.raises(ValueError, match=r"encoder=Pipeline cannot be exported: pass the fitted"):
@@ -211,7 +211,7 @@ def test_what_cannot_be_exported_is_told_at_once(exported, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_cannot_be_written_is_named(locked):
+def test_the_error_names_a_file_that_cannot_be_written(locked):
     encoder, _ = train(small_net(), max_epochs=0, average_views=False)
     with pytest.raises(OSError, match=r"e\.onnx cannot be written"):
         export_onnx(encoder, locked / "e.onnx")

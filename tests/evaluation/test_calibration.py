@@ -16,12 +16,12 @@ from skastro.evaluation.calibration import equal_widths, top_labels
 
 
 def draw_calibrated(n=20_000, sharpen=1.0, seed=0):
-    """Draw three-class probabilities and labels that follow them, then sharpen the first."""
+    """Draw labels from probabilities of three classes, and return them with sharpened ones."""
     rng = np.random.default_rng(seed)
     truth = rng.dirichlet([0.6, 0.6, 0.6], size=n)
     y = (rng.random((n, 1)) > truth.cumsum(axis=1)).sum(axis=1)
-    said = truth**sharpen
-    return y, said / said.sum(axis=1, keepdims=True)
+    sharpened = truth**sharpen
+    return y, sharpened / sharpened.sum(axis=1, keepdims=True)
 
 
 def test_error_is_small_when_probabilities_are_true_and_large_when_sharpened():
@@ -33,13 +33,13 @@ def test_error_is_the_weighted_gap_of_the_bins():
     y = np.array([0, 0, 1, 1, 0, 0])
     sure = np.array([0.6, 0.6, 0.6, 0.6, 0.9, 0.9])
     probabilities = np.column_stack([sure, 1 - sure])
-    # of four at 0.6 half is right, of two at 0.9 all
+    # two of the four at 0.6 are right, and both at 0.9
     expected = (4 * 0.1 + 2 * 0.1) / 6
     assert_allclose(expected_calibration_error(y, probabilities, n_bins=2), expected)
     assert_allclose(expected_calibration_error(y, probabilities, n_bins=1), abs(4 / 6 - 0.7))
 
 
-def test_bins_hold_equal_numbers_and_do_not_part_ties():
+def test_bins_hold_equal_numbers_and_keep_ties_together():
     y, probabilities = draw_calibrated(1000)
     assert reliability_curve(y, probabilities, n_bins=5)["n"].tolist() == [200] * 5
     same = np.tile([0.7, 0.2, 0.1], (1000, 1))
@@ -69,7 +69,7 @@ def test_intervals_of_the_accuracy_are_those_of_wilson():
     assert_allclose([row["low"], row["high"]], [exact.low, exact.high])
 
 
-def test_unlabelled_rows_are_left_out_and_columns_name_classes():
+def test_unlabelled_rows_are_left_out_and_column_names_are_classes():
     probabilities = pd.DataFrame({"star": [0.9, 0.8, 0.3], "galaxy": [0.1, 0.2, 0.7]})
     sure, right = top_labels(["star", "", "star"], probabilities)
     assert_allclose(sure, [0.9, 0.7])
@@ -78,16 +78,16 @@ def test_unlabelled_rows_are_left_out_and_columns_name_classes():
     assert swapped.all()
 
 
-def test_abstaining_raises_the_accuracy_of_what_is_left():
+def test_abstaining_raises_the_accuracy_of_the_other_predictions():
     y, probabilities = draw_calibrated(5000)
     table = risk_coverage(y, probabilities)
     assert (np.diff(table["threshold"]) < 0).all()
     assert table["coverage"].iloc[-1] == 1
     assert_allclose(table["accuracy"].iloc[-1], (probabilities.argmax(axis=1) == y).mean())
     half = table.iloc[np.searchsorted(table["coverage"], 0.5)]
-    kept = probabilities.max(axis=1) >= half["threshold"]
-    assert_allclose(kept.mean(), half["coverage"])
-    assert_allclose((probabilities.argmax(axis=1) == y)[kept].mean(), half["accuracy"])
+    is_predicted = probabilities.max(axis=1) >= half["threshold"]
+    assert_allclose(is_predicted.mean(), half["coverage"])
+    assert_allclose((probabilities.argmax(axis=1) == y)[is_predicted].mean(), half["accuracy"])
     assert half["accuracy"] > table["accuracy"].iloc[-1] + 0.1
 
 
@@ -101,7 +101,7 @@ def test_abstaining_raises_the_accuracy_of_what_is_left():
         ([False, True], ["", True]),
     ],
 )
-def test_abstentions_are_marked_as_unlabelled_rows_are(classes, expected):
+def test_abstentions_are_marked_like_unlabelled_rows(classes, expected):
     predicted = abstain([[0.4, 0.6], [0.1, 0.9]], classes, threshold=0.8)
     assert predicted.tolist() == expected
     everything = abstain([[0.4, 0.6], [0.1, 0.9]], classes, threshold=0.6)
@@ -140,7 +140,7 @@ def test_abstentions_of_float_classes_are_nan():
         (lambda: accuracy_by_magnitude([0, 1], [0, 1], [20, 21], bins=[1, 2]), "hold no object"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(call, message):
+def test_wrong_arguments_raise_an_error_with_the_reason(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -164,7 +164,7 @@ def test_accuracy_by_magnitude_is_the_balanced_accuracy_of_each_bin():
     assert_allclose(plain[["low", "high"]].to_numpy()[0], [exact.low, exact.high])
 
 
-def test_intervals_of_balanced_accuracy_cover_it_as_often_as_they_say():
+def test_intervals_of_balanced_accuracy_cover_it_with_their_confidence():
     rng = np.random.default_rng(0)
     y = np.repeat(["star", "galaxy", "quasar"], [60, 25, 12])
     chance = np.repeat([0.95, 0.8, 0.6], [60, 25, 12])

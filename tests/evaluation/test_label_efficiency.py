@@ -21,7 +21,7 @@ from skastro.evaluation.splits import draw_splits
 from tests.conftest import make_stamps, tiny_encoder
 
 COUNTS = [10, 30, 100]
-LOG: list[dict] = []  # clone copies parameters deeply, so the log has to stand outside
+LOG: list[dict] = []  # not a parameter of the estimators, as clone would copy it
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +65,12 @@ class Pretrainable(Recorder):
         return self
 
 
-class Bare(Pretrainable):
+class PretrainedWithoutFreezing(Pretrainable):
     def pretrain(self, X, *, properties=None, property_errors=None):  # noqa: ARG002
-        return Bare(self.tag, StandardScaler().fit(X))
+        return PretrainedWithoutFreezing(self.tag, StandardScaler().fit(X))
 
 
-class FromHash(ClassifierMixin, BaseEstimator):
+class Failing(ClassifierMixin, BaseEstimator):
     def fit(self, X, y):  # noqa: ARG002
         raise ZeroDivisionError("no luck")
 
@@ -137,7 +137,7 @@ def test_rare_class_is_in_every_subset_and_in_the_test_rows():
         assert set(y[entry["rows"]]) == {0, 1, 2}
 
 
-def test_labels_belong_to_their_rows_and_keep_their_kind():
+def test_labels_belong_to_their_rows_and_keep_their_dtype():
     X, y = survey()
     X[:, 0] = np.arange(200)
     label_efficiency_curve({"a": Recorder()}, X, y, label_counts=[50], n_repeats=2)
@@ -177,14 +177,14 @@ def test_splits_are_pretrained_and_tested_apart():
 @pytest.mark.parametrize(
     ("labels", "unlabelled"), [([5, 7], -1), (["s", "g"], None), (["s", "g"], "")]
 )
-def test_unlabelled_rows_serve_the_pretraining_only(labels, unlabelled):
+def test_unlabelled_rows_are_used_by_the_pretraining_only(labels, unlabelled):
     y = np.array(labels * 50 + [unlabelled] * 40, dtype=object if unlabelled is None else None)
     label_efficiency_curve({"p": Pretrainable()}, row_numbers(140), y, label_counts=[10, 70])
-    unknown = set(range(100, 140))
-    assert unknown < set(logged("pretrain")[0]["rows"])
+    unlabelled_rows = set(range(100, 140))
+    assert unlabelled_rows < set(logged("pretrain")[0]["rows"])
     assert len(logged("fit")) == 10
     for entry in logged("fit") + logged("predict"):
-        assert not unknown & set(entry["rows"])
+        assert not unlabelled_rows & set(entry["rows"])
 
 
 def test_splits_can_be_drawn_beforehand():
@@ -268,7 +268,7 @@ def test_groups_are_not_split_even_where_unlabelled():
             )
 
 
-def test_more_repeats_splits_and_counts_leave_the_earlier_runs():
+def test_more_repeats_splits_and_counts_do_not_change_the_first_runs():
     X, y = survey()
     few = label_efficiency_curve(
         {"a": GaussianNB()}, X, y, label_counts=[30], n_repeats=2, random_state=3
@@ -305,7 +305,7 @@ def test_equal_encoders_share_one_pretraining():
     assert steps == [(i, 9) for i in range(1, 10)]
 
 
-def test_what_is_finished_is_not_pretrained_again():
+def test_finished_fits_and_their_pretraining_are_not_repeated():
     _, y = survey()
     estimators = {
         "same": Pretrainable("same", StandardScaler()),
@@ -339,7 +339,7 @@ def test_pretraining_gets_the_properties_of_its_rows():
     assert_array_equal(entry["property_errors"][:, 0], entry["rows"] / 100)
 
 
-def test_frozen_encoder_and_the_callers_estimators_are_left_alone():
+def test_frozen_encoder_and_the_callers_estimators_stay_unchanged():
     _, y = survey()
     X = row_numbers(200)
     frozen = FrozenEstimator(StandardScaler().fit(X + 5))
@@ -355,14 +355,14 @@ def test_frozen_encoder_and_the_callers_estimators_are_left_alone():
 
 def test_pretraining_that_a_clone_would_lose_is_an_error():
     X, y = survey()
-    with pytest.raises(TypeError, match=r"estimators\['bare'\].*FrozenEstimator"):
-        label_efficiency_curve({"bare": Bare()}, X, y, label_counts=[20])
+    with pytest.raises(TypeError, match=r"estimators\['not frozen'\].*FrozenEstimator"):
+        label_efficiency_curve({"not frozen": PretrainedWithoutFreezing()}, X, y, label_counts=[20])
 
 
 # inputs, scoring, parallel runs
 
 
-def test_estimators_with_their_own_input_stand_side_by_side():
+def test_estimators_may_have_inputs_of_their_own():
     rng = np.random.default_rng(0)
     _, y = survey()
     stamps = rng.normal(size=(200, 2, 5, 5))
@@ -455,13 +455,13 @@ BAD = {
     "no metric": ({"scoring": []}, "scoring is empty"),
     "no estimator": ({"estimators": {}}, "at least one entry"),
     "one class": ({"y": np.ones(200, dtype=int)}, "one class only"),
-    "lonely class": ({"y": [0] * 120 + [1] * 79 + [2]}, "class 2 too rarely: no training"),
+    "class of one row": ({"y": [0] * 120 + [1] * 79 + [2]}, "class 2 too rarely: no training"),
     "short y": ({"y": np.array([0, 1, 2] * 20)}, "has 200 rows, but y has 60"),
     "short input": ({"estimators": {"b": (GaussianNB(), np.ones((9, 2)))}}, "input of 'b' has 9"),
     "short groups": ({"groups": np.arange(9)}, "groups has shape .9,., but y has 200 rows"),
     "one group": ({"groups": np.zeros(200)}, "too rarely: no training row"),
     "short properties": ({"properties": np.ones((9, 2))}, "properties has 9 rows"),
-    "errors of nothing": ({"property_errors": np.ones((200, 2))}, "needs properties"),
+    "errors without properties": ({"property_errors": np.ones((200, 2))}, "needs properties"),
     "share above one": ({"test_size": 30}, "test_size=30 is not a share"),
     "no repeats": ({"n_repeats": 0}, "n_repeats=0 leaves nothing"),
     "no splits": ({"n_splits": 0}, "n_splits=0 leaves nothing"),
@@ -469,7 +469,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("wrong", "message"), BAD.values(), ids=BAD)
-def test_impossible_requests_name_the_argument(wrong, message):
+def test_wrong_arguments_are_named_in_the_error(wrong, message):
     X, y = survey()
     arguments = {"estimators": {"a": GaussianNB()}, "X": X, "y": y, "label_counts": [10]} | wrong
     with pytest.raises(ValueError, match=message):
@@ -482,11 +482,11 @@ def test_class_in_place_of_an_estimator_is_an_error():
         label_efficiency_curve({"a": GaussianNB}, X, y, label_counts=[10])
 
 
-def test_error_in_a_fit_says_which_run_it_was():
+def test_error_in_a_fit_names_the_run():
     X, y = survey()
     with pytest.raises(ZeroDivisionError) as caught:
-        label_efficiency_curve({"hash": FromHash()}, X, y, label_counts=[10])
-    assert caught.value.__notes__ == ["raised by 'hash' with 10 labels, repeat 0"]
+        label_efficiency_curve({"failing": Failing()}, X, y, label_counts=[10])
+    assert caught.value.__notes__ == ["raised by 'failing' with 10 labels, repeat 0"]
 
 
 # the curve
@@ -524,7 +524,7 @@ def test_single_run_has_no_interval_and_nan_is_not_skipped():
     ]  # fmt: skip
 
 
-def test_curve_survives_csv(tmp_path):
+def test_csv_gives_the_same_curve_back(tmp_path):
     X, y = survey()
     curve = label_efficiency_curve(
         {"None": GaussianNB(), "7": GaussianNB()}, X, y, label_counts=[40, 20], n_repeats=2,
@@ -586,5 +586,5 @@ def test_repr_shows_the_means():
     ("metric", "name"),
     [("neg_calibration_error", "negative expected calibration error"), ("top_2", "top 2")],
 )
-def test_metrics_have_names_for_people(metric, name):
+def test_metrics_have_readable_names(metric, name):
     assert metric_name(metric) == name

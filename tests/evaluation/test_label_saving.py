@@ -20,7 +20,7 @@ def test_method_that_needs_four_times_fewer_labels_saves_four():
     assert table["high"].iloc[2:].to_numpy() == pytest.approx(4.0)
 
 
-def test_score_the_method_never_reaches_is_an_upper_bound():
+def test_score_that_the_method_never_reaches_gives_an_upper_bound():
     curve = analytic_curve({"method": lambda n: logarithmic(n / 4), "base": logarithmic})
     table = label_saving(curve, "method", "base").set_index("n_labels")
     assert table["bound"].tolist() == ["=", "=", "<=", "<="]
@@ -30,7 +30,7 @@ def test_score_the_method_never_reaches_is_an_upper_bound():
 
 
 @pytest.mark.parametrize("function", [logarithmic, lambda n: 0.7 if n == 100 else 0.6])
-def test_curve_saves_nothing_over_itself(function):
+def test_curve_saves_no_labels_compared_with_itself(function):
     curve = analytic_curve({"a": function})
     table = label_saving(curve, "a", "a")
     assert table["saving"].tolist() == [1.0] * 4
@@ -65,9 +65,9 @@ def test_bootstrap_interval_covers_the_truth(n_splits):
 
 def test_bootstrap_resamples_both_curves_together():
     curve = analytic_curve({"method": lambda n: logarithmic(4 * n), "base": logarithmic})
-    lucky = curve.scores["repeat"] * 0.02  # the same luck for both, since they share the labels
+    shift = curve.scores["repeat"] * 0.02  # the same for both, since they share the labels
     table = label_saving(
-        LabelEfficiencyCurve.from_scores(curve.scores.assign(score=curve.scores["score"] + lucky)),
+        LabelEfficiencyCurve.from_scores(curve.scores.assign(score=curve.scores["score"] + shift)),
         "method", "base",
     )  # fmt: skip
     assert table.loc[2, ["low", "high"]].tolist() == pytest.approx([4, 4])

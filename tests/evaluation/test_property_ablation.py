@@ -43,16 +43,16 @@ class ProbeByHand(ClassifierMixin, BaseEstimator):
 
 @pytest.fixture
 def fits(monkeypatch):
-    """Return a list that every pretraining adds itself to."""
-    found = []
+    """Return a list to which every pretraining appends its arguments."""
+    calls = []
     plain = PropertyPretrainedEncoder.fit
 
     def fit(self, X, y=None, *, properties=None, property_errors=None):
-        found.append({"encoder": self, "X": X, "table": properties, "errors": property_errors})
+        calls.append({"encoder": self, "X": X, "table": properties, "errors": property_errors})
         return plain(self, X, y, properties=properties, property_errors=property_errors)
 
     monkeypatch.setattr(PropertyPretrainedEncoder, "fit", fit)
-    return found
+    return calls
 
 
 def ablate(survey, sets=None, **params):
@@ -68,7 +68,7 @@ def ablate(survey, sets=None, **params):
     )
 
 
-# what each set learns from
+# pretraining and probes
 
 
 def test_each_set_is_pretrained_on_its_own_properties(survey, fits):
@@ -144,7 +144,7 @@ def test_probes_may_run_at_the_same_time(survey):
     assert_frame_equal(*(table.drop(columns="fit_seconds") for table in scores))
 
 
-def test_encoder_without_a_seed_takes_that_of_the_study(survey):
+def test_encoder_without_a_seed_uses_random_state(survey):
     stamps, labels, properties = survey
     encoder = tiny_encoder(max_epochs=1, average_views=False, random_state=None)
     first, second = (
@@ -163,14 +163,14 @@ def test_progress_counts_pretrainings_and_probes(survey):
     assert steps == [(number, 5) for number in range(1, 6)]
 
 
-# what is read off
+# the result
 
 
-def made_up(noise=0.0):
+def make_ablation(noise=0.0):
     rng = np.random.default_rng(0)
-    luck = rng.normal(scale=0.1, size=(2, 8))
+    shifts = rng.normal(scale=0.1, size=(2, 8))
     records = [
-        (name, n, 0, repeat, "accuracy", 0.5 + gain + luck[i, repeat] + noise * rng.normal())
+        (name, n, 0, repeat, "accuracy", 0.5 + gain + shifts[i, repeat] + noise * rng.normal())
         for name, gain in (("all", 0.1), ("sizes", 0.0))
         for i, n in enumerate((10, 30))
         for repeat in range(8)
@@ -181,17 +181,17 @@ def made_up(noise=0.0):
 
 
 def test_differences_are_paired():
-    summary = made_up(noise=0.001).summary().set_index(["set", "n_labels"])
+    summary = make_ablation(noise=0.001).summary().set_index(["set", "n_labels"])
     assert_allclose(summary.loc["all", "difference"], 0.0)
     assert_allclose(summary.loc["sizes", "difference"], -0.1, atol=0.002)
-    # the luck of the draw, which both share, widens the means only
+    # the shifts of the draws, which both share, widen the intervals of the means only
     width = summary["difference_high"] - summary["difference_low"]
     assert (width < 0.01 * 8**-0.5 * 2).all()
     assert (summary["high"] - summary["low"] > 0.05).all()
 
 
-def test_interval_covers_the_asked_share():
-    ablation = made_up(noise=0.05)
+def test_interval_is_wider_with_a_higher_confidence():
+    ablation = make_ablation(noise=0.05)
     narrow, wide = (
         ablation.summary(confidence=c).set_index("set").loc["sizes"] for c in (0.5, 0.99)
     )
@@ -199,8 +199,8 @@ def test_interval_covers_the_asked_share():
 
 
 def test_repr_shows_the_means():
-    assert "2 sets, compared with 'all'" in repr(made_up())
-    assert "sizes" in repr(made_up())
+    assert "2 sets, compared with 'all'" in repr(make_ablation())
+    assert "sizes" in repr(make_ablation())
 
 
 @pytest.mark.parametrize(
@@ -211,18 +211,21 @@ def test_repr_shows_the_means():
         ({"a": "size", "b": "mag_u"}, "a"),
     ],
 )
-def test_reference_is_the_fullest_set(survey, sets, reference):
+def test_default_reference_is_the_set_with_most_entries(survey, sets, reference):
     assert ablate(survey, sets, label_counts=[6], n_repeats=1).reference == reference
 
 
-# what is refused
+# errors
 
 
 @pytest.mark.parametrize(
     ("params", "message"),
     [
         ({"sets": {}}, "sets must be a dict of name to columns"),
-        ({"sets": {"a": "sise"}}, r"sets\['a'\] names 'sise'.*did you mean size"),
+        (
+            {"sets": {"a": "sise"}},
+            r"sets\['a'\]='sise' matches no column of properties: did you mean size",
+        ),
         ({"reference": "none"}, "reference='none' is not a set: choose from"),
         ({"label_counts": [1]}, "label_counts asks for 1 labels of 2 classes"),
     ],
@@ -234,7 +237,7 @@ def test_wrong_arguments_are_named(survey, params, message):
 
 def test_metric_must_have_been_scored():
     with pytest.raises(ValueError, match=r"metric='f1' was not scored"):
-        made_up().summary("f1")
+        make_ablation().summary("f1")
 
 
 def test_a_column_may_not_be_called_measured(survey):
@@ -250,7 +253,7 @@ def test_lengths_must_agree(survey):
 
 
 @pytest.mark.parametrize("encoder", [LogisticRegression(), LinearProbe()])
-def test_encoder_must_be_one(survey, encoder):
+def test_encoder_must_be_a_property_pretrained_encoder(survey, encoder):
     stamps, labels, properties = survey
     for wrong in (encoder, FrozenEstimator(encoder)):
         with pytest.raises(TypeError, match="pass a PropertyPretrainedEncoder"):

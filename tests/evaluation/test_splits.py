@@ -16,7 +16,7 @@ def test_every_prefix_is_stratified_and_holds_all_classes(class_sizes, seed):
     taken = np.cumsum(np.eye(len(class_sizes))[codes[order]], axis=0)
     assert (taken[len(class_sizes) - 1 :] >= 1).all()
     share = np.arange(1, len(codes) + 1)[:, None] * np.array(class_sizes) / len(codes)
-    # the first of each class stands ahead, which moves the others by as many places at most
+    # the first rows of all classes come first, and move the others by one place per class at most
     assert np.abs(taken - share).max() < len(class_sizes)
 
 

@@ -47,7 +47,7 @@ def test_backbones_train_one_step_on_small_stamps(backbone, bands):
     assert sum(moved) > 0.8 * len(moved)
 
 
-def test_vgg_leaves_its_hundred_million_parameters_behind():
+def test_vgg_is_built_without_the_hundred_million_parameters_of_its_head():
     net, n_features = make_backbone("vgg16", (3, 32, 32))
     assert n_features == 512
     assert sum(p.numel() for p in net.parameters()) < 15e6
@@ -68,7 +68,7 @@ def test_modules_are_copied_with_their_weights():
     assert torch.equal(net.body[0].weight, module[0].weight)
 
 
-def test_callables_are_asked_for_a_module_with_so_many_bands():
+def test_callables_get_the_number_of_bands():
     net, n_features = make_backbone(lambda bands: nn.Conv2d(bands, 6, 1), (4, 8, 8))
     assert net(torch.zeros(2, 4, 8, 8)).shape == (2, n_features) == (2, 6)
 
@@ -79,7 +79,7 @@ def test_stamps_too_small_for_a_network_are_enlarged():
 
 
 @pytest.mark.parametrize(("side", "size"), [(48, None), (88, (44, 44)), (150, (37, 37))])
-def test_stamp_backbones_see_large_stamps_reduced(side, size):
+def test_stamp_backbones_reduce_large_stamps(side, size):
     net, _ = make_backbone("stamp_resnet10", (1, side, side))
     assert net.size == size
 
@@ -105,14 +105,14 @@ def test_imagenet_weights_from_the_pip_package():
     assert three.size == (128, 128)
     grey = torch.rand(2, 1, 32, 32)
     features = three.eval()(grey.expand(-1, 3, -1, -1))
-    # equal bands give what equal colours gave: the first layer was adapted and not redrawn
+    # equal bands give the same as equal colours: the first layer was adapted, not initialised
     torch.testing.assert_close(
         features.mean(), five.eval()(grey.expand(-1, 5, -1, -1)).mean(), rtol=0.5, atol=0.1
     )
     assert features.std(dim=0).max() > 0
 
 
-def test_adapted_kernels_answer_equal_bands_alike():
+def test_adapted_kernels_respond_to_equal_bands_as_before():
     kernel = torch.randn(4, 3, 3, 3)
     assert torch.equal(adapt_bands(kernel, 3), kernel)
     same = adapt_bands(kernel, 5).sum(1)
@@ -123,9 +123,9 @@ def test_weights_of_another_number_of_bands_are_adapted():
     three = make_network("stamp_resnet10", (3, 8, 8), 1, scaling=identity_scaling(3))
     five = make_network("stamp_resnet10", (5, 8, 8), 1, scaling=identity_scaling(5))
     load_weights(five.backbone, three.state_dict(), "three")
-    ours, theirs = five.backbone.body, three.backbone.body
-    torch.testing.assert_close(ours.conv1.weight.sum(1), theirs.conv1.weight.sum(1))
-    assert torch.equal(ours.layer4[0].conv1.weight, theirs.layer4[0].conv1.weight)
+    adapted, original = five.backbone.body, three.backbone.body
+    torch.testing.assert_close(adapted.conv1.weight.sum(1), original.conv1.weight.sum(1))
+    assert torch.equal(adapted.layer4[0].conv1.weight, original.layer4[0].conv1.weight)
     with pytest.raises(ValueError, match="holds another architecture"):
         load_weights(make_backbone("stamp_resnet18", (3, 8, 8))[0], three.state_dict(), "three")
 
@@ -168,8 +168,8 @@ FORMS = [
 
 
 @pytest.fixture(scope="module")
-def theirs():
-    """Return a network of timm with a head, as others train it."""
+def timm_network():
+    """Return a network of timm with a head, as other packages train it."""
     torch.manual_seed(0)
     net = timm.create_model("resnet10t", num_classes=10).train()
     net(torch.randn(8, 3, 32, 32))  # batch statistics of its own
@@ -182,13 +182,13 @@ def write_weights(path, content):
 
 
 @pytest.mark.parametrize(("name", "wrap"), FORMS)
-def test_weights_of_others_are_found_in_their_files(theirs, tmp_path, name, wrap):
-    path = write_weights(tmp_path / name, wrap(theirs.state_dict()))
+def test_weights_are_read_from_the_files_of_other_packages(timm_network, tmp_path, name, wrap):
+    path = write_weights(tmp_path / name, wrap(timm_network.state_dict()))
     net, _ = make_backbone("resnet10t", (3, 32, 32))
     load_weights(net, read_tensors(path), path)
     stamps = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
-        expected = theirs.forward_features(stamps).mean((2, 3))
+        expected = timm_network.forward_features(stamps).mean((2, 3))
         torch.testing.assert_close(net.eval()(stamps), expected, rtol=1e-2, atol=1e-2)
 
 
@@ -197,21 +197,21 @@ def test_weights_of_others_are_found_in_their_files(theirs, tmp_path, name, wrap
 )
 def test_heads_of_other_families_are_left_out(backbone):
     size = {"img_size": 32} if backbone.startswith("vit") else {}
-    theirs = timm.create_model(backbone, num_classes=10, in_chans=1, **size)
+    timm_network = timm.create_model(backbone, num_classes=10, in_chans=1, **size)
     net, _ = make_backbone(backbone, (5, 32, 32))
-    load_weights(net, theirs.state_dict(), "theirs")
-    ours = net.body.state_dict()
-    first = next(name for name, tensor in ours.items() if tensor.ndim == 4)
-    torch.testing.assert_close(ours[first].sum(1), theirs.state_dict()[first].sum(1))
-    rest = [name for name in ours if name != first]
-    assert all(torch.equal(ours[name], theirs.state_dict()[name]) for name in rest)
+    load_weights(net, timm_network.state_dict(), "w.pt")
+    state = net.body.state_dict()
+    first = next(name for name, tensor in state.items() if tensor.ndim == 4)
+    torch.testing.assert_close(state[first].sum(1), timm_network.state_dict()[first].sum(1))
+    rest = [name for name in state if name != first]
+    assert all(torch.equal(state[name], timm_network.state_dict()[name]) for name in rest)
 
 
 @pytest.mark.parametrize(
     ("backbone", "other", "message"),
     [
         ("resnet18", "resnet10t", r"it lacks conv1.weight and \d+ more\): use the backbone"),
-        ("resnet18", "resnet34", r"it has besides layer1.2.conv1.weight and \d+ more"),
+        ("resnet18", "resnet34", r"it also has layer1.2.conv1.weight and \d+ more"),
         ("resnet18", "resnet18d", "it lacks conv1.weight"),
         ("convnext_atto", "convnext_femto", r"its stem.0.weight is \(48, 3, 4, 4\), not \(40,"),
     ],
@@ -225,8 +225,8 @@ def test_weights_of_another_architecture_are_refused(backbone, other, message):
         assert torch.equal(net.body.state_dict()["layer1.0.conv1.weight"], before)
 
 
-def test_weights_that_diverged_are_refused(theirs):
-    state = theirs.state_dict()
+def test_weights_that_diverged_are_refused(timm_network):
+    state = timm_network.state_dict()
     state = {**state, "bn1.weight": torch.full_like(state["bn1.weight"], float("nan"))}
     with pytest.raises(ValueError, match=r"holds bn1\.weight, which is not finite"):
         load_weights(make_backbone("resnet10t", (3, 32, 32))[0], state, "w.pt")

@@ -1,4 +1,4 @@
-"""A fit that was stopped goes on, and ends as if it had not been."""
+"""A fit that was killed resumes, and its result is that of an uninterrupted fit."""
 
 import json
 import re
@@ -19,26 +19,26 @@ from tests.conftest import tiny_encoder
 
 
 class KilledError(Exception):
-    """Stands for a kill: nothing of the fit is run after it."""
+    """Stands for a kill: no code of the fit runs after it."""
 
 
 @pytest.fixture(autouse=True)
-def _each_epoch(monkeypatch):
-    """Write after each epoch, however short."""
+def write_after_each_epoch(monkeypatch):
+    """Write a checkpoint after each epoch, even if it is short."""
     monkeypatch.setattr(training, "_MIN_WAIT_RATIO", 0.0)
 
 
 @pytest.fixture
 def kill(monkeypatch):
-    """Return a function that lets fits stop after so many checkpoints."""
+    """Return a function that makes fits stop after a number of checkpoints."""
     write = training._CheckpointCallback._write
 
     def set_up(after):
-        left = iter(range(after - 1, -1, -1))
+        n_remaining = iter(range(after - 1, -1, -1))
 
         def killed(saving, *args):
             write(saving, *args)
-            if next(left) == 0:
+            if next(n_remaining) == 0:
                 raise KilledError
 
         monkeypatch.setattr(training._CheckpointCallback, "_write", killed)
@@ -77,12 +77,12 @@ def rows(encoder):
 
 
 @pytest.fixture
-def left(survey, kill, tmp_path):
+def interrupted(survey, kill, tmp_path):
     """Return a folder with the checkpoint of a fit that was killed after an epoch."""
-    alive = kill(1)
+    revive = kill(1)
     with pytest.raises(KilledError):
         dropping(checkpoint_dir=tmp_path).fit(survey[0], properties=survey[2])
-    alive()
+    revive()
     return tmp_path
 
 
@@ -93,11 +93,11 @@ def test_a_killed_fit_ends_bit_for_bit_as_an_uninterrupted_one(
 ):
     stamps, _, properties = survey
     whole = dropping(**params).fit(stamps, properties=properties)
-    alive = kill(epochs)
+    revive = kill(epochs)
     encoder = dropping(**params, checkpoint_dir=tmp_path / "new" / "folder")
     with pytest.raises(KilledError):
         encoder.fit(stamps, properties=properties)
-    alive()
+    revive()
     resumed = encoder.fit(stamps, properties=properties)
     assert numbers(resumed) == numbers(whole)
     assert rows(resumed) == rows(whole)
@@ -110,10 +110,10 @@ def test_a_kill_within_an_epoch_loses_no_batch(survey, kill, tmp_path, monkeypat
     params = {"validation_fraction": 0.2, "batch_size": 8}
     whole = dropping(**params).fit(stamps, properties=properties)
     monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", 0.0)
-    alive = kill(batches)
+    revive = kill(batches)
     with pytest.raises(KilledError):
         dropping(**params, checkpoint_dir=tmp_path).fit(stamps, properties=properties)
-    alive()
+    revive()
     resumed = dropping(**params, checkpoint_dir=tmp_path).fit(stamps, properties=properties)
     assert numbers(resumed) == numbers(whole)
     assert rows(resumed) == rows(whole)
@@ -125,40 +125,40 @@ def test_early_stopping_remembers_its_misses_and_its_best_epoch(survey, kill, tm
     params = {"validation_fraction": 0.3, "max_epochs": 40, "learning_rate": 0.02}
     whole = dropping(**params).fit(stamps, properties=noise)
     assert 12 < len(whole.history_) < 40
-    alive = kill(len(whole.history_) - 3)
+    revive = kill(len(whole.history_) - 3)
     with pytest.raises(KilledError):
         dropping(**params, checkpoint_dir=tmp_path).fit(stamps, properties=noise)
-    alive()
+    revive()
     resumed = dropping(**params, checkpoint_dir=tmp_path).fit(stamps, properties=noise)
     assert numbers(resumed) == numbers(whole)
     assert len(resumed.history_) == len(whole.history_)
 
 
-def test_a_residual_network_in_channels_last_order_goes_on(survey, kill, tmp_path):
+def test_a_residual_network_in_channels_last_order_resumes(survey, kill, tmp_path):
     stamps, _, properties = survey
     whole = tiny_encoder().fit(stamps, properties=properties)
-    alive = kill(1)
+    revive = kill(1)
     with pytest.raises(KilledError):
         tiny_encoder(checkpoint_dir=tmp_path).fit(stamps, properties=properties)
-    alive()
+    revive()
     resumed = tiny_encoder(checkpoint_dir=tmp_path).fit(stamps, properties=properties)
     assert numbers(resumed) == numbers(whole)
 
 
-def test_precision_stays_that_of_the_first_machine(survey, left, monkeypatch):
+def test_precision_stays_that_of_the_first_machine(survey, interrupted, monkeypatch):
     whole = dropping().fit(survey[0], properties=survey[2])
     monkeypatch.setattr(training, "uses_bfloat16", lambda *_, **__: True)
-    resumed = dropping(checkpoint_dir=left).fit(survey[0], properties=survey[2])
+    resumed = dropping(checkpoint_dir=interrupted).fit(survey[0], properties=survey[2])
     assert numbers(resumed) == numbers(whole)
 
 
-def test_without_a_seed_that_of_the_checkpoint_is_taken(survey, kill, tmp_path):
+def test_without_a_random_state_the_seed_of_the_checkpoint_is_used(survey, kill, tmp_path):
     stamps, _, properties = survey
     encoder = dropping(random_state=None, checkpoint_dir=tmp_path)
-    alive = kill(2)
+    revive = kill(2)
     with pytest.raises(KilledError):
         encoder.fit(stamps, properties=properties)
-    alive()
+    revive()
     seed = read(tmp_path)["seed"]
     encoder.fit(stamps, properties=properties)
     assert encoder.seed_ == seed
@@ -174,7 +174,7 @@ def read(folder):
     return json.loads(header["skastro checkpoint"])
 
 
-def test_a_classifier_goes_on_through_its_encoder(survey, kill, tmp_path):
+def test_a_classifier_resumes_the_fit_of_its_encoder(survey, kill, tmp_path):
     stamps, labels, properties = survey
 
     def fit(**params):
@@ -182,19 +182,19 @@ def test_a_classifier_goes_on_through_its_encoder(survey, kill, tmp_path):
         return classifier.fit(stamps, labels, properties=properties)
 
     whole = fit()
-    alive = kill(2)
+    revive = kill(2)
     with pytest.raises(KilledError):
         fit(checkpoint_dir=tmp_path)
-    alive()
+    revive()
     resumed = fit(checkpoint_dir=tmp_path)
     assert numbers(resumed.encoder_) == numbers(whole.encoder_)
     np.testing.assert_array_equal(resumed.predict_proba(stamps), whole.predict_proba(stamps))
 
 
-def test_the_file_holds_no_code(left):
-    assert [path.name for path in left.iterdir()] == [CHECKPOINT]
-    assert load_file(left / CHECKPOINT)  # safetensors, with JSON in the header
-    assert read(left)["job"]["settings"]["batch_size"] == 16
+def test_the_file_holds_no_code(interrupted):
+    assert [path.name for path in interrupted.iterdir()] == [CHECKPOINT]
+    assert load_file(interrupted / CHECKPOINT)  # safetensors, with JSON in the header
+    assert read(interrupted)["job"]["settings"]["batch_size"] == 16
 
 
 @pytest.mark.parametrize(
@@ -212,17 +212,17 @@ def test_the_file_holds_no_code(left):
         ({"backbone": "stamp_resnet10"}, "and this one has 'stamp_resnet10'"),
     ],
 )
-def test_a_checkpoint_of_other_parameters_is_refused(survey, left, params, message):
-    encoder = dropping(checkpoint_dir=left, **params)
+def test_a_checkpoint_of_other_parameters_is_refused(survey, interrupted, params, message):
+    encoder = dropping(checkpoint_dir=interrupted, **params)
     with pytest.raises(ValueError, match=message) as error:
         encoder.fit(survey[0], properties=survey[2])
-    assert str(error.value).startswith(str(left / CHECKPOINT))
-    assert (left / CHECKPOINT).exists()
+    assert str(error.value).startswith(str(interrupted / CHECKPOINT))
+    assert (interrupted / CHECKPOINT).exists()
 
 
-def test_a_checkpoint_of_other_data_is_refused(survey, left):
+def test_a_checkpoint_of_other_data_is_refused(survey, interrupted):
     stamps, _, properties = survey
-    encoder = dropping(checkpoint_dir=left)
+    encoder = dropping(checkpoint_dir=interrupted)
     with pytest.raises(ValueError, match="of a training on other pixels"):
         encoder.fit(stamps + 1, properties=properties)
     with pytest.raises(ValueError, match="of a training on other targets"):
@@ -237,11 +237,11 @@ def test_a_checkpoint_of_other_data_is_refused(survey, left):
         encoder.fit(stamps, properties=properties.rename(columns={"mag_u": "other"}))
 
 
-def test_a_checkpoint_of_another_version_is_refused(survey, left, monkeypatch):
+def test_a_checkpoint_of_another_version_is_refused(survey, interrupted, monkeypatch):
     version = training.Checkpoint.__module__
     monkeypatch.setattr(f"{version}.metadata.version", lambda name: f"9.{len(name)}")
     with pytest.raises(ValueError, match=r"was written with skastro \S+, and this is 9\.7: delete"):
-        dropping(checkpoint_dir=left).fit(survey[0], properties=survey[2])
+        dropping(checkpoint_dir=interrupted).fit(survey[0], properties=survey[2])
 
 
 def alter(content, how):
@@ -254,32 +254,32 @@ def alter(content, how):
 
 
 @pytest.mark.parametrize("how", ["empty", "truncated", "flipped"])
-def test_a_damaged_checkpoint_is_refused(survey, left, how):
-    path = left / CHECKPOINT
+def test_a_damaged_checkpoint_is_refused(survey, interrupted, how):
+    path = interrupted / CHECKPOINT
     path.write_bytes(alter(path.read_bytes(), how))
-    with pytest.raises(ValueError, match="is damaged, or no checkpoint: delete the file to begin"):
-        dropping(checkpoint_dir=left).fit(survey[0], properties=survey[2])
+    with pytest.raises(ValueError, match="is damaged, or not a checkpoint: delete the file"):
+        dropping(checkpoint_dir=interrupted).fit(survey[0], properties=survey[2])
 
 
 def test_another_file_of_that_name_is_refused(survey, tmp_path):
     save_file({"a": torch.zeros(3)}, tmp_path / CHECKPOINT)
-    with pytest.raises(ValueError, match="is damaged, or no checkpoint"):
+    with pytest.raises(ValueError, match="is damaged, or not a checkpoint"):
         dropping(checkpoint_dir=tmp_path).fit(survey[0], properties=survey[2])
 
 
-def test_a_checkpoint_is_no_encoder(left):
+def test_a_checkpoint_is_not_an_encoder(interrupted):
     with pytest.raises(ValueError, match="holds no skastro encoder"):
-        PropertyPretrainedEncoder.load(left / CHECKPOINT)
+        PropertyPretrainedEncoder.load(interrupted / CHECKPOINT)
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_before_training(survey, locked, monkeypatch):
+def test_a_folder_that_cannot_be_written_to_is_refused_before_training(survey, locked, monkeypatch):
     monkeypatch.setattr("skastro.estimators.encoder.train", None)
     encoder = dropping(checkpoint_dir=locked / "new")
     with pytest.raises(OSError, match=f"{re.escape(str(locked))}.*cannot be written"):
         encoder.fit(survey[0], properties=survey[2])
 
 
-def test_a_file_in_place_of_the_folder_is_told(survey, tmp_path):
+def test_a_file_in_place_of_the_folder_is_refused(survey, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(OSError, match="taken cannot be written"):
         dropping(checkpoint_dir=tmp_path / "taken").fit(survey[0], properties=survey[2])
@@ -291,18 +291,18 @@ def test_callbacks_whose_state_cannot_be_saved_are_refused(survey, tmp_path):
         encoder.fit(survey[0], properties=survey[2])
 
 
-def test_what_a_kill_in_the_middle_of_a_write_left_is_removed(survey, left):
-    (left / f".123.{CHECKPOINT}").write_bytes(b"half")
-    dropping(checkpoint_dir=left).fit(survey[0], properties=survey[2])
-    assert list(left.iterdir()) == []
+def test_a_leftover_of_a_kill_during_a_write_is_removed(survey, interrupted):
+    (interrupted / f".123.{CHECKPOINT}").write_bytes(b"half")
+    dropping(checkpoint_dir=interrupted).fit(survey[0], properties=survey[2])
+    assert list(interrupted.iterdir()) == []
 
 
-def test_an_untrained_network_needs_no_checkpoint(survey, left):
-    dropping(checkpoint_dir=left, max_epochs=0).fit(survey[0], properties=survey[2])
-    assert (left / CHECKPOINT).exists()
+def test_an_untrained_network_needs_no_checkpoint(survey, interrupted):
+    dropping(checkpoint_dir=interrupted, max_epochs=0).fit(survey[0], properties=survey[2])
+    assert (interrupted / CHECKPOINT).exists()
 
 
-def test_a_saved_encoder_does_not_tell_the_folder(survey, tmp_path):
+def test_a_saved_encoder_does_not_contain_the_checkpoint_folder(survey, tmp_path):
     encoder = tiny_encoder(max_epochs=1, checkpoint_dir=tmp_path)
     encoder.fit(survey[0], properties=survey[2]).save(tmp_path / "e.safetensors")
     assert str(tmp_path).encode() not in (tmp_path / "e.safetensors").read_bytes()
@@ -311,7 +311,7 @@ def test_a_saved_encoder_does_not_tell_the_folder(survey, tmp_path):
 
 def test_checkpoints_take_little_of_the_time(survey, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_MIN_WAIT_RATIO", 20.0)
-    clock = iter(np.arange(1000.0))  # an epoch, and a checkpoint, take some seconds each
+    clock = iter(np.arange(1000.0))  # an epoch and a checkpoint take some seconds each
     monkeypatch.setattr(training, "monotonic", lambda: float(next(clock)))
     written = []
     write = training.Checkpoint.write
@@ -323,7 +323,7 @@ def test_checkpoints_take_little_of_the_time(survey, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("n", [1, 60, 500])
-def test_a_sample_of_pixels_sees_both_ends(n):
+def test_a_sample_of_pixels_contains_the_first_and_last_stamp(n):
     stamps = np.zeros((n, 1, 4, 4), np.float32)
     before = sample_pixels(stamps)
     for row in (0, -1):

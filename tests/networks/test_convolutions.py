@@ -11,7 +11,7 @@ KERNELS = [(1, 1), (2, 2), (3, 3), (1, 3), (5, 5), (7, 7)]
 SIDES = [(1, 1), (1, 4), (2, 2), (2, 3), (7, 7)]
 
 PADDINGS = [0, 1, (0, 1), 2, 3, "same", "valid"]
-WAYS = [(p, s) for p in PADDINGS for s in (1, 2, 3) if p != "same" or s == 1]
+PADDINGS_AND_STRIDES = [(p, s) for p in PADDINGS for s in (1, 2, 3) if p != "same" or s == 1]
 
 
 def pair(*options, **more):
@@ -23,7 +23,7 @@ def pair(*options, **more):
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
-@pytest.mark.parametrize(("padding", "stride"), WAYS)
+@pytest.mark.parametrize(("padding", "stride"), PADDINGS_AND_STRIDES)
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_a_trimmed_convolution_gives_the_same_numbers_and_gradients(padding, dilation, stride):
     torch.manual_seed(0)
@@ -39,10 +39,10 @@ def test_a_trimmed_convolution_gives_the_same_numbers_and_gradients(padding, dil
                 trimmed(maps)
             continue
         tried += 1
-        found = trimmed(maps)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        result = trimmed(maps)
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
         expected.square().sum().backward()
-        found.square().sum().backward()
+        result.square().sum().backward()
         close = {"rtol": 1e-3, "atol": 1e-4}
         torch.testing.assert_close(trimmed.weight.grad, whole.weight.grad, **close)
         torch.testing.assert_close(trimmed.bias.grad, whole.bias.grad, **close)
@@ -60,15 +60,15 @@ def test_a_trimmed_convolution_gives_the_same_numbers_and_gradients(padding, dil
 )
 def test_only_weights_that_meet_pixels_are_used(side, stride, size, padding):
     conv = TrimmedConv2d(4, 4, 3, stride=stride, padding=1)
-    weight, left = conv.trimmed(*side)
-    assert (tuple(weight.shape[2:]), left) == (size, padding)
+    weight, remaining = conv.trimmed(*side)
+    assert (tuple(weight.shape[2:]), remaining) == (size, padding)
     assert (weight is conv.weight) == (size == (3, 3))
 
 
 @pytest.mark.parametrize(("side", "stride"), [(1, 1), (2, 2)])
 def test_gradients_of_weights_that_meet_padding_are_zero_in_bfloat16(side, stride):
     conv = TrimmedConv2d(64, 64, 3, stride=stride, padding=1)
-    for _ in range(3):  # whatever the memory held before
+    for _ in range(3):  # uninitialised memory would differ
         conv.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
             conv(torch.randn(8, 64, side, side)).float().square().mean().backward()
@@ -79,7 +79,7 @@ def test_gradients_of_weights_that_meet_padding_are_zero_in_bfloat16(side, strid
 
 
 class OtherConv2d(nn.Conv2d):
-    """Whatever another package makes of it."""
+    """A convolution of another package."""
 
 
 def test_convolutions_of_other_kinds_stay_as_they_are():
@@ -105,8 +105,8 @@ def test_batch_norms_are_folded_without_changing_the_numbers(backbone):
     torch.testing.assert_close(folded(stamps), expected, rtol=1e-4, atol=1e-4)
 
 
-class Greedy(nn.Module):
-    """What its convolution gives is used with and without the norm."""
+class WithAndWithoutNorm(nn.Module):
+    """A network that uses the output of its convolution with and without the norm."""
 
     def __init__(self):
         super().__init__()
@@ -118,7 +118,7 @@ class Greedy(nn.Module):
 
 
 def test_a_norm_that_cannot_be_folded_stays():
-    net = network(Greedy(), (3, 16, 16))
+    net = network(WithAndWithoutNorm(), (3, 16, 16))
     assert norms(fold_network(net, (3, 16, 16))) == 1
 
 
@@ -133,7 +133,7 @@ def test_weights_that_meet_padding_alone_are_left_out_for_good():
 
 
 class Twice(nn.Module):
-    """One convolution, on maps of two sizes."""
+    """A network with one convolution, on maps of two sizes."""
 
     def __init__(self):
         super().__init__()
@@ -144,6 +144,6 @@ class Twice(nn.Module):
         return self.convolution(one) + self.convolution(stamps)
 
 
-def test_a_convolution_that_sees_two_sizes_stays_whole():
+def test_a_convolution_on_maps_of_two_sizes_is_not_trimmed():
     net = network(Twice(), (3, 8, 8))
     assert count(fold_network(net, (3, 8, 8))) == count(net)

@@ -40,7 +40,7 @@ def test_auto_is_float32_where_torch_does_not_know_the_processor(monkeypatch):
 
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_auto_takes_no_emulation_on_a_gpu(monkeypatch, device, native):
+def test_auto_does_not_use_emulation_on_a_gpu(monkeypatch, device, native):
     monkeypatch.setattr(
         torch.cuda,
         "is_bf16_supported",
@@ -65,7 +65,7 @@ def test_networks_with_depthwise_convolutions_train_in_float32(backbone, trains)
     assert decide("bfloat16", network, training=True)  # if it is asked for
 
 
-def test_a_named_precision_is_taken_on_any_processor(units):
+def test_a_named_precision_is_used_on_any_processor(units):
     units["avx512_bf16"] = False
     assert decide("bfloat16")
     assert not decide("float32")

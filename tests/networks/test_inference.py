@@ -34,7 +34,7 @@ def some_stamps(n=20):
     return np.random.default_rng(0).normal(size=(n, 3, 16, 16)).astype(np.float32)
 
 
-def test_running_leaves_the_network_as_it_is_and_sees_new_weights():
+def test_running_does_not_change_the_network_and_uses_new_weights():
     net, stamps = network(), some_stamps()
     first = embed(net, stamps)
     assert any(isinstance(part, nn.BatchNorm2d) for part in net.modules())
@@ -57,7 +57,7 @@ def test_numbers_do_not_depend_on_the_batch_size(precision):
 
 
 class Lazy:
-    """Notes which rows are read, and in which thread."""
+    """An array that records which rows are read, and in which thread."""
 
     def __init__(self, stamps):
         self.stamps, self.reads, self.threads = stamps, [], set()
@@ -83,7 +83,7 @@ def test_lazy_stamps_are_read_one_batch_ahead_in_another_thread():
     np.testing.assert_array_equal(embed(network(), lazy), embed(network(), lazy.stamps))
 
 
-def test_an_error_of_reading_ahead_arrives_at_its_batch():
+def test_an_error_of_reading_ahead_is_raised_at_its_batch():
     stamps = some_stamps()
     stamps[12] = np.nan
     read = read_ahead(Lazy(stamps), [slice(0, 10), slice(10, 20)])

@@ -28,12 +28,12 @@ def test_targets_travel_with_their_stamps():
         assert torch.equal(stamps[:, 0, 0, 0], rows.float())
 
 
-def test_order_is_new_in_each_epoch_and_kept_without_a_generator():
+def test_order_is_new_in_each_epoch_and_that_of_the_rows_without_a_generator():
     shuffled = batches(50, 8, generator=np.random.default_rng(0))
     first, second = ([rows for _, (rows,) in shuffled] for _ in range(2))
     assert not torch.equal(torch.cat(first), torch.cat(second))
-    kept = torch.cat([rows for _, (rows,) in batches(50, 8)])
-    assert torch.equal(kept, torch.arange(50))
+    in_order = torch.cat([rows for _, (rows,) in batches(50, 8)])
+    assert torch.equal(in_order, torch.arange(50))
 
 
 def linear_problem(n=64):
@@ -59,7 +59,7 @@ def test_training_lowers_the_loss():
     assert [row["epoch"] for row in history] == list(range(1, 31))
 
 
-def test_no_epoch_changes_no_weight():
+def test_training_for_zero_epochs_changes_no_weight():
     stamps, targets = linear_problem()
     network = linear_network()
     before = network[1].weight.clone()
@@ -78,7 +78,7 @@ def test_the_best_epoch_by_validation_loss_is_kept():
         validation_rows=rows, progress=reports.append,
     )  # fmt: skip
     with torch.no_grad():
-        kept = PropertyLoss("mse")(
+        final_loss = PropertyLoss("mse")(
             network(torch.from_numpy(stamps[rows])),
             torch.from_numpy(noise[rows]),
             torch.ones(40, 1),
@@ -89,10 +89,10 @@ def test_the_best_epoch_by_validation_loss_is_kept():
     assert len(reports) == 5 * len(history) + 1
     assert reports == sorted(reports)
     assert reports[-1] == 64 * 60
-    assert kept.item() == pytest.approx(min(row["valid_loss"] for row in history), rel=1e-4)
+    assert final_loss.item() == pytest.approx(min(row["valid_loss"] for row in history), rel=1e-4)
 
 
-def test_an_interrupted_training_is_not_taken_for_a_whole_one():
+def test_a_keyboard_interrupt_ends_the_training_with_an_error():
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -110,7 +110,7 @@ def test_seeds_repeat_and_leave_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_device_that_is_named_is_taken():
+def test_a_named_device_is_used():
     assert resolve_device("cpu") == "cpu"
     assert resolve_device("auto") in ("cpu", "cuda", "mps")
 

@@ -1,4 +1,4 @@
-"""A network whose batch norms are not those of an untrained one, for tests of what folds them."""
+"""A network with random statistics in its batch norms, for tests that fold them."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The projection page, looked at in a browser where there is one."""
+"""The projection page, in a browser if one is installed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def ready(page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_loads_quietly_and_fits(path, look, width, scheme):
+def test_the_page_loads_without_faults_and_fits(path, look, width, scheme):
     page = ready(look(path, width=width, scheme=scheme, touch=width == 390))
     page.click(".explorer-legend [data-code='1']")
     page.fill(".explorer-search input", "12376487206937559")
@@ -119,7 +119,7 @@ def mean_brightness(locator):
 
 
 @pytest.mark.parametrize("tool", ["box_select", "lasso_select"])
-def test_what_is_dragged_over_is_listed_and_saved(page, tool):
+def test_objects_selected_with_the_pointer_are_listed_and_saved(page, tool):
     points, table, _ = make_objects()
     wanted = np.flatnonzero(points[:, 0] < 2)
     screen = np.array([page.evaluate(POSITION, int(i)) for i in wanted])
@@ -292,7 +292,7 @@ def test_coordinates_and_stamps_of_other_shapes_are_refused():
 def test_five_thousand_objects_stay_fluid_and_below_15_mb(tmp_path, look):
     rng = np.random.default_rng(0)
     n = 5000
-    # sky noise of photographs: what compresses worst
+    # sky noise of photographs compresses worst
     images = rng.integers(0, 60, size=(n, 3, 64, 64), dtype=np.uint8)
     table = pd.DataFrame({f"property_{i}": rng.normal(size=n) for i in range(20)})
     table["class"] = rng.choice(["star", "galaxy", "quasar"], n)

@@ -153,7 +153,7 @@ def test_a_quick_study_says_that_its_baseline_is_weak(folder):
     assert "saving against it too high" in write_report(folder).read_text()
 
 
-def test_links_inside_the_page_lead_somewhere(folder, full):
+def test_links_inside_the_page_have_a_target(folder, full):
     for study in (folder, full):
         page = write_report(study).read_text()
         targets = re.findall(r'href="#(\w+)"', page)
@@ -194,7 +194,7 @@ def test_the_summary_takes_the_count_nearest_to_100():
     assert "catalogue columns alone with 60 labels reach 0.5" in summarise(curve)[1]
 
 
-def test_better_at_the_fewest_labels_is_no_saving_that_was_measured():
+def test_a_better_score_at_the_fewest_labels_is_not_a_measured_saving():
     curve = make_curve({"self-supervised": (0.9,), "scratch": (0.4,)}, counts=(30,))
     assert summarise(curve)[1].endswith("self-supervised is better with as many labels.")
 
@@ -348,7 +348,7 @@ def test_phones_scroll_neither_narrow_pictures_nor_two_classes(full, look, width
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_loads_quietly_and_fits(full, look, width, scheme):
+def test_the_page_loads_without_faults_and_fits(full, look, width, scheme):
     page = look(write_report(full), width=width, scheme=scheme, touch=width == 390)
     page.wait_for_selector(".explorer[data-ready]")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -361,7 +361,7 @@ def test_the_page_loads_quietly_and_fits(full, look, width, scheme):
     assert not page.faults
 
 
-def test_a_plain_page_loads_quietly(folder, look):
+def test_a_plain_page_loads_without_faults(folder, look):
     (folder / "label_efficiency.png").write_bytes(
         bytes.fromhex(
             "89504e470d0a1a0a0000000d4948445200000001000000010800000000"

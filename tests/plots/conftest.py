@@ -37,7 +37,7 @@ def close_figures():
 
 
 def lie_inside(figure):
-    """Whether all that is drawn, text above all, lies within the figure."""
+    """Whether everything that is drawn, above all text, lies within the figure."""
     figure.draw_without_rendering()
     drawn, edge = figure.get_tightbbox(), figure.bbox_inches.padded(0.01)
     return edge.contains(*drawn.min) and edge.contains(*drawn.max)

@@ -175,14 +175,14 @@ def test_lines_differ_in_colour_and_without_it():
     assert [line.get_color() for line in lines][:7] == list(style.OKABE_ITO)
 
 
-def test_axes_of_a_subfigure_will_do(curve):
+def test_axes_of_a_subfigure_can_be_drawn_into(curve):
     figure = plt.figure(layout="constrained")
     ax = figure.subfigures(1, 2)[0].subplots()
     display = LabelEfficiencyDisplay.from_curve(curve, ax=ax, saving=("self-supervised", "scratch"))
     assert len(texts(display)) == 6
 
 
-def test_line_params_reach_their_line(curve):
+def test_line_params_change_their_line_only(curve):
     display = LabelEfficiencyDisplay.from_curve(curve, line_params={"scratch": {"linewidth": 7}})
     assert display.lines_["scratch"].get_linewidth() == 7
     assert display.lines_["aperture"].get_linewidth() < 7
@@ -234,7 +234,7 @@ def test_saving_defaults_to_the_fewest_labels_that_measure_it(curve):
     assert display.saving["bound"] == "="
 
 
-def test_saving_that_is_only_a_bound_says_so(curve):
+def test_a_saving_that_is_only_a_bound_is_written_as_one(curve):
     display = LabelEfficiencyDisplay.from_curve(curve, saving=("self-supervised", "catalogue"))
     assert display.saving["bound"] == ">="
     assert "≥ 101\u00d7 fewer labels" in texts(display)
@@ -255,7 +255,7 @@ def test_saving_that_is_only_a_bound_says_so(curve):
         (0.5, 0.0, 0.8, "<=", "≥ 2.0\u00d7 more labels"),
     ],
 )
-def test_saving_is_worded_for_people(saving, low, high, bound, text):
+def test_text_of_a_saving(saving, low, high, bound, text):
     row = pd.Series({"saving": saving, "low": low, "high": high, "bound": bound})
     assert _saving_text(row) == text
 

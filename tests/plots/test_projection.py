@@ -32,7 +32,7 @@ def test_points_keep_their_colour_and_marker():
             strict=True,
         )
     )
-    assert sizes[0, 0] != sizes[1, 0]  # square and circle: told apart in grey too
+    assert sizes[0, 0] != sizes[1, 0]  # square and circle: different in grey, too
     assert display.points_.get_offsets()[0].tolist() == [2, 0]  # the unlabelled lies below
 
 
@@ -88,7 +88,7 @@ def test_thumbnails_do_not_overlap_and_stay_in_the_axes():
     assert_allclose(height, 0.06 * display.ax_.get_window_extent().height, rtol=0.1)
 
 
-def test_projection_says_how_it_was_made():
+def test_method_and_trustworthiness_of_a_projection_are_written():
     projection = SimpleNamespace(coordinates=PLANE, method="umap", trustworthiness=0.9712)
     display = ProjectionDisplay.from_projection(projection)
     assert display.ax_.get_ylabel() == "UMAP 2"

@@ -29,7 +29,7 @@ def test_sentinels_are_not_measured():
     assert display.n_missing == 1
 
 
-def test_far_outliers_are_counted_instead_of_squeezing_the_rest():
+def test_far_outliers_are_counted_and_do_not_set_the_scale():
     true = np.linspace(18, 22, 2000)
     predicted = np.where(np.arange(2000) == 5, 500.0, true)
     display = PropertyDisplay.from_predictions(true, predicted)
@@ -39,7 +39,7 @@ def test_far_outliers_are_counted_instead_of_squeezing_the_rest():
     assert 1900 < counts.sum() < 2000
 
 
-def test_catalogue_errors_stand_beside_the_scatter():
+def test_catalogue_errors_are_drawn_with_the_scatter():
     display = PropertyDisplay.from_predictions(
         MAGNITUDE, MAGNITUDE, errors=np.full(N, 0.25), magnitude=MAGNITUDE, magnitude_name="r (mag)"
     )

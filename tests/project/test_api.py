@@ -1,4 +1,4 @@
-"""What is public is documented in full, and shows well in a notebook."""
+"""Public names are fully documented, and estimators are displayed well in notebooks."""
 
 import ast
 import builtins
@@ -22,10 +22,10 @@ import skastro
 from skastro.utils.validation import DOCUMENTATION
 from tests.conftest import tiny_encoder
 
-# what numpydoc would also like, and why it is not asked for
-_NOT_ASKED = {
+# checks of numpydoc that are left out, and why
+_IGNORED_CHECKS = {
     "ES01": "one sentence is enough for a simple function",
-    "EX01": "methods are shown in the example of their class, which test_house asks for",
+    "EX01": "methods are shown in the example of their class, which test_house requires",
     "PR07": "a name and a type with its shape may say it all",
     "RT02": "what is returned has a name",
     "RT03": "likewise",
@@ -68,7 +68,7 @@ def test_docstrings_have_the_sections_of_numpydoc(name):
     if dataclasses.is_dataclass(OBJECTS[name]):  # its parameters may be its attributes
         errors.pop("PR01", None)
         assert set(inspect.signature(OBJECTS[name]).parameters) <= set(_documented(OBJECTS[name]))
-    assert not {code: text for code, text in errors.items() if code not in _NOT_ASKED}
+    assert not {code: text for code, text in errors.items() if code not in _IGNORED_CHECKS}
 
 
 @pytest.mark.parametrize("name", OBJECTS)
@@ -76,16 +76,16 @@ def test_documented_defaults_are_those_of_the_signature(name):
     documented = _documented(OBJECTS[name])
     for parameter in inspect.signature(OBJECTS[name]).parameters.values():
         text = documented.get(parameter.name, "")
-        told = text.rpartition("default=")[2] if "default=" in text else None
+        default = text.rpartition("default=")[2] if "default=" in text else None
         if parameter.default is inspect.Parameter.empty:
-            assert told is None, f"{parameter.name} has no default"
-        elif told is not None or not dataclasses.is_dataclass(OBJECTS[name]):
-            assert told is not None, f"the default of {parameter.name} is not documented"
-            assert ast.literal_eval(told) == parameter.default, parameter.name
+            assert default is None, f"{parameter.name} has no default"
+        elif default is not None or not dataclasses.is_dataclass(OBJECTS[name]):
+            assert default is not None, f"the default of {parameter.name} is not documented"
+            assert ast.literal_eval(default) == parameter.default, parameter.name
 
 
 @pytest.mark.parametrize("name", [name for name in OBJECTS if not inspect.isclass(OBJECTS[name])])
-def test_what_is_raised_is_documented(name):
+def test_raised_errors_are_documented(name):
     function = inspect.unwrap(OBJECTS[name])
     source = ast.parse(textwrap.dedent(inspect.getsource(function)))
     raised = {
@@ -94,37 +94,39 @@ def test_what_is_raised_is_documented(name):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
         if isinstance(node.exc.func, ast.Name)
     }
-    told = re.findall(r"\w+", " ".join(entry.type for entry in FunctionDoc(function)["Raises"]))
-    kinds = tuple(getattr(builtins, kind) for kind in told)
+    documented = re.findall(
+        r"\w+", " ".join(entry.type for entry in FunctionDoc(function)["Raises"])
+    )
+    kinds = tuple(getattr(builtins, kind) for kind in documented)
     assert not [error for error in raised if not issubclass(getattr(builtins, error), kinds)]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: e.__name__)
-def test_pictures_of_estimators_link_to_the_documentation(estimator):
-    picture = unescape(estimator()._repr_html_())
+def test_displays_of_estimators_link_to_the_documentation(estimator):
+    display = unescape(estimator()._repr_html_())
     page = f"{DOCUMENTATION}/api/generated/skastro.{estimator.__name__}.html"
-    assert f'href="{page}' in picture
+    assert f'href="{page}' in display
 
 
-def test_pictures_of_fitted_estimators_show_what_was_found(survey):
+def test_displays_of_fitted_estimators_show_fitted_attributes(survey):
     stamps, _, properties = survey
     encoder = tiny_encoder(max_epochs=0)
     assert "Not fitted" in encoder._repr_html_()
-    picture = encoder.fit(stamps, properties=properties)._repr_html_()
-    assert "Not fitted" not in picture
-    assert "max_epochs" in picture
-    if "fitted-attributes" not in picture and "Fitted attributes" not in picture:
+    display = encoder.fit(stamps, properties=properties)._repr_html_()
+    assert "Not fitted" not in display
+    assert "max_epochs" in display
+    if "fitted-attributes" not in display and "Fitted attributes" not in display:
         pytest.skip("this scikit-learn shows parameters only")
-    assert "property_source_" in picture
-    assert "embedding_mean_" in picture
+    assert "property_source_" in display
+    assert "embedding_mean_" in display
 
 
-def test_a_picture_of_a_pipeline_names_its_steps(survey):
+def test_the_display_of_a_pipeline_names_its_steps(survey):
     stamps, labels, _ = survey
     pipeline = make_pipeline(tiny_encoder(max_epochs=0), LogisticRegression()).fit(stamps, labels)
-    picture = pipeline._repr_html_()
-    assert "PropertyPretrainedEncoder" in picture
-    assert "LogisticRegression" in picture
+    display = pipeline._repr_html_()
+    assert "PropertyPretrainedEncoder" in display
+    assert "LogisticRegression" in display
     assert np.isin(pipeline.predict(stamps[:2]), labels).all()
 
 

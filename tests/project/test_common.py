@@ -1,4 +1,4 @@
-"""scikit-learn's checks over every public estimator, discovered and not listed."""
+"""The checks of scikit-learn for every public estimator."""
 
 import inspect
 
@@ -11,7 +11,7 @@ from skastro import PropertyPretrainedEncoder
 from tests.conftest import OneConvolution
 
 # parameters that make an estimator cheap enough for fifty fits; no check is expected to fail
-_FAST = {
+_FAST_PARAMETERS = {
     "PropertyPretrainedEncoder": {
         "backbone": "stamp_resnet10",
         "max_epochs": 1,
@@ -41,7 +41,10 @@ def test_every_estimator_is_discovered():
 @pytest.mark.usefixtures("quick_probe")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
-    [estimator(**_FAST.get(estimator.__name__, {})) for estimator in _public_estimators()]
+    [
+        estimator(**_FAST_PARAMETERS.get(estimator.__name__, {}))
+        for estimator in _public_estimators()
+    ]
 )
 def test_scikit_learn_compatible(estimator, check):
     check(estimator)

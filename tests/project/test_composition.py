@@ -1,4 +1,4 @@
-"""The estimators inside scikit-learn's: pipelines, searches, curves, ensembles, workers."""
+"""The estimators inside pipelines, searches, curves, ensembles and workers of scikit-learn."""
 
 import copy
 import pickle
@@ -73,9 +73,9 @@ def routing(enabled=True):
 
 
 def assert_same_weights(first, second):
-    ours, theirs = first.network_.state_dict(), second.network_.state_dict()
-    assert list(ours) == list(theirs)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    weights, others = first.network_.state_dict(), second.network_.state_dict()
+    assert list(weights) == list(others)
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def light(survey):
 
 @pytest.fixture
 def frozen(light):
-    """Return the light encoder frozen; what is set on it stays in its test."""
+    """Return a frozen copy of the light encoder; a test may change its parameters."""
     return FrozenEstimator(copy.copy(light))
 
 
@@ -121,12 +121,12 @@ def test_properties_reach_the_encoder_of_a_pipeline_without_routing(survey):
     assert_same_weights(model.named_steps["enc"], direct)
 
 
-def test_properties_are_routed_through_a_pipeline_with_no_request(survey):
+def test_properties_are_routed_through_a_pipeline_without_set_fit_request(survey):
     stamps, labels, properties = survey
     errors = np.full(properties.shape, 0.1)
     with routing():
         model = pipeline().fit(stamps, labels, properties=properties, property_errors=errors)
-        assert model.score(stamps, labels) > 0.8  # asks for no properties
+        assert model.score(stamps, labels) > 0.8  # needs no properties
     direct = light_encoder().fit(stamps, properties=properties, property_errors=errors)
     assert model.named_steps["enc"].property_source_ == "catalog+measured"
     assert_same_weights(model.named_steps["enc"], direct)
@@ -146,8 +146,8 @@ def test_each_fold_gives_the_encoder_the_properties_of_its_rows(survey, routed, 
             return_estimator=True, return_indices=True, error_score="raise",
         )  # fmt: skip
     for model, rows in zip(result["estimator"], result["indices"]["train"], strict=True):
-        theirs = properties[rows] if kind == "array" else properties.iloc[rows]
-        direct = light_encoder().fit(stamps[rows], properties=theirs)
+        of_fold = properties[rows] if kind == "array" else properties.iloc[rows]
+        direct = light_encoder().fit(stamps[rows], properties=of_fold)
         assert model.named_steps["enc"].property_source_ == "catalog+measured"
         assert_same_weights(model.named_steps["enc"], direct)
 
@@ -232,7 +232,7 @@ def test_a_pipeline_with_memory_trains_once(survey, tmp_path):
     assert COUNTS["built"] == 1
 
 
-def test_memory_tells_other_stamps_properties_and_parameters_apart(survey, tmp_path):
+def test_memory_trains_again_on_other_stamps_properties_or_parameters(survey, tmp_path):
     stamps, labels, properties = survey
     model = pipeline(memory=str(tmp_path))
     COUNTS.clear()
@@ -243,7 +243,7 @@ def test_memory_tells_other_stamps_properties_and_parameters_apart(survey, tmp_p
     assert COUNTS["built"] == 4
 
 
-def test_memory_keeps_the_embeddings_of_a_frozen_encoder(survey, tmp_path):
+def test_memory_caches_the_embeddings_of_a_frozen_encoder(survey, tmp_path):
     stamps, labels, properties = survey
     encoder = FrozenEstimator(light_encoder().fit(stamps, properties=properties))
     model = pipeline(encoder, memory=str(tmp_path)).fit(stamps, labels)
@@ -289,7 +289,7 @@ def test_a_whole_pipeline_gives_tables(survey, frozen):
 
 
 @pytest.mark.parametrize("strategy", ["probe", "finetune", "auto"])
-def test_a_classifier_learns_and_predicts_where_tables_are_the_default(survey, frozen, strategy):
+def test_a_classifier_works_where_tables_are_the_default_output(survey, frozen, strategy):
     stamps, labels, _ = survey
     expected = classifier(frozen, strategy=strategy).fit(stamps, labels).predict_proba(stamps)
     with sklearn.config_context(transform_output="pandas"):
@@ -300,10 +300,12 @@ def test_a_classifier_learns_and_predicts_where_tables_are_the_default(survey, f
     frozen.set_output(transform="pandas")
     model = classifier(frozen, strategy=strategy).fit(stamps, labels)
     assert_array_equal(model.predict_proba(stamps), expected)
-    assert isinstance(model.transform(stamps), np.ndarray)  # nobody asked the classifier
+    assert isinstance(
+        model.transform(stamps), np.ndarray
+    )  # set_output was called on the encoder only
 
 
-def test_stretched_stamps_stay_stamps_where_tables_are_asked_for(survey):
+def test_scaled_stamps_stay_arrays_where_tables_are_the_default_output(survey):
     stamps, labels, _ = survey
     with sklearn.config_context(transform_output="pandas"):
         assert AsinhScaler().fit_transform(stamps).shape == stamps.shape
@@ -330,10 +332,10 @@ def test_a_search_over_encoder_parameters_with_routed_properties(survey):
     assert best.property_source_ == "catalog+measured"
     direct = light_encoder(max_epochs=best.max_epochs).fit(stamps, properties=properties)
     assert_same_weights(best, direct)
-    for number, (learn, judge) in enumerate(FOLDS.split(stamps, labels)):
+    for number, (learn, test) in enumerate(FOLDS.split(stamps, labels)):
         model = pipeline().set_params(**search.cv_results_["params"][1])
         model.fit(stamps[learn], labels[learn], enc__properties=properties.iloc[learn])
-        expected = -log_loss(labels[judge], model.predict_proba(stamps[judge]))
+        expected = -log_loss(labels[test], model.predict_proba(stamps[test]))
         assert search.cv_results_[f"split{number}_test_score"][1] == pytest.approx(expected)
 
 
@@ -346,11 +348,11 @@ def test_a_search_over_the_bare_encoder_scores_the_properties_of_unseen_rows(sur
     with routing():
         search.fit(stamps, properties=properties)
         assert np.isfinite(search.score(stamps, properties=properties))
-    for number, (learn, judge) in enumerate(folds.split(stamps)):
+    for number, (learn, test) in enumerate(folds.split(stamps)):
         for place, max_epochs in enumerate([0, 2]):
             encoder = light_encoder(max_epochs=max_epochs)
             encoder.fit(stamps[learn], properties=properties.iloc[learn])
-            expected = encoder.score(stamps[judge], properties=properties.iloc[judge])
+            expected = encoder.score(stamps[test], properties=properties.iloc[test])
             assert search.cv_results_[f"split{number}_test_score"][place] == expected
 
 
@@ -389,12 +391,12 @@ def test_a_learning_curve_gives_each_size_the_properties_of_its_rows(survey, rou
             scoring="neg_log_loss", error_score="raise",
         )  # fmt: skip
     assert sizes.tolist() == [10, 30]
-    for fold, (learn, judge) in enumerate(FOLDS.split(stamps, labels)):
+    for fold, (learn, test) in enumerate(FOLDS.split(stamps, labels)):
         for place, size in enumerate(sizes):
             rows = learn[:size]
             model = pipeline()
             model.fit(stamps[rows], labels[rows], enc__properties=properties.iloc[rows])
-            expected = -log_loss(labels[judge], model.predict_proba(stamps[judge]))
+            expected = -log_loss(labels[test], model.predict_proba(stamps[test]))
             assert scores[place, fold] == pytest.approx(expected)
 
 
@@ -403,15 +405,15 @@ def test_cross_validated_predictions_are_those_of_the_other_folds(survey, method
     stamps, labels, _ = survey
     for model in (pipeline(), classifier(light_encoder(), strategy="finetune")):
         predicted = cross_val_predict(model, stamps, labels, cv=FOLDS, method=method)
-        for learn, judge in FOLDS.split(stamps, labels):
+        for learn, test in FOLDS.split(stamps, labels):
             alone = clone(model).fit(stamps[learn], labels[learn])
-            assert_array_equal(predicted[judge], getattr(alone, method)(stamps[judge]))
+            assert_array_equal(predicted[test], getattr(alone, method)(stamps[test]))
 
 
 # -- ensembles
 
 
-def test_probabilities_are_calibrated_around_every_way_to_classify(survey, frozen):
+def test_every_classifier_can_be_calibrated(survey, frozen):
     stamps, labels, _ = survey
     inside = [classifier(frozen), pipeline(frozen)]
     fitted_once = FrozenEstimator(classifier(frozen).fit(stamps[:20], labels[:20]))
@@ -469,15 +471,15 @@ def test_self_training_after_a_frozen_encoder(survey, fitted, few):
     before = fitted.transform(stamps)
     model = make_pipeline(FrozenEstimator(fitted), SelfTrainingClassifier(LogisticRegression()))
     model.fit(stamps, few)
-    assert (model[-1].transduction_ != -1).sum() > 20  # it has labelled rows by itself
+    assert (model[-1].transduction_ != -1).sum() > 20  # rows were labelled by the model
     assert model.score(stamps[20:], labels[20:] == "star") > 0.8
     assert_array_equal(fitted.transform(stamps), before)
 
 
-def test_flat_rows_go_where_stamps_do_not(survey, frozen, few):
+def test_flat_rows_work_where_stamps_do_not(survey, frozen, few):
     stamps, labels, _ = survey
     flat = stamps.reshape(60, -1)
-    with pytest.raises(ValueError, match="dim 4"):  # why flat rows: should this change, say so
+    with pytest.raises(ValueError, match="dim 4"):  # if this changes, tell users in the docs
         SelfTrainingClassifier(classifier(frozen)).fit(stamps, few)
     trained = SelfTrainingClassifier(classifier(frozen)).fit(flat, few)
     assert trained.score(flat[20:], labels[20:] == "star") > 0.8
@@ -501,17 +503,17 @@ def test_folds_with_unlabelled_rows_are_scored_on_the_labelled(survey, few, mark
         y = np.where(few == -1, mark, labels)
     else:
         y = np.where(few == -1, np.nan, few)
-    folds = KFold(3, shuffle=True, random_state=0)  # the stratified one knows no None or NaN
+    folds = KFold(3, shuffle=True, random_state=0)  # the stratified one refuses None and NaN
     result = cross_validate(
         classifier(light_encoder()), stamps, y, params={"properties": properties}, cv=folds,
         return_estimator=True, return_indices=True, error_score="raise",
     )  # fmt: skip
     for number, model in enumerate(result["estimator"]):
-        learn, judge = (result["indices"][part][number] for part in ("train", "test"))
+        learn, test = (result["indices"][part][number] for part in ("train", "test"))
         direct = light_encoder().fit(stamps[learn], properties=properties.iloc[learn])
         assert_same_weights(model.encoder_, direct)  # pretrained on unlabelled rows too
-        known = judge[few[judge] != -1]
-        expected = np.mean(model.predict(stamps[known]) == y[known])
+        labelled = test[few[test] != -1]
+        expected = np.mean(model.predict(stamps[labelled]) == y[labelled])
         assert result["test_score"][number] == expected
 
 
@@ -522,12 +524,12 @@ def test_every_row_gets_a_class_from_the_other_folds(survey, frozen, few):
     assert np.mean(predicted == (labels == "star")) > 0.8
 
 
-def test_any_scorer_serves_when_only_labelled_rows_are_judged(survey, frozen, few):
+def test_every_scorer_works_if_only_labelled_rows_are_scored(survey, frozen, few):
     stamps = survey[0]
     unlabelled, labelled = np.flatnonzero(few == -1), np.flatnonzero(few != -1)
     folds = [
-        (np.r_[labelled[learn], unlabelled], labelled[judge])
-        for learn, judge in FOLDS.split(labelled, few[labelled])
+        (np.r_[labelled[learn], unlabelled], labelled[test])
+        for learn, test in FOLDS.split(labelled, few[labelled])
     ]
     model = classifier(frozen)
     scores = cross_val_score(model, stamps, few, cv=folds, scoring="neg_log_loss")
@@ -576,14 +578,14 @@ def test_threads_that_fit_at_once_get_the_weights_of_their_seeds(survey):
 
 @pytest.fixture
 def _workers():
-    """Processes of one thread each, as this one: sums keep one order. joblib ends them."""
+    """Give each process of joblib one thread, as here, because threads change the order of sums."""
     with joblib.parallel_config("loky", inner_max_num_threads=1):
         yield
 
 
 @pytest.mark.slow  # two processes start, and import torch
 @pytest.mark.usefixtures("_workers")
-def test_two_processes_search_as_one(survey):
+def test_two_processes_search_with_the_result_of_one(survey):
     stamps, labels, properties = survey
     grid = {"enc__max_epochs": [0, 2], "enc__learning_rate": [1e-3, 1e-2]}
 
@@ -603,7 +605,7 @@ def test_two_processes_search_as_one(survey):
 
 @pytest.mark.slow  # two processes start, and import torch
 @pytest.mark.usefixtures("_workers")
-def test_two_processes_cross_validate_as_one(survey, frozen):
+def test_two_processes_cross_validate_with_the_result_of_one(survey, frozen):
     stamps, labels, _ = survey
     for model in (pipeline(tiny_encoder()), classifier(frozen, strategy="finetune")):
         alone, together = (
@@ -615,7 +617,7 @@ def test_two_processes_cross_validate_as_one(survey, frozen):
         assert_array_equal(together, alone)
 
 
-def test_two_threads_search_as_one(survey):
+def test_two_threads_search_with_the_result_of_one(survey):
     stamps, labels, _ = survey
     search = GridSearchCV(
         pipeline(), {"enc__max_epochs": [0, 1, 2]}, cv=FOLDS, scoring="neg_log_loss"
@@ -635,8 +637,8 @@ def test_hdbscan_clusters_the_embeddings_of_a_frozen_encoder(survey, fitted):
     clusters = model.fit_predict(stamps)
     assert_array_equal(clusters, HDBSCAN(min_cluster_size=5).fit(fitted.transform(stamps)).labels_)
     assert_array_equal(model.fit(stamps)[-1].labels_, clusters)
-    found = clusters[clusters >= 0]
-    assert len(set(found)) >= 2
-    for cluster in set(found):  # each of one class, for the most part
+    numbers = clusters[clusters >= 0]
+    assert len(set(numbers)) >= 2
+    for cluster in set(numbers):  # mostly of one class
         _, members = np.unique(labels[clusters == cluster], return_counts=True)
         assert members.max() / members.sum() > 0.8

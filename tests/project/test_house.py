@@ -49,7 +49,7 @@ HOMES = {
     "galsim": {"simulation.sky", "simulation.profiles", "simulation.survey"},
     "h5py": {"stamps.formats"},
     "hdbscan": {"embeddings.clustering"},
-    "jinja2": {"pages.html"},
+    "jinja2": {"pages.explorer"},
     "matplotlib": {
         "plots.style", "study.results",
         "surveys.sdss",  # hips2fits of astroquery needs it

@@ -13,7 +13,6 @@ from skastro import open_stamps, write_explorer
 from skastro.catalogs.writing import write_table
 from skastro.embeddings.files import write_embeddings
 from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
-from skastro.pages.html import write_page
 from skastro.pages.thumbnails import write_thumbnails
 from skastro.study import baselines
 from skastro.study.run import run_study
@@ -79,7 +78,6 @@ WRITERS = [
     ("e.npz", write_some_embeddings),
     ("e.npy", write_some_embeddings),
     ("scores.csv", write_scores),
-    ("page.html", lambda path, _: write_page(path, "x" * 10**6)),
     ("explore.html", write_a_projection),
     ("thumbnails.webp", write_a_sheet),
 ]

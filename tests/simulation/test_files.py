@@ -32,15 +32,15 @@ def folder(survey, tmp_path_factory):
 
 
 def cut(tiles, catalog, size):
-    """Cut as any user of astropy would, from whichever tile the position lies on."""
-    found = np.full((len(catalog), size, size), np.nan, dtype=np.float32)
+    """Cut out stamps as a user of astropy does, each from the tile of its field."""
+    stamps = np.full((len(catalog), size, size), np.nan, dtype=np.float32)
     for file in tiles:
         pixels, header = fits.getdata(file), fits.getheader(file)
         rows = np.flatnonzero(catalog["field"] == header["FIELD"])
         sky = catalog[["ra", "dec"]].to_numpy()[rows]
         for row, (x, y) in zip(rows, WCS(header).all_world2pix(sky, 0), strict=True):
-            found[row] = Cutout2D(pixels, (x, y), size).data
-    return found
+            stamps[row] = Cutout2D(pixels, (x, y), size).data
+    return stamps
 
 
 def list_mosaics(folder):
@@ -84,7 +84,7 @@ def test_embeddings_of_cut_stamps_are_those_of_the_simulated(survey, folder):
     )
 
 
-def test_positions_bear_rounding_and_conversion(folder):
+def test_rounded_positions_cut_the_same_stamps(folder):
     # The middle of a stamp is half a pixel away from where the cut-out would slip.
     catalog, stamps = read(folder / "catalog.ecsv").to_pandas(), np.load(folder / "stamps.npy")
     catalog["ra"], catalog["dec"] = catalog["ra"].round(5), catalog["dec"].round(5)
@@ -102,7 +102,7 @@ def test_objects_lie_within_half_a_pixel_of_their_position(survey):
         assert np.abs(centroid).max() < 0.9
 
 
-def test_tiles_say_what_they_are(folder):
+def test_headers_of_tiles_describe_them(folder):
     mosaics = list_mosaics(folder)
     catalog = read(folder / "catalog.ecsv")
     assert len(mosaics["g"]) == len(mosaics["r"]) == len(set(catalog["field"]))
@@ -137,12 +137,12 @@ def test_positions_stay_in_their_fields(survey, folder):
     )
 
 
-def test_both_catalogues_say_the_same_with_units(survey, folder):
+def test_both_catalogues_hold_the_same_values_and_units(survey, folder):
     ecsv, table = read(folder / "catalog.ecsv"), read(folder / "mosaic" / "catalog.fits")
     assert ecsv.colnames == table.colnames == survey.catalog.columns.tolist()
     for name in ecsv.colnames:
         if ecsv[name].dtype.kind == "f":
-            one, other = (np.ma.filled(each[name], np.nan) for each in (ecsv, table))
+            one, other = (np.ma.filled(content[name], np.nan) for content in (ecsv, table))
             np.testing.assert_array_equal(one, other)
         else:
             assert list(ecsv[name]) == list(table[name]), name
@@ -162,7 +162,7 @@ def test_folder_reads_back_as_a_data_folder(survey, folder):
     np.testing.assert_array_equal(pd.isna(data.target), survey.target != "galaxy")
 
 
-def test_files_are_those_of_the_survey_whatever_the_jobs(folder, tmp_path):
+def test_files_do_not_depend_on_the_number_of_jobs(folder, tmp_path):
     survey = make_survey(cache=False, n_jobs=2, **SETTINGS)
     again = write_survey(survey, tmp_path / "again")
     names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -218,12 +218,12 @@ def test_failures_leave_the_folder_as_it_was(survey, tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
-def test_what_a_killed_process_left_is_no_obstacle(survey, tmp_path):
+def test_leftovers_of_a_killed_process_are_replaced(survey, tmp_path):
     (tmp_path / ".partial" / "mosaic").mkdir(parents=True)
     write_survey(survey, tmp_path, mosaic=False)
     assert len(load_folder(tmp_path).images) == len(survey.images)
 
 
-def test_folders_that_cannot_be_written_say_so(survey, locked):
+def test_folders_that_cannot_be_written_are_reported(survey, locked):
     with pytest.raises(OSError, match=r"survey cannot be written \(.*\): choose a folder"):
         write_survey(survey, locked / "survey")

@@ -39,7 +39,7 @@ def test_shares_of_shapes_and_mergers(population):
     assert np.mean(merging) == pytest.approx(sky._MERGING_FRACTION, abs=0.03)
 
 
-def test_light_is_within_the_limits_whatever_the_shape(population):
+def test_light_of_every_shape_is_within_the_limits(population):
     mags = np.array([22.5 - 2.5 * np.log10(sum(p.flux[3] for p in s.parts)) for s in population])
     assert 17.5 <= mags.min() < 19.5
     assert 22.7 < mags.max() <= 22.8 + 1e-9

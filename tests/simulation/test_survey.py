@@ -75,7 +75,7 @@ def test_empty_corners_have_the_sky_noise_of_the_truth(survey):
     assert faint.sum() > 20
     corners = survey.images[faint][:, :, :6, :6]
     noise = corners / columns(survey.truth, "sky")[faint][:, :, np.newaxis, np.newaxis]
-    # The outskirts of a galaxy reach the corner here and there: the median of the stamps.
+    # The outskirts of some galaxies reach the corner: take the median of the stamps.
     np.testing.assert_allclose(np.median(noise.std(axis=(2, 3)), axis=0), 1, atol=0.1)
     np.testing.assert_allclose(np.median(noise.mean(axis=(2, 3)), axis=0), 0, atol=0.15)
 
@@ -152,7 +152,7 @@ def test_only_stars_have_no_redshift(survey):
     np.testing.assert_array_equal(missing, survey.target == "star")
 
 
-def test_same_seed_gives_the_same_survey_whatever_the_jobs():
+def test_same_seed_gives_the_same_survey_with_any_number_of_jobs():
     one = make_survey(60, bands="ri", image_size=16, random_state=5, cache=False)
     two = make_survey(60, bands="ri", image_size=16, random_state=5, cache=False, n_jobs=2)
     assert_same_survey(one, two)
@@ -192,7 +192,7 @@ def test_only_galaxies_have_a_morphology_and_merge(survey):
     assert 0.03 < catalog["merging"][galaxy].mean() < 0.25
 
 
-def test_classifiers_take_what_has_no_morphology_as_unlabelled(survey):
+def test_classifiers_treat_objects_without_a_morphology_as_unlabelled(survey):
     classes, codes = check_labels(survey.catalog["morphology"])
     assert classes.tolist() == ["elliptical", "irregular", "lenticular", "spiral"]
     np.testing.assert_array_equal(codes == -1, survey.target != "galaxy")
@@ -220,7 +220,7 @@ def test_progress_counts_objects():
 
 
 def test_second_call_comes_from_the_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SKASTRO_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setenv("SKASTRO_CACHE", str(tmp_path / "cache"))
     first = make_survey(3, bands="gr", image_size=8)
 
     def refuse(*args):
@@ -236,7 +236,7 @@ def test_second_call_comes_from_the_cache(tmp_path, monkeypatch):
         make_survey(3, bands="gr", image_size=8, cache=tmp_path / "elsewhere")
 
 
-def test_interrupted_simulation_leaves_nothing_to_answer_with(tmp_path, monkeypatch):
+def test_interrupted_simulation_is_not_cached(tmp_path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt(*args)
 

@@ -83,7 +83,7 @@ def count_peaks(image, noise):
 
 def test_most_mergers_have_two_peaks(galaxies):
     images, kinds, sky = galaxies
-    peaks = np.array([count_peaks(*each) for each in zip(images, sky, strict=True)])
+    peaks = np.array([count_peaks(image, noise) for image, noise in zip(images, sky, strict=True)])
     merging, smooth = kinds == "merging", np.isin(kinds, ["elliptical", "lenticular"])
     assert merging.sum() >= 10
     assert np.mean(peaks[merging] >= 2) > 0.6

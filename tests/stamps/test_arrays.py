@@ -61,7 +61,7 @@ def test_complex_pixels_are_refused():
         check(np.zeros((2, 1, 4, 4), dtype=complex))
 
 
-def test_rows_fold_into_stamps():
+def test_rows_are_reshaped_to_stamps():
     rows = np.arange(24.0).reshape(2, 12)
     assert check(rows).shape == (2, 1, 1, 12)
     assert check(rows, image_shape=(3, 2, 2)).shape == (2, 3, 2, 2)
@@ -78,19 +78,19 @@ def test_batches_are_native_float32(dtype):
     assert (stamps == 1).all()
 
 
-def test_infinite_pixels_are_named_by_row():
+def test_errors_about_infinite_pixels_give_the_row():
     stamps = np.zeros((2000, 1, 2, 2), dtype=np.float32)
     stamps[1500, 0, 1, 1] = np.inf
     with pytest.raises(ValueError, match=r"infinite pixel in row 1500 \(1 such rows\)"):
         count_missing_pixels(stamps)
 
 
-def test_pixels_beyond_float32_are_refused_and_not_turned_into_infinity():
+def test_pixels_beyond_float32_are_refused():
     with pytest.raises(ValueError, match="infinite pixel in row 0"):
         read_stamps(np.full((1, 1, 2, 2), 1e300), slice(None))
 
 
-def test_empty_stamps_are_named_by_row():
+def test_errors_about_empty_stamps_give_the_row():
     stamps = np.zeros((5, 1, 2, 2))
     stamps[3] = np.nan
     with pytest.raises(ValueError, match="no finite pixel in row 3"):

@@ -47,7 +47,7 @@ def measure_one(image, **options):
 
 @pytest.mark.parametrize("flux", [1.0, 37.0, 4000.0])
 @pytest.mark.parametrize("side", [31, 32, 50])
-def test_magnitude_of_a_gaussian_is_that_of_its_flux(flux, side):
+def test_the_magnitude_of_a_gaussian_is_that_of_its_flux(flux, side):
     row = measure_one(flux * gaussian(side))
     assert row["mag_band0"] == pytest.approx(22.5 - 2.5 * np.log10(flux), abs=0.02)
 
@@ -63,7 +63,7 @@ def test_core_magnitude_is_that_of_the_light_in_the_core():
     assert row["mag_core_band0"] == pytest.approx(22.5 - 2.5 * np.log10(inside), abs=0.02)
 
 
-def test_zero_point_shifts_magnitudes_and_nothing_else():
+def test_the_zero_point_shifts_magnitudes_only():
     low, high = (measure_properties(survey(), zero_point=zero) for zero in (0.0, 30.0))
     magnitudes = [column for column in low if column.startswith("mag_")]
     np.testing.assert_allclose(high[magnitudes] - low[magnitudes], 30.0)
@@ -77,7 +77,7 @@ def test_colour_is_the_flux_ratio_of_neighbouring_bands():
     assert row["r_i"] == pytest.approx(2.5 * np.log10(4), abs=1e-3)
 
 
-def test_a_sky_pedestal_is_found_and_changes_nothing_else():
+def test_a_constant_sky_is_measured_and_changes_no_other_column():
     stamps = survey()
     without, with_sky = measure_properties(stamps), measure_properties(stamps + 5.0)
     np.testing.assert_allclose(with_sky["sky"] - without["sky"], 5.0, atol=1e-5)
@@ -86,15 +86,15 @@ def test_a_sky_pedestal_is_found_and_changes_nothing_else():
     )
 
 
-def test_a_neighbour_in_the_border_hardly_moves_the_sky():
+def test_a_neighbour_in_the_border_hardly_changes_the_sky():
     image = 100 * gaussian() + np.random.default_rng(0).normal(scale=0.02, size=(32, 32))
     crowded = image + 100 * gaussian(dx=14, dy=14)
-    alone, beside = measure_one(image), measure_one(crowded)
-    assert beside["mag_band0"] == pytest.approx(alone["mag_band0"], abs=0.03)
-    assert beside["sky"] == pytest.approx(alone["sky"], abs=0.005)
+    alone, with_neighbour = measure_one(image), measure_one(crowded)
+    assert with_neighbour["mag_band0"] == pytest.approx(alone["mag_band0"], abs=0.03)
+    assert with_neighbour["sky"] == pytest.approx(alone["sky"], abs=0.005)
 
 
-def test_a_neighbouring_stamp_is_never_measured():
+def test_neighbouring_stamps_do_not_change_a_measurement():
     faint, bright = gaussian(16), np.full((16, 16), 1e9)
     alone = measure_properties(faint[None, None], radii=(2.0, 5.0, 8.0))
     between = measure_properties(np.stack([bright, faint, bright])[:, None], radii=(2.0, 5.0, 8.0))
@@ -134,7 +134,7 @@ def test_peak_offset_is_the_distance_from_the_centre(side, dx, dy):
     assert row["peak_offset"] == pytest.approx(np.hypot(dx, dy), abs=0.1)
 
 
-def test_asymmetry_is_zero_for_a_symmetric_source_and_large_for_a_one_sided_one():
+def test_asymmetry_is_small_for_symmetric_and_large_for_one_sided_sources():
     noise = np.random.default_rng(0).normal(scale=0.02, size=(48, 48))
     whole = 100 * gaussian(48, 4.0)
     half = np.where(np.arange(48) < 24, whole, 0.0)
@@ -165,8 +165,8 @@ def test_size_and_shape_of_a_negative_source_are_unknown():
 def test_formal_errors_describe_the_scatter():
     rng = np.random.default_rng(0)
     stamps = 20 * gaussian() + rng.normal(scale=0.02, size=(1500, 2, 32, 32))
-    # without its aperture correction, which the errors leave out, the core shows them alone
-    # (a large core, for which the error of the sky matters)
+    # formal errors do not include the aperture correction, so the core magnitude is tested;
+    # the core is large, so that the error of the sky matters
     values, errors = measure_properties(
         stamps, bands="gr", radii=(9.0, 9.5, 10.0), return_errors=True
     )
@@ -175,7 +175,7 @@ def test_formal_errors_describe_the_scatter():
     assert values["g_r"].std() == pytest.approx(errors["g_r"].median(), rel=0.1)
 
 
-def test_errors_have_the_columns_of_the_values_and_leave_shapes_unknown():
+def test_errors_have_the_columns_of_the_values_and_are_nan_for_shapes():
     values, errors = measure_properties(survey(), return_errors=True)
     pd.testing.assert_index_equal(values.columns, errors.columns)
     pd.testing.assert_frame_equal(values, measure_properties(survey()))
@@ -224,7 +224,7 @@ def test_a_band_without_valid_pixels_is_nan_and_the_others_are_not():
         np.testing.assert_allclose(table[column], whole[column], rtol=1e-6)
 
 
-def test_an_aperture_that_is_mostly_masked_is_nan_and_magnitudes_are_always_there():
+def test_mostly_masked_apertures_are_nan_and_keep_the_columns_of_magnitudes():
     image = 100 * gaussian()
     hole = image.copy()
     hole[8:24, 8:24] = np.nan
@@ -244,7 +244,7 @@ def test_all_dtypes_agree(dtype):
 
 
 class LazyStamps:
-    """Refuses to be turned into one array, and remembers the longest slice read."""
+    """Stamps that refuse to become one array, and record the length of the longest slice read."""
 
     def __init__(self, stamps):
         self._stamps, self.longest = stamps, 0
@@ -259,7 +259,7 @@ class LazyStamps:
         return part
 
     def __array__(self, *args, **kwargs):
-        raise AssertionError("read whole")
+        raise AssertionError("all stamps were read at once")
 
 
 def test_lazy_stamps_are_read_in_chunks():
@@ -278,7 +278,7 @@ def test_large_stamps_are_read_a_few_at_a_time():
 @pytest.mark.parametrize("chunk", [1, 7, 39])
 @pytest.mark.parametrize("missing", [0.0, 0.03])
 @pytest.mark.parametrize("bands", [1, 5])
-def test_chunks_do_not_change_a_bit(monkeypatch, chunk, missing, bands):
+def test_results_do_not_depend_on_the_chunks(monkeypatch, chunk, missing, bands):
     stamps = survey(bands=bands)
     stamps[np.random.default_rng(0).random(stamps.shape) < missing] = np.nan
     expected = measure_properties(stamps)
@@ -286,7 +286,7 @@ def test_chunks_do_not_change_a_bit(monkeypatch, chunk, missing, bands):
     pd.testing.assert_frame_equal(measure_properties(stamps), expected, check_exact=True)
 
 
-def test_row_order_and_companions_do_not_change_a_bit():
+def test_results_do_not_depend_on_the_other_rows():
     stamps = survey()
     expected = measure_properties(stamps)
     order = np.random.default_rng(0).permutation(len(stamps))[:11]
@@ -297,7 +297,7 @@ def test_row_order_and_companions_do_not_change_a_bit():
     )
 
 
-def test_input_is_left_alone():
+def test_the_input_is_not_changed():
     stamps = survey()
     before = stamps.copy()
     stamps.setflags(write=False)
@@ -343,7 +343,7 @@ def test_columns_of_constant_stamps_without_any_value_are_left_out(value):
         elements=st.floats(-(2.0**99), 2.0**99, width=32) | st.just(np.nan) | st.just(1.0),
     )
 )
-def test_nothing_is_ever_infinite(stamps):
+def test_no_value_is_ever_infinite(stamps):
     stamps[:, 0, 0, 0] = 1.0  # a stamp without a valid pixel is an error
     table, errors = measure_properties(stamps, return_errors=True)
     assert not np.isinf(table).any(axis=None)
@@ -388,13 +388,13 @@ def test_every_column_has_a_unit(bands):
         ({"radii": (2.0, 5.0, 13.0)}, "total <= 12"),
     ],
 )
-def test_wrong_options_are_named_with_the_remedy(options, message):
+def test_wrong_options_are_refused_with_a_remedy(options, message):
     with pytest.raises(ValueError, match=message):
         measure_properties(survey(), **options)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_stamp_without_usable_pixels_is_named_by_its_row(bad):
+def test_errors_about_unusable_stamps_give_the_row(bad):
     stamps = survey(n=600, side=8)
     stamps[555] = bad
     with pytest.raises(ValueError, match="row 555"):

@@ -25,7 +25,7 @@ def unit_scaler(softening):
 
 
 @pytest.mark.parametrize(("pixel", "softening", "stretched"), RESULTS)
-def test_stretch_and_its_inverse(pixel, softening, stretched):
+def test_the_stretch_is_asinh_and_has_an_inverse(pixel, softening, stretched):
     scaler = unit_scaler(softening)
     stamp = np.zeros((1, 1, 4, 4))
     stamp[0, 0, 1, 2] = pixel
@@ -38,7 +38,7 @@ def test_stretch_and_its_inverse(pixel, softening, stretched):
     ("dtype", "out", "rtol"),
     [("uint8", "f4", 1e-4), ("f2", "f4", 1e-4), (">f4", "f4", 1e-4), ("f8", "f8", 1e-10)],
 )
-def test_round_trips_of_every_dtype(dtype, out, rtol):
+def test_the_inverse_returns_pixels_of_every_dtype(dtype, out, rtol):
     stamps = np.random.default_rng(0).uniform(0, 250, size=(20, 3, 8, 8)).astype(dtype)
     scaler = AsinhScaler().fit(stamps)
     stretched = scaler.transform(stamps)
@@ -46,7 +46,7 @@ def test_round_trips_of_every_dtype(dtype, out, rtol):
     assert_allclose(scaler.inverse_transform(stretched), stamps.astype("f8"), rtol=rtol, atol=1e-2)
 
 
-def test_sky_and_noise_are_those_of_each_band_and_not_of_sources():
+def test_sky_and_noise_of_a_band_do_not_depend_on_sources():
     rng = np.random.default_rng(0)
     stamps = rng.normal([[[[5.0]], [[100.0]]]], [[[[1.0]], [[20.0]]]], size=(300, 2, 16, 16))
     stamps[:, :, 6:10, 6:10] += 1e5
@@ -61,7 +61,7 @@ def test_any_linear_unit_gives_the_same_stretch():
     assert_allclose(AsinhScaler().fit_transform(stamps * 1e4 + 300), first, atol=1e-8)
 
 
-def test_missing_pixels_stay_missing_and_do_not_matter():
+def test_missing_pixels_stay_missing_and_do_not_change_the_fit():
     stamps = np.random.default_rng(0).normal(size=(50, 1, 8, 8))
     holed = stamps.copy()
     holed[3, 0, 2:5] = np.nan
@@ -70,7 +70,7 @@ def test_missing_pixels_stay_missing_and_do_not_matter():
     assert np.isnan(scaler.transform(holed)[3, 0, 2:5]).all()
 
 
-def test_a_band_that_is_masked_throughout_is_left_as_it_is():
+def test_a_band_without_any_pixel_is_not_scaled():
     stamps = np.ones((4, 2, 8, 8))
     stamps[:, 1] = np.nan
     scaler = AsinhScaler().fit(stamps)
@@ -82,7 +82,7 @@ def test_softening_must_be_positive():
         AsinhScaler(0).fit(np.zeros((2, 1, 4, 4)))
 
 
-def test_other_bands_and_sizes_are_refused_in_words():
+def test_other_bands_and_sizes_than_those_fitted_are_refused():
     scaler = AsinhScaler().fit(np.zeros((2, 5, 8, 8)))
     with pytest.raises(ValueError, match="X has 3 bands, but AsinhScaler was fitted with 5"):
         scaler.transform(np.zeros((2, 3, 8, 8)))
@@ -99,7 +99,7 @@ def test_rgb_shows_the_reddest_band_in_red():
     assert (rgb[:, 1:, 8, 8] < 100).all()
 
 
-def test_rgb_of_pictures_is_the_picture():
+def test_rgb_of_8_bit_images_is_unchanged():
     picture = np.arange(48, dtype=np.uint8).reshape(1, 3, 4, 4)
     np.testing.assert_array_equal(to_rgb(picture, bands=(0, 1, 2)), picture)
     with pytest.raises(ValueError, match="must be three positions below 3"):

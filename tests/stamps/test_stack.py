@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -69,12 +70,12 @@ def write_folder(folder, kind, pixels):
     return folder
 
 
-# what is read is what was written
+# reading
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float16", "float32", "float64", ">f4", ">i2"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_npy_is_read_to_the_bit(tmp_path, dtype, order):
+def test_npy_files_are_read_bit_for_bit(tmp_path, dtype, order):
     pixels = np.asarray(make_stamps().astype(dtype), order=order)
     np.save(tmp_path / "s.npy", pixels)
     stamps = open_stamps(tmp_path / "s.npy")
@@ -85,7 +86,7 @@ def test_npy_is_read_to_the_bit(tmp_path, dtype, order):
 
 
 @pytest.mark.parametrize("kind", ["fits", "fits.gz", "fits.fz", "cube", "npy"])
-def test_folders_are_read_to_the_bit(tmp_path, pixels, kind):
+def test_folders_are_read_bit_for_bit(tmp_path, pixels, kind):
     stamps = open_stamps(write_folder(tmp_path / "s", kind, pixels))
     assert stamps.shape == pixels.shape
     assert stamps.dtype == pixels.dtype
@@ -94,7 +95,7 @@ def test_folders_are_read_to_the_bit(tmp_path, pixels, kind):
     assert stamps.bands == (("g", "r") if kind in ("fits", "fits.gz") else None)
 
 
-def test_zarr_and_hdf5_are_read_to_the_bit(tmp_path, pixels):
+def test_zarr_and_hdf5_are_read_bit_for_bit(tmp_path, pixels):
     zarr, h5py = pytest.importorskip("zarr"), pytest.importorskip("h5py")
     zarr.create_array(str(tmp_path / "s.zarr"), data=pixels, chunks=(4, 2, 6, 6))
     group = zarr.create_group(str(tmp_path / "g.zarr"))
@@ -111,7 +112,7 @@ def test_zarr_and_hdf5_are_read_to_the_bit(tmp_path, pixels):
         assert np.asarray(stamps[:0]).shape == (0, 2, 6, 6)
 
 
-def test_several_stacks_have_to_be_named(tmp_path, pixels):
+def test_one_of_several_stacks_is_chosen_by_name(tmp_path, pixels):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "s.h5", "w") as file:
         file["a"], file["b"] = pixels, pixels + 1
@@ -121,7 +122,7 @@ def test_several_stacks_have_to_be_named(tmp_path, pixels):
 
 
 @pytest.mark.parametrize("ending", ["png", "tiff"])
-def test_pictures_are_read_to_the_bit(tmp_path, ending):
+def test_pictures_are_read_bit_for_bit(tmp_path, ending):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 9, 7), np.uint8)
     for number, stamp in enumerate(pixels):
         Image.fromarray(stamp.transpose(1, 2, 0)).save(tmp_path / f"{number}.{ending}")
@@ -154,8 +155,8 @@ def test_pictures_of_every_mode_become_bands(tmp_path, mode, bands, dtype):
 def test_jpegs_are_read(tmp_path):
     smooth = np.broadcast_to(np.linspace(0, 255, 16).astype(np.uint8), (16, 16))
     Image.fromarray(smooth).convert("RGB").save(tmp_path / "a.JPG", quality=95)
-    found = np.asarray(open_stamps(tmp_path))[0].astype(int)
-    assert np.abs(found - smooth).max() < 10
+    pixels = np.asarray(open_stamps(tmp_path))[0].astype(int)
+    assert np.abs(pixels - smooth).max() < 10
 
 
 def test_files_of_one_band_each_are_joined(tmp_path, pixels):
@@ -181,7 +182,7 @@ def test_bands_are_chosen_by_name_and_extension(tmp_path, pixels):
 
 
 @pytest.mark.usefixtures("stamps")
-def test_bands_name_an_array_and_must_fit(tmp_path):
+def test_names_of_bands_must_fit_the_array(tmp_path):
     assert open_stamps(tmp_path / "stamps.npy", bands="ui").bands == ("u", "i")
     with pytest.raises(ValueError, match=r"bands names 3 bands \(u, g, r\).* has 2"):
         open_stamps(tmp_path / "stamps.npy", bands="ugr")
@@ -203,8 +204,7 @@ def test_stamps_are_cropped_or_padded_about_the_centre(tmp_path, pixels, size):
     if height <= 6 and width <= 6:
         y, x = (6 - height) // 2, (6 - width) // 2
         np.testing.assert_array_equal(stamps, pixels[..., y : y + height, x : x + width])
-    known = np.isfinite(stamps)
-    assert known.sum() == N * 2 * min(6, height) * min(6, width)
+    assert np.isfinite(stamps).sum() == N * 2 * min(6, height) * min(6, width)
 
 
 def test_files_of_other_sizes_need_a_size(tmp_path, pixels):
@@ -227,12 +227,12 @@ def test_resampling_keeps_the_surface_brightness(tmp_path):
 
 
 @pytest.mark.usefixtures("stamps")
-def test_the_size_of_an_array_is_its_own(tmp_path):
+def test_the_size_of_an_array_cannot_be_changed(tmp_path):
     with pytest.raises(ValueError, match="crop them once and save"):
         open_stamps(tmp_path / "stamps.npy", size=4)
 
 
-# indexing, as NumPy has it
+# indexing
 
 INDEX = st.one_of(
     st.integers(-N, N - 1),
@@ -255,21 +255,17 @@ REST = st.one_of(
 
 @given(first=INDEX, rest=REST, second=st.slices(N))
 @settings(max_examples=150, deadline=None)
-def test_indexing_is_that_of_numpy(shared_stamps, first, rest, second):
+def test_indexing_follows_numpy(shared_stamps, first, rest, second):
     pixels, stamps = shared_stamps
     if first is Ellipsis and rest and Ellipsis in rest:
         rest = ()
     key = (first, *rest) if rest or first is Ellipsis else first
-    expected, found = pixels[key], stamps[key]
-    assert found.shape == expected.shape
-    np.testing.assert_array_equal(np.asarray(found), expected)
-    if isinstance(found, Stamps):
-        np.testing.assert_array_equal(np.asarray(found[second]), expected[second])
-        np.testing.assert_array_equal(np.asarray(found[second].ids), stamps_ids(found)[second])
-
-
-def stamps_ids(stamps):
-    return np.asarray(stamps.ids)
+    expected, part = pixels[key], stamps[key]
+    assert part.shape == expected.shape
+    np.testing.assert_array_equal(np.asarray(part), expected)
+    if isinstance(part, Stamps):
+        np.testing.assert_array_equal(np.asarray(part[second]), expected[second])
+        np.testing.assert_array_equal(part[second].ids, part.ids[second])
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +290,7 @@ def shared_stamps(tmp_path_factory):
         (slice(None),) * 5,
     ],
 )
-def test_what_numpy_refuses_is_refused(stamps, key):
+def test_indices_that_numpy_refuses_are_refused(stamps, key):
     with pytest.raises(IndexError):
         stamps[key]
 
@@ -315,11 +311,11 @@ def test_stamps_are_iterated_and_read_in_batches(stamps, pixels):
     np.testing.assert_array_equal(np.stack(list(stamps)), pixels)
     assert [len(batch) for batch in stamps.batches(5)] == [5, 5, 3]
     with pytest.raises(ValueError, match="without a copy"):
-        stamps.__array__(copy=False)  # as numpy 2 asks
+        stamps.__array__(copy=False)  # a call of NumPy 2
     assert np.asarray(stamps, np.float64).dtype == np.float64
 
 
-def test_pickles_are_small_and_hash_by_content(stamps, pixels, tmp_path):
+def test_pickles_are_small_and_hashes_depend_on_the_content(stamps, pixels, tmp_path):
     some = stamps[[3, 1]]
     data = pickle.dumps(some)
     assert len(data) < 2000
@@ -330,7 +326,7 @@ def test_pickles_are_small_and_hash_by_content(stamps, pixels, tmp_path):
     assert joblib.hash(open_stamps(tmp_path / "stamps.npy")[[3, 1]]) != joblib.hash(some)
 
 
-def test_a_file_that_changed_or_went_is_told(stamps, pixels, tmp_path):
+def test_a_file_that_has_changed_or_is_gone_is_refused(stamps, pixels, tmp_path):
     np.save(tmp_path / "stamps.npy", pixels[:5])
     with pytest.raises(ValueError, match=r"has changed since the stamps were opened"):
         np.asarray(stamps)
@@ -339,10 +335,10 @@ def test_a_file_that_changed_or_went_is_told(stamps, pixels, tmp_path):
         np.asarray(stamps)
 
 
-# what cannot be read
+# files that cannot be read
 
 
-def test_a_folder_without_stamps_is_told(tmp_path):
+def test_paths_without_stamps_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(FileNotFoundError, match=r"has no stamps: put stamps\.npy"):
         open_stamps(tmp_path)
@@ -355,20 +351,20 @@ def test_a_folder_without_stamps_is_told(tmp_path):
             open_stamps(tmp_path / name)
 
 
-def test_files_of_several_kinds_are_told(tmp_path):
+def test_files_of_several_kinds_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((1, 4, 4)))
     fits.writeto(tmp_path / "b.fits", np.ones((4, 4)))
     with pytest.raises(ValueError, match=r"has 1 \.npy and 1 FITS files: pass a list"):
         open_stamps(tmp_path)
 
 
-def test_a_picture_that_is_none_is_told(tmp_path):
+def test_a_file_that_is_not_a_picture_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"<html>not found</html>")
     with pytest.raises(ValueError, match=r"a.png cannot be read as PNG image .*copy it again"):
         open_stamps(tmp_path)
 
 
-def test_mixed_band_counts_are_told(tmp_path):
+def test_files_with_other_numbers_of_bands_are_refused(tmp_path):
     for name, mode in (("a", "RGB"), ("b", "L")):
         Image.new(mode, (5, 5)).save(tmp_path / f"{name}.png")
     with pytest.raises(ValueError, match=r"b.png has 1 bands, but the first file has 3"):
@@ -376,22 +372,20 @@ def test_mixed_band_counts_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 4, 4), (2, 1, 0, 4)])
-def test_arrays_of_other_shapes_are_told(tmp_path, shape):
-    np.save(tmp_path / "a.npy", np.zeros(shape))
-    folder = tmp_path / "stamps.npy"
-    (tmp_path / "a.npy").rename(folder)
+def test_arrays_of_other_shapes_are_refused(tmp_path, shape):
+    np.save(tmp_path / "stamps.npy", np.zeros(shape))
     with pytest.raises(ValueError, match=r"save stamps as|holds no pixel|a stamp is"):
-        open_stamps(folder)
+        open_stamps(tmp_path / "stamps.npy")
 
 
-def test_other_values_than_numbers_are_told(tmp_path):
+def test_arrays_of_text_are_refused(tmp_path):
     np.save(tmp_path / "s.npy", np.full((2, 1, 4, 4), "a"))
     with pytest.raises(ValueError, match="save stamps as real numbers"):
         open_stamps(tmp_path / "s.npy")
 
 
 @pytest.mark.parametrize("kind", ["fits", "cube", "npy", "png"])
-def test_truncated_files_are_told_in_one_line(tmp_path, kind):
+def test_truncated_files_are_refused_in_one_line(tmp_path, kind):
     path = tmp_path / f"a.{'fits' if kind == 'cube' else kind}"
     stamp = make_stamps(1, 2, 40)[0]
     if kind == "npy":
@@ -405,28 +399,24 @@ def test_truncated_files_are_told_in_one_line(tmp_path, kind):
     whole, expected = path.read_bytes(), np.asarray(open_stamps([path]))
     for length in np.random.default_rng(1).integers(0, len(whole), 50):
         path.write_bytes(whole[:length])
-        found = told_or_read(path)
-        if found is not None:  # only padding was lost
-            np.testing.assert_array_equal(found, expected)
+        try:
+            pixels = np.asarray(open_stamps([path]))
+        except (ValueError, FileNotFoundError) as error:
+            message = str(error)
+        else:  # only padding is missing
+            np.testing.assert_array_equal(pixels, expected)
+            continue
+        assert path.name in message
+        assert len(message.splitlines()) == 1
 
 
-def told_or_read(path):
-    try:
-        return np.asarray(open_stamps([path]))
-    except (ValueError, FileNotFoundError) as error:
-        told = str(error)
-    assert path.name in told
-    assert len(told.splitlines()) == 1
-    return None
-
-
-def test_a_truncated_stack_is_told(tmp_path, pixels):
+def test_a_truncated_stack_is_refused(tmp_path, pixels):
     path = tmp_path / "s.npy"
     np.save(path, pixels)
     whole = path.read_bytes()
     for length in (0, 5, 100, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"is no \.npy file|is truncated") as caught:
+        with pytest.raises(ValueError, match=r"is not a \.npy file, or is truncated") as caught:
             open_stamps(path)
         assert len(str(caught.value).splitlines()) == 1
 
@@ -450,13 +440,13 @@ def test_saved_stamps_are_the_same(tmp_path, stamps, pixels, name, chunk):
 
 
 @pytest.mark.parametrize("name", ["s.npy", "s.zarr"])
-def test_saving_goes_on_where_it_stopped(tmp_path, stamps, pixels, name, monkeypatch):
+def test_an_interrupted_save_resumes(tmp_path, stamps, pixels, name, monkeypatch):
     kind, read = type(stamps._source), type(stamps._source).read
-    seen = []
+    rows_read = []
 
     def stop(source, rows):
-        seen.append(rows.tolist())
-        if len(seen) == 3:
+        rows_read.append(rows.tolist())
+        if len(rows_read) == 3:
             raise KeyboardInterrupt
         return read(source, rows)
 
@@ -470,12 +460,14 @@ def test_saving_goes_on_where_it_stopped(tmp_path, stamps, pixels, name, monkeyp
     else:
         (tmp_path / "s.zarr.partial" / "c" / "9.5a.partial").write_bytes(b"half a chunk")
     stamps.save(tmp_path / name, chunk=4)
-    assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [8, 9, 10, 11], [12]]
+    assert rows_read == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [8, 9, 10, 11], [12]]
     np.testing.assert_array_equal(np.asarray(open_stamps(tmp_path / name)), pixels)
 
 
 @pytest.mark.parametrize("name", ["s.npy", "s.zarr"])
-def test_a_kill_at_the_very_end_leaves_nothing_to_read(tmp_path, stamps, pixels, name, monkeypatch):
+def test_a_save_killed_before_the_rename_reads_nothing_again(
+    tmp_path, stamps, pixels, name, monkeypatch
+):
     stamps[:4].save(tmp_path / name)
     with monkeypatch.context() as patch:
         patch.setattr("skastro.stamps.stack.remove_leftovers", lambda _: 1 / 0)
@@ -486,6 +478,31 @@ def test_a_kill_at_the_very_end_leaves_nothing_to_read(tmp_path, stamps, pixels,
         stamps.save(tmp_path / name, overwrite=True)
     np.testing.assert_array_equal(np.asarray(open_stamps(tmp_path / name)), pixels)
     assert {path.name for path in tmp_path.iterdir()} == {"stamps.npy", name}
+
+
+@pytest.mark.parametrize("name", ["s.npy", "s.zarr"])
+def test_a_save_killed_after_the_rename_succeeds_when_called_again(
+    tmp_path, stamps, pixels, name, monkeypatch
+):
+    unlink = Path.unlink
+
+    def fail_at_the_note(path, *, missing_ok=False):
+        if path.name == f"{name}.partial.json" and not missing_ok:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail_at_the_note)
+        with pytest.raises(KeyboardInterrupt):
+            stamps.save(tmp_path / name)
+    assert (tmp_path / name).exists()
+    with pytest.raises(FileExistsError, match="pass overwrite=True"):
+        stamps[:4].save(tmp_path / name)
+    stamps.save(tmp_path / name)
+    np.testing.assert_array_equal(np.asarray(open_stamps(tmp_path / name)), pixels)
+    assert {path.name for path in tmp_path.iterdir()} == {"stamps.npy", name}
+    with pytest.raises(FileExistsError, match="pass overwrite=True"):
+        stamps.save(tmp_path / name)
 
 
 def test_a_partial_file_of_other_stamps_is_discarded(tmp_path, stamps, pixels, monkeypatch):
@@ -500,12 +517,12 @@ def test_a_partial_file_of_other_stamps_is_discarded(tmp_path, stamps, pixels, m
 
 
 @pytest.mark.parametrize("name", ["s.npy", "s.zarr"])
-def test_no_stamps_at_all_can_be_saved(tmp_path, stamps, name):
+def test_an_empty_stack_can_be_saved(tmp_path, stamps, name):
     stamps[:0].save(tmp_path / name)
     assert [path.name for path in tmp_path.glob("s.*")] == [name]
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_under_the_name(tmp_path, stamps):
+def test_a_full_disk_is_an_error_and_writes_no_file_of_the_final_name(tmp_path, stamps):
     code = (
         "import resource, signal, sys\n"
         "from skastro import open_stamps\n"
@@ -514,7 +531,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_under_the_name(tmp_path, stamps)
         "open_stamps(sys.argv[1]).save(sys.argv[2], chunk=4)\n"
     )
     target = tmp_path / "copy.npy"
-    result = subprocess.run(  # noqa: S603 - our own interpreter and code
+    result = subprocess.run(  # noqa: S603 - the interpreter and the code of this test
         [sys.executable, "-c", code, str(tmp_path / "stamps.npy"), str(target)],
         capture_output=True,
         text=True,
@@ -550,7 +567,7 @@ def test_every_band_needs_a_zero_point(tmp_path, zero_points):
         stamps.calibrated(zero_points)
 
 
-def test_bad_targets_are_told(tmp_path, stamps):
+def test_unusable_targets_of_a_save_are_refused(tmp_path, stamps):
     with pytest.raises(ValueError, match=r"must end in \.npy or \.zarr"):
         stamps.save(tmp_path / "s.fits")
     with pytest.raises(ValueError, match="chunk=0"):
@@ -559,12 +576,12 @@ def test_bad_targets_are_told(tmp_path, stamps):
         stamps.save(tmp_path / "nowhere" / "s.npy")
 
 
-def test_a_read_only_folder_is_told(locked, stamps):
+def test_a_save_into_a_read_only_folder_is_refused(locked, stamps):
     with pytest.raises(PermissionError, match="choose a folder that you may write to"):
         stamps.save(locked / "s.npy")
 
 
-# as an X
+# stamps as X of estimators
 
 
 @pytest.fixture(scope="module")
@@ -582,7 +599,7 @@ def small_encoder(**params):
     return PropertyPretrainedEncoder("stamp_resnet10", max_epochs=1, random_state=0, **params)
 
 
-def test_estimators_treat_stamps_as_their_pixels(task):
+def test_estimators_give_the_same_results_for_stamps_and_their_pixels(task):
     stamps, pixels, _ = task
     encoder = small_encoder()
     expected = clone(encoder).fit(pixels).transform(pixels)
@@ -594,12 +611,12 @@ def test_estimators_treat_stamps_as_their_pixels(task):
     np.testing.assert_array_equal(measure_properties(stamps), measure_properties(pixels))
 
 
-def test_the_encoder_never_reads_everything_at_once(task, monkeypatch):
+def test_the_encoder_never_reads_all_stamps_at_once(task, monkeypatch):
     stamps, _, _ = task
-    read, most = type(stamps._source).read, []
+    read, lengths = type(stamps._source).read, []
 
     def watch(source, rows):
-        most.append(len(rows))
+        lengths.append(len(rows))
         return read(source, rows)
 
     monkeypatch.setattr(type(stamps._source), "read", watch)
@@ -608,7 +625,7 @@ def test_the_encoder_never_reads_everything_at_once(task, monkeypatch):
     monkeypatch.setattr("skastro.stamps.photometry._MAX_CHUNK", 16)
     encoder = small_encoder(batch_size=8).fit(stamps)
     encoder.transform(stamps)
-    assert max(most) <= 16
+    assert max(lengths) <= 16
 
 
 @pytest.mark.slow
@@ -626,18 +643,18 @@ def test_searches_and_curves_take_stamps(task, tmp_path):
 
 
 def test_threads_may_read_at_once(stamps, pixels):
-    found = {}
+    parts = {}
 
     def read(start):
-        found[start] = np.asarray(stamps[start::4])
+        parts[start] = np.asarray(stamps[start::4])
 
     threads = [threading.Thread(target=read, args=(start,)) for start in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for start, stamp in found.items():
-        np.testing.assert_array_equal(stamp, pixels[start::4])
+    for start, part in parts.items():
+        np.testing.assert_array_equal(part, pixels[start::4])
 
 
 # real stamps
@@ -647,7 +664,7 @@ def test_the_fits_files_of_real_stamps_hold_the_pixels_of_the_array():
     folder = find_data("sdss")
     files, array = open_stamps(folder / "fits"), open_stamps(folder)
     ids = np.loadtxt(folder / "catalog.csv", str, delimiter=",", skiprows=1, usecols=0)
-    rows = [np.flatnonzero(ids == each).item() for each in files.ids]
+    rows = [np.flatnonzero(ids == file_id).item() for file_id in files.ids]
     assert files.shape == (60, 5, 32, 32)
     assert files.bands == tuple("ugriz")
     np.testing.assert_array_equal(

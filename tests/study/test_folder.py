@@ -8,12 +8,12 @@ from tests.study.conftest import PLAN, read
 
 
 @pytest.mark.parametrize("change", ["seed", "plan", "labels", "errors", "pixels"])
-def test_what_another_study_has_left_is_begun_anew(folder, tmp_path, change):
-    data, plan, said = read(folder), PLAN, []
-    Unfinished(tmp_path / "done", describe_job(data, plan, 0), said.append).cells[
+def test_steps_of_another_study_are_deleted(folder, tmp_path, change):
+    data, plan, messages = read(folder), PLAN, []
+    Unfinished(tmp_path / "done", describe_job(data, plan, 0), messages.append).cells[
         (0, "probe", 8, 0)
     ] = {"accuracy": 0.5}, 1.0
-    same = Unfinished(tmp_path / "done", describe_job(read(folder), plan, 0), said.append)
+    same = Unfinished(tmp_path / "done", describe_job(read(folder), plan, 0), messages.append)
     assert (same.resumed, dict(same.cells)) == (True, {(0, "probe", 8, 0): ({"accuracy": 0.5}, 1)})
     if change == "plan":
         plan = replace(plan, steps=3)
@@ -24,10 +24,10 @@ def test_what_another_study_has_left_is_begun_anew(folder, tmp_path, change):
         other[0] = 0.5 if change == "errors" else "star"
         data = replace(data, **{change: other})
     job = describe_job(data, plan, int(change == "seed"))
-    other = Unfinished(tmp_path / "done", job, said.append)
+    other = Unfinished(tmp_path / "done", job, messages.append)
     assert (other.resumed, dict(other.cells)) == (False, {})
-    assert "goes on from there" in said[0]
-    assert "was another, and begins anew" in said[1]
+    assert "they are not repeated" in messages[0]
+    assert "steps of another study: they are deleted" in messages[1]
 
 
 def replace_with(out, *, overwrite=False):
@@ -45,7 +45,7 @@ def test_an_earlier_study_is_replaced_as_a_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_files_of_others_are_refused_and_outlive_overwriting(tmp_path):
+def test_foreign_files_are_refused_and_stay_when_overwriting(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(ValueError, match=r"thesis\.tex.*--overwrite"):
         check_out(tmp_path)
@@ -60,7 +60,7 @@ def test_a_folder_with_another_program_s_scores_is_refused(tmp_path):
         check_out(tmp_path)
 
 
-def test_a_file_is_no_folder_for_results(tmp_path):
+def test_a_file_is_not_accepted_as_the_folder(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(ValueError, match="is a file"):
         check_out(tmp_path / "out")

@@ -22,26 +22,26 @@ pytestmark = pytest.mark.usefixtures("quick_probe", "quick_umap")
 
 @pytest.fixture(autouse=True)
 def _without_imagenet(monkeypatch):
-    """Its weights are large, and embed few stamps a second."""
+    """Leave out the ImageNet row, whose network is large and slow."""
     monkeypatch.setattr(baselines, "_IMAGENET_PACKAGE", "no_such_package")
 
 
 @pytest.fixture(scope="module")
 def done(folder, tmp_path_factory):
-    """Run a study once; return its folder, its result, and what it said and told."""
+    """Run a study once; return its folder, its result, its messages and its progress."""
     out = tmp_path_factory.mktemp("results") / "out"
-    said, stages = [], {}
+    messages, stages = [], {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(baselines, "_IMAGENET_PACKAGE", "no_such_package")
-        found = run_study(
+        study = run_study(
             read(folder),
             out,
             plan=PLAN,
             command="skastro study fake",
-            say=said.append,
+            say=messages.append,
             progress=lambda stage, done, total: stages.setdefault(stage, []).append((done, total)),
         )
-    return out, found, said, stages
+    return out, study, messages, stages
 
 
 def test_a_study_writes_its_files_and_nothing_else(done):
@@ -73,8 +73,8 @@ def test_scores_hold_every_row_count_and_repeat(done):
     assert scores.loc[of_error, "score"].between(-1, 0).all()
 
 
-def test_objects_are_laid_out_clustered_and_described(done, folder):
-    out, found, *_ = done
+def test_objects_are_projected_clustered_and_described(done, folder):
+    out, study, *_ = done
     objects = pd.read_csv(out / "objects.csv", dtype={"id": str})
     catalog = pd.read_csv(folder / "catalog.csv", dtype={"id": str})
     assert objects["id"].tolist() == catalog["id"].tolist()
@@ -84,17 +84,17 @@ def test_objects_are_laid_out_clustered_and_described(done, folder):
     assert "measured_half_light_radius" in objects
     clusters = pd.read_csv(out / "clusters.csv")
     assert clusters["cluster"].tolist() == objects["cluster"].tolist()
-    assert found.config["projection"]["method"] == "t-SNE"
-    assert 0.5 < found.config["projection"]["trustworthiness"] <= 1
+    assert study.config["projection"]["method"] == "t-SNE"
+    assert 0.5 < study.config["projection"]["trustworthiness"] <= 1
 
 
-def test_representations_are_scored_beside_each_other(done):
+def test_all_representations_are_scored(done):
     table = pd.read_csv(done[0] / "representations.csv")
     assert table["representation"].tolist() == ["self-supervised", "pixels + PCA", "untrained"]
     assert table["probe_accuracy"].between(0, 1).all()
 
 
-def test_results_are_binned_by_a_magnitude_of_the_middle(done, folder):
+def test_results_are_binned_by_a_magnitude_of_the_middle_band(done, folder):
     assert done[1].magnitude == "mag_g"
     table = pd.read_csv(done[0] / "by_magnitude.csv")
     assert table["n"].sum() == 18
@@ -103,20 +103,20 @@ def test_results_are_binned_by_a_magnitude_of_the_middle(done, folder):
     assert study_module._find_magnitude(true) == "mag_band1"
 
 
-def test_the_figure_of_the_paper_is_drawn_if_asked_for(folder, tmp_path):
+def test_projections_are_drawn_side_by_side_if_the_plan_asks(folder, tmp_path):
     plan = Plan(**{**vars(PLAN), "label_counts": (8,), "n_repeats": 1, "side_by_side": True})
-    found = run_study(read(folder), tmp_path / "out", plan=plan)
-    assert list(found.projections) == ["self-supervised", "pixels + PCA", "untrained"]
+    study = run_study(read(folder), tmp_path / "out", plan=plan)
+    assert list(study.projections) == ["self-supervised", "pixels + PCA", "untrained"]
     assert (tmp_path / "out" / "representations.png").stat().st_size > 10_000
 
 
 def test_predictions_agree_with_catalogue_and_split(done, folder):
-    out, found, *_ = done
+    out, study, *_ = done
     table = pd.read_csv(out / "predictions.csv", dtype={"id": str}, keep_default_na=False)
     catalog = pd.read_csv(folder / "catalog.csv", dtype={"id": str}, keep_default_na=False)
     assert table["id"].tolist() == catalog["id"].tolist()
     assert (table["label"] == catalog["class"].replace("unknown", "")).all()
-    assert (table["split"] == "test").sum() == found.config["split"]["n_test"] == 18
+    assert (table["split"] == "test").sum() == study.config["split"]["n_test"] == 18
     assert (table.loc[table["split"] == "test", "label"] != "").all()
     assert table.loc[table["used"], "split"].eq("train").all()
     assert table["used"].sum() == 24
@@ -125,23 +125,23 @@ def test_predictions_agree_with_catalogue_and_split(done, folder):
 
 def test_embeddings_are_those_of_the_saved_encoder(done, survey):
     out, *_ = done
-    kept = np.load(out / "embeddings.npz")
+    saved = np.load(out / "embeddings.npz")
     encoder = PropertyPretrainedEncoder.load(out / "encoder.safetensors")
-    np.testing.assert_allclose(encoder.transform(survey[0]), kept["embeddings"], atol=1e-4)
-    assert kept["ids"].dtype.kind == "U"
-    assert set(kept["split"]) == {"train", "test"}
+    np.testing.assert_allclose(encoder.transform(survey[0]), saved["embeddings"], atol=1e-4)
+    assert saved["ids"].dtype.kind == "U"
+    assert set(saved["split"]) == {"train", "test"}
 
 
 def test_the_first_row_is_the_probe_of_the_classifier(done, folder):
-    _, found, *_ = done
-    data, table = read(folder), found.predictions
+    _, study, *_ = done
+    data, table = read(folder), study.predictions
     used = table["used"].to_numpy()
-    probe = SelfSupervisedClassifier(FrozenEstimator(found.encoder), strategy="probe")
+    probe = SelfSupervisedClassifier(FrozenEstimator(study.encoder), strategy="probe")
     probabilities = probe.fit(data.images[used], data.labels[used]).predict_proba(data.images)
     np.testing.assert_allclose(table[["p_galaxy", "p_star"]], probabilities, atol=1e-3)
 
 
-def test_test_rows_do_not_reach_the_encoder(folder, done, tmp_path):
+def test_the_encoder_does_not_learn_from_test_rows(folder, done, tmp_path):
     data = read(folder)
     altered = np.array(data.images)
     altered[done[1].split == "test"] *= 7
@@ -161,25 +161,25 @@ def test_the_same_seed_gives_the_same_scores(folder, done, tmp_path):
 def test_groups_stay_on_one_side_and_fine_tuning_has_a_row(folder, tmp_path):
     data = read(folder, groups="field")
     plan = Plan(**{**vars(PLAN), "label_counts": (8,), "n_repeats": 1, "finetune": True})
-    found = run_study(data, tmp_path / "out", plan=plan)
-    sides = pd.Series(found.split).groupby(data.groups).unique()
+    study = run_study(data, tmp_path / "out", plan=plan)
+    sides = pd.Series(study.split).groupby(data.groups).unique()
     assert all(set(side) <= {"train"} or "train" not in side for side in sides)
-    assert "self-supervised, fine-tuned" in found.curve.estimators
+    assert "self-supervised, fine-tuned" in study.curve.estimators
 
 
-def test_a_study_without_properties_measures_its_own(folder, tmp_path):
+def test_a_study_without_properties_measures_them(folder, tmp_path):
     plan = Plan(**{**vars(PLAN), "label_counts": (8,), "n_repeats": 1})
-    found = run_study(load_data(folder, label="class"), tmp_path / "out", plan=plan)
-    assert found.encoder.property_source_ == "measured"
-    assert "catalogue" not in found.curve.estimators
+    study = run_study(load_data(folder, label="class"), tmp_path / "out", plan=plan)
+    assert study.encoder.property_source_ == "measured"
+    assert "catalogue" not in study.curve.estimators
 
 
 def test_label_counts_are_clipped_to_the_pool(folder, tmp_path):
-    said = []
+    messages = []
     plan = Plan(**{**vars(PLAN), "label_counts": (1, 8, 1000), "n_repeats": 1})
-    found = run_study(read(folder), tmp_path / "out", plan=plan, say=said.append)
-    assert found.curve.label_counts == [8, 39]
-    assert any("8, 39" in text for text in said)
+    study = run_study(read(folder), tmp_path / "out", plan=plan, say=messages.append)
+    assert study.curve.label_counts == [8, 39]
+    assert any("8, 39" in text for text in messages)
 
 
 def test_every_stage_reports_its_progress(done):
@@ -193,7 +193,7 @@ def test_every_stage_reports_its_progress(done):
     assert [done for done, _ in stages["learning from few labels"]] == list(range(1, 25))
 
 
-def test_the_missing_imagenet_row_is_told(done):
+def test_a_message_says_that_the_imagenet_row_is_left_out(done):
     assert any("skastro[imagenet]" in text for text in done[2])
 
 
@@ -212,7 +212,7 @@ def test_pretext_is_graded_on_every_property(done):
     assert pretext.loc["measured_half_light_radius", "unit"] == "pixel"
 
 
-def test_a_failing_study_leaves_no_results_but_what_is_done(folder, tmp_path, monkeypatch):
+def test_an_interrupted_study_leaves_finished_steps_but_no_results(folder, tmp_path, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
@@ -225,14 +225,14 @@ def test_a_failing_study_leaves_no_results_but_what_is_done(folder, tmp_path, mo
     ]  # fmt: skip
 
 
-def test_a_study_that_cannot_begin_leaves_nothing(folder, tmp_path):
+def test_a_study_that_cannot_start_leaves_nothing(folder, tmp_path):
     plan = Plan(**{**vars(PLAN), "label_counts": (1,)})
     with pytest.raises(ValueError, match="label_counts"):
         run_study(read(folder), tmp_path / "out", plan=plan)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_study_repeats_nothing_that_is_done(folder, done, tmp_path, monkeypatch):
+def test_a_resumed_study_repeats_no_finished_step(folder, done, tmp_path, monkeypatch):
     fits, fit_one = [], label_efficiency._fit_one
 
     def counted(entry, repeat, train, *args, **options):
@@ -249,16 +249,16 @@ def test_an_interrupted_study_repeats_nothing_that_is_done(folder, done, tmp_pat
     monkeypatch.setattr(label_efficiency, "_fit_one", fit_one)
     monkeypatch.setattr(study_module, "represent", None)
     monkeypatch.setattr(study_module, "_pretrain", None)
-    said, steps = [], []
-    found = run_study(
-        read(folder), tmp_path / "out", plan=PLAN, command="skastro study fake", say=said.append,
-        progress=lambda *step: steps.append(step),
+    messages, steps = [], []
+    study = run_study(
+        read(folder), tmp_path / "out", plan=PLAN, command="skastro study fake",
+        say=messages.append, progress=lambda *step: steps.append(step),
     )  # fmt: skip
-    assert "this one goes on from there" in said[0]
+    assert "they are not repeated" in messages[0]
     assert [n for stage, n, _ in steps if stage == "learning from few labels"] == [*range(8, 25)]
-    assert found.config["resumed"]
+    assert study.config["resumed"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     for whole in done[0].iterdir():
-        # the others hold seconds and dates
+        # the other files hold seconds and dates
         if whole.suffix in (".csv", ".npz"):
             assert whole.read_bytes() == (tmp_path / "out" / whole.name).read_bytes(), whole.name

@@ -76,7 +76,7 @@ def test_rows_and_bands_are_chosen_lazily(survey):
     np.testing.assert_array_equal(np.asarray(stamps), straight[:, ::-1])
 
 
-def test_what_lies_outside_is_nan_flagged_and_counted(survey):
+def test_pixels_and_objects_outside_the_mosaic_are_marked(survey):
     mosaics, _, pixels, wcs = survey
     x, y = np.array([3.0, 60.0, 500.0, 118.0]), np.array([60.0, 60.0, 60.0, 118.0])
     ra, dec = wcs.all_pix2world(x, y, 0)
@@ -126,10 +126,10 @@ def test_sexagesimal_positions_and_compressed_mosaics(survey, tmp_path):
     np.testing.assert_array_equal(np.asarray(stamps), np.asarray(expected))
 
 
-def test_half_pixels_survive_the_rounding_of_the_world(survey):
+def test_positions_at_half_pixels_bear_the_rounding_of_the_sky(survey):
     mosaics, _, pixels, wcs = survey
     grid = np.arange(15.5, 110, 8)
-    x, y = (each.ravel() for each in np.meshgrid(grid, grid))
+    x, y = (axis.ravel() for axis in np.meshgrid(grid, grid))
     ra, dec = wcs.all_pix2world(x, y, 0)
     stamps = np.asarray(cut_stamps(mosaics, pd.DataFrame({"ra": ra, "dec": dec}), size=8))
     for stamp, i, j in zip(stamps, y, x, strict=True):
@@ -176,21 +176,21 @@ BAD = {
     "no band": ({"bands": "gz"}, r"mosaics has no band 'z': it has g, r"),
     "size": ({"size": 0}, r"size=0 must be"),
     "id": ({"id": "name"}, r"id='name' is not a column"),
-    "ra": ({"ra": "alpha"}, r"no column 'alpha' of positions: pass ra="),
+    "ra": ({"ra": "alpha"}, r"no column 'alpha': name it with ra="),
     "x without y": ({"x": "x"}, r"no column 'y': pass both"),
     "hdu": ({"hdu": 3}, r"g.fits has no extension 3"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_arguments_are_told(survey, case):
+def test_bad_arguments_are_refused(survey, case):
     mosaics, catalog, _, _ = survey
     change, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         cut_stamps(mosaics, catalog, **{"size": 8, **change})
 
 
-def test_bad_mosaics_are_told(survey, tmp_path):
+def test_bad_mosaics_are_refused(survey, tmp_path):
     mosaics, catalog, pixels, wcs = survey
     with pytest.raises(ValueError, match="catalog is empty"):
         cut_stamps(mosaics, catalog.iloc[:0], size=8)
@@ -209,12 +209,12 @@ def test_bad_mosaics_are_told(survey, tmp_path):
     whole = path.read_bytes()
     for length in np.random.default_rng(0).integers(0, 50000, 50):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"cut.fits") as told:
+        with pytest.raises(ValueError, match=r"cut.fits") as caught:
             cut_stamps({"g": path}, catalog, size=8)
-        assert len(str(told.value).splitlines()) == 1
+        assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_mosaic_that_changed_is_told(survey, tmp_path):
+def test_a_mosaic_that_has_changed_is_refused(survey, tmp_path):
     _, catalog, pixels, wcs = survey
     path = write_mosaic(tmp_path / "m.fits", pixels[0], wcs)
     stamps = cut_stamps({"g": path}, catalog, size=8)
@@ -224,8 +224,8 @@ def test_a_mosaic_that_changed_is_told(survey, tmp_path):
         np.asarray(stamps)
 
 
-def test_ra_in_hours_is_told(survey):
+def test_ra_in_hours_is_refused(survey):
     mosaics, catalog, _, _ = survey
     hours = catalog.assign(ra=catalog["ra"] / 15)
-    with pytest.raises(ValueError, match="are the positions degrees"):
+    with pytest.raises(ValueError, match="check that the positions are in degrees"):
         cut_stamps(mosaics, hours, size=8)

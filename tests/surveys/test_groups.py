@@ -18,7 +18,7 @@ def test_copies_are_found_by_their_pixels():
 
 
 @pytest.mark.parametrize("dec", [0.0, 60.0, -89.5])
-def test_copies_are_found_by_their_place(dec):
+def test_copies_are_found_by_their_position(dec):
     arcsec = 1 / 3600 / np.cos(np.radians(dec))
     ra = np.array([359.99999, 359.99999 + 0.9 * arcsec, 10.0, 10 + 1.2 * arcsec, np.nan, np.nan])
     groups = find_duplicates(ra=ra % 360, dec=np.full(6, dec), radius=1.0)
@@ -39,11 +39,11 @@ def test_both_kinds_of_copies_make_one_group():
 def test_merged_groups_are_the_finest_that_hold_both(pairs):
     one, other = np.array(pairs).T
     merged = merge_groups(one, other)
-    for each in (one, other):  # what was together stays together
-        for value in np.unique(each):
-            assert len(set(merged[each == value])) == 1
+    for groups in (one, other):  # rows that were together stay together
+        for value in np.unique(groups):
+            assert len(set(merged[groups == value])) == 1
     assert (merged <= np.arange(len(merged))).all()
-    # and nothing is together without a chain of reasons
+    # and rows are together only if a chain of groups connects them
     reached = {0}
     for _ in pairs:
         reached |= {
@@ -70,7 +70,7 @@ def test_healpix_keeps_neighbours_together():
     assert healpix_groups([1.0, np.nan, np.nan], [2.0, 3.0, np.nan]).tolist()[1:] == [-2, -3]
 
 
-def test_bad_input_is_told():
+def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="nothing to compare"):
         find_duplicates()
     with pytest.raises(ValueError, match="belong together"):
@@ -83,7 +83,7 @@ def test_bad_input_is_told():
         healpix_groups([1.0], [1.0], nside=12)
 
 
-def test_real_stamps_have_hardly_a_copy():
+def test_real_stamps_have_very_few_copies():
     stamps = open_stamps(find_data("sdss"))
     groups = find_duplicates(stamps)
     assert 3000 < len(np.unique(groups)) <= 3066

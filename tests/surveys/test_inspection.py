@@ -27,19 +27,19 @@ def make_survey():
     return stamps, catalog
 
 
-def remarks(found, column):
-    return found.columns.set_index("column").loc[column, "remarks"]
+def remarks(result, column):
+    return result.columns.set_index("column").loc[column, "remarks"]
 
 
 def test_a_clean_survey_has_no_problem():
     stamps, catalog = make_survey()
-    found = inspect_survey(stamps, catalog, label="class", properties=["mag_g"], errors=["err_g"])
-    assert found.problems == []
-    assert found.classes == {"star": 30, "galaxy": 30, "quasar": 30}
-    assert found.duplicates == {"pixels": 0, "sky": 0, "id": 0}
-    assert found.groups == {"field": 10}
-    assert found.columns["use"].tolist() == ["", "", "", "", "property", "", "error", "label"]
-    assert (found.stamps["n"], found.stamps["bands"], found.stamps["dtype"]) == (N, 2, "float32")
+    result = inspect_survey(stamps, catalog, label="class", properties=["mag_g"], errors=["err_g"])
+    assert result.problems == []
+    assert result.classes == {"star": 30, "galaxy": 30, "quasar": 30}
+    assert result.duplicates == {"pixels": 0, "sky": 0, "id": 0}
+    assert result.groups == {"field": 10}
+    assert result.columns["use"].tolist() == ["", "", "", "", "property", "", "error", "label"]
+    assert (result.stamps["n"], result.stamps["bands"], result.stamps["dtype"]) == (N, 2, "float32")
 
 
 def test_odd_columns_are_remarked():
@@ -48,13 +48,13 @@ def test_odd_columns_are_remarked():
     catalog.loc[:11, "mag_r"] = 27.434
     catalog.loc[12:13, "err_g"] = [-999.0, np.nan]
     catalog["empty"] = np.nan
-    found = inspect_survey(stamps, catalog, properties=["mag_g", "mag_r"], errors=["err_g"])
-    assert remarks(found, "mag_g") == "is constant (20.5)"
-    assert remarks(found, "mag_r") == "repeats 27.434 in 12 rows"
-    assert remarks(found, "err_g") == "holds 1 sentinels such as -999"
-    assert remarks(found, "empty") == "has no value"
-    assert len(found.problems) == 3
-    assert found.columns.set_index("column").loc["err_g", "missing"] == pytest.approx(1 / N)
+    result = inspect_survey(stamps, catalog, properties=["mag_g", "mag_r"], errors=["err_g"])
+    assert remarks(result, "mag_g") == "is constant (20.5)"
+    assert remarks(result, "mag_r") == "repeats 27.434 in 12 rows"
+    assert remarks(result, "err_g") == "holds 1 sentinels such as -999"
+    assert remarks(result, "empty") == "has no value"
+    assert len(result.problems) == 3
+    assert result.columns.set_index("column").loc["err_g", "missing"] == pytest.approx(1 / N)
 
 
 @pytest.mark.parametrize("kind", ["number", "text", "flag"])
@@ -67,9 +67,9 @@ def test_a_column_that_is_the_label_is_remarked(kind):
     else:
         catalog["class"] = np.where(catalog["class"] == "star", "star", "other")
         catalog["leak"] = catalog["class"] == "star"
-    found = inspect_survey(stamps, catalog, label="class")
-    assert remarks(found, "leak") == "predicts the label on its own (balanced accuracy 1.00)"
-    assert remarks(found, "mag_g") == ""
+    result = inspect_survey(stamps, catalog, label="class")
+    assert remarks(result, "leak") == "predicts the label on its own (balanced accuracy 1.00)"
+    assert remarks(result, "mag_g") == ""
 
 
 def test_copies_and_bad_stamps_are_counted():
@@ -80,15 +80,15 @@ def test_copies_and_bad_stamps_are_counted():
     stamps[8, 0, 0, 0] = np.inf
     catalog.loc[10, ["ra", "dec"]] = catalog.loc[11, ["ra", "dec"]]
     catalog.loc[20, "id"] = 21
-    found = inspect_survey(stamps, catalog)
-    assert found.duplicates == {"pixels": 1, "sky": 1, "id": 1}
-    assert (found.stamps["empty"], found.stamps["infinite"]) == (2, 1)
-    assert found.stamps["missing_pixels"] == pytest.approx(1 / N)
-    assert len(found.problems) == 5
-    assert found.problems[0].startswith("1 of the sampled stamps hold infinite pixels")
+    result = inspect_survey(stamps, catalog)
+    assert result.duplicates == {"pixels": 1, "sky": 1, "id": 1}
+    assert (result.stamps["empty"], result.stamps["infinite"]) == (2, 1)
+    assert result.stamps["missing_pixels"] == pytest.approx(1 / N)
+    assert len(result.problems) == 5
+    assert result.problems[0].startswith("1 of the sampled stamps hold infinite pixels")
 
 
-def test_bad_arguments_are_told():
+def test_bad_arguments_are_refused():
     stamps, catalog = make_survey()
     with pytest.raises(ValueError, match="catalog has 89 rows, but there are 90 stamps"):
         inspect_survey(stamps, catalog.iloc[1:])
@@ -98,6 +98,6 @@ def test_bad_arguments_are_told():
 
 def test_the_types_of_real_galaxies_leak_their_class():
     data = load_folder(find_data("efigi"))
-    found = inspect_survey(data.images, data.catalog, label="class", properties=["T_type"])
-    assert "predicts the label on its own" in found.problems[-1]
-    assert remarks(found, "redshift") == ""
+    result = inspect_survey(data.images, data.catalog, label="class", properties=["T_type"])
+    assert "predicts the label on its own" in result.problems[-1]
+    assert remarks(result, "redshift") == ""

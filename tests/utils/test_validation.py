@@ -47,7 +47,7 @@ def test_masked_properties_are_missing():
         (np.zeros((2, 2, 2)), "has shape"),
     ],
 )
-def test_bad_properties_are_named(properties, message):
+def test_errors_name_the_property_that_is_wrong(properties, message):
     with pytest.raises(ValueError, match=message):
         check_properties(properties, 2)
 
@@ -56,7 +56,7 @@ def test_a_row_without_any_property_is_allowed():
     assert len(check_properties([[1.0, 2.0], [np.nan, np.nan]], 2)) == 2
 
 
-def test_property_errors_fit_their_properties():
+def test_property_errors_have_the_shape_of_the_properties():
     table = check_properties(np.ones((2, 2)), 2)
     errors = check_property_errors([[0.1, 999], [0.2, np.nan]], table)
     assert np.isnan(errors[:, 1]).all()
@@ -94,14 +94,14 @@ def test_only_measurements_are_continuous(y, expected):
         (pd.Categorical(["b", "a"]), ["a", "b"], [1, 0]),
     ],
 )
-def test_labels_of_any_dtype(y, classes, codes):
+def test_labels_may_have_any_dtype(y, classes, codes):
     got_classes, got_codes = check_labels(y)
     assert got_classes.tolist() == classes
     assert got_codes.tolist() == codes
 
 
 @pytest.mark.parametrize("y", [[-1, -1], ["", ""], [np.nan]])
-def test_labels_are_needed(y):
+def test_labels_without_any_class_are_refused(y):
     with pytest.raises(ValueError, match="y holds no label"):
         check_labels(y)
 
@@ -111,7 +111,7 @@ def test_continuous_labels_are_refused():
         check_labels([0.5, 1.7])
 
 
-def test_seeds_leave_the_global_generator_alone():
+def test_drawing_a_seed_does_not_change_the_global_generator():
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     assert draw_seed(3) == 3
     assert draw_seed(None) != draw_seed(None)
