@@ -109,32 +109,18 @@ def _sersic(index: float) -> tuple[np.ndarray, np.ndarray]:
     return k, np.array([profile.kValue(value, 0.0).real for value in k])
 
 
-def blur(fwhm: float, shear: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """Return the Fourier transform (n, n // 2 + 1) of the seeing and the pixel.
-
-    ``fwhm`` is that of the Kolmogorov profile in arcsec, ``shear`` (2,) its ellipticity g1 and g2.
-    """
-    g1, g2 = shear
-    norm = 1 / (1 - g1**2 - g2**2)
-    u = (1 + g1) * canvas.kx + g2 * canvas.ky
-    v = g2 * canvas.kx + (1 - g1) * canvas.ky
-    # exp(-3.44 (k lambda / 2 pi r0)^(5/3)) with fwhm = 0.975865 lambda / r0: Fried 1966, JOSA 56,
-    # 1372, with the numbers of Racine 1996, PASP 108, 699.
-    squared = (u**2 + v**2) * (norm * (fwhm / 2.92069) ** 2)
-    return canvas.pixel * np.exp(-(squared ** (5 / 6)))
-
-
 def expose(
-    planes: Sequence[np.ndarray], fluxes: Sequence[float], seeing: np.ndarray, canvas: Canvas
+    planes: Sequence[np.ndarray], fluxes: Sequence[float], psf: np.ndarray, canvas: Canvas
 ) -> np.ndarray:
-    """Return the noiseless image (size, size) of components through the seeing of a band.
+    """Return the noiseless image (size, size) of components through the PSF of a band.
 
-    ``planes`` are their transforms, ``fluxes`` are in nanomaggies, ``seeing`` is that of `blur`.
+    ``planes`` are the transforms of the components, ``psf`` that of the PSF; ``fluxes`` are in
+    nanomaggies.
     """
     if not planes:
         return np.zeros((canvas.size, canvas.size))
     total = sum(flux * plane for flux, plane in zip(fluxes, planes, strict=True))
     n = len(canvas.ky)
-    image = fft.irfft2(total * seeing, s=(n, n), overwrite_x=True)
+    image = fft.irfft2(total * psf, s=(n, n), overwrite_x=True)
     used = slice(0, _OVERSAMPLING * canvas.size, _OVERSAMPLING)
     return image[used, used] * _OVERSAMPLING**2

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skastro.simulation.profiles import PIXEL_SCALE, Canvas, blur, expose, make_canvas, transform
+from skastro.simulation.profiles import PIXEL_SCALE, Canvas, expose, make_canvas, transform
 from skastro.simulation.sky import BANDS, BRIGHTEST, CLASSES, ZERO_POINT, SkyObject, draw_object
 
 # Raise it with every change of the simulated numbers, so that the cache returns no old ones.
@@ -201,9 +201,9 @@ def _observe(
     its neighbours.
     """
     # Ivezic et al. 2019: the geometric width of the effective seeing.
-    seeing = blur(0.822 * scene.seeing[band] + 0.052, scene.shear[band], canvas)
+    psf = transform_psf(0.822 * scene.seeing[band] + 0.052, scene.shear[band], canvas)
     model, others = (
-        expose([plane for _, plane in layer], [flux[band] for flux, _ in layer], seeing, canvas)
+        expose([plane for _, plane in layer], [flux[band] for flux, _ in layer], psf, canvas)
         for layer in layers
     )
     flux = sum(part.flux[band] for part in scene.target.parts)
@@ -232,6 +232,21 @@ def _observe(
         "true_fwhm": scene.seeing[band],
         "true_sky": np.sqrt(sky),
     }
+
+
+def transform_psf(fwhm: float, shear: np.ndarray, canvas: Canvas) -> np.ndarray:
+    """Return the Fourier transform (n, n // 2 + 1) of the PSF: the seeing and the pixel.
+
+    ``fwhm`` is that of the Kolmogorov profile in arcsec, ``shear`` (2,) its ellipticity g1 and g2.
+    """
+    g1, g2 = shear
+    norm = 1 / (1 - g1**2 - g2**2)
+    u = (1 + g1) * canvas.kx + g2 * canvas.ky
+    v = g2 * canvas.kx + (1 - g1) * canvas.ky
+    # exp(-3.44 (k lambda / 2 pi r0)^(5/3)) with fwhm = 0.975865 lambda / r0: Fried 1966, JOSA 56,
+    # 1372, with the numbers of Racine 1996, PASP 108, 699.
+    squared = (u**2 + v**2) * (norm * (fwhm / 2.92069) ** 2)
+    return canvas.pixel * np.exp(-(squared ** (5 / 6)))
 
 
 def _half_light_radius(model: np.ndarray, flux: float, centre: np.ndarray) -> float:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from skastro.simulation.profiles import Component, blur, expose, make_canvas, transform
+from skastro.simulation.profiles import Component, expose, make_canvas, transform
+from skastro.simulation.telescope import transform_psf
 
 galsim = pytest.importorskip("galsim", reason="the simulation needs GalSim: the extra 'sim'")
 
@@ -43,6 +44,8 @@ def test_drawing_agrees_with_galsim(name, size):
     parts, centre, shear = PARTS[name], np.array([0.3, -0.45]), (0.02, -0.03)
     canvas = make_canvas(parts, size, centre)
     planes = [transform(part, canvas) for part in parts]
-    pixels = expose(planes, [part.flux for part in parts], blur(0.7, shear, canvas), canvas)
+    pixels = expose(
+        planes, [part.flux for part in parts], transform_psf(0.7, shear, canvas), canvas
+    )
     expected = draw_with_galsim(parts, size, centre, 0.7, shear)
     np.testing.assert_allclose(pixels, expected, rtol=0, atol=3e-4 * expected.max())
