@@ -309,4 +309,5 @@ def adapt_bands(kernel: Tensor, bands: int) -> Tensor:
 def synchronise_batch_norms(network: nn.Module) -> nn.Module:
     """Return a copy whose batch norms use the statistics of all processes; for GPUs only."""
     convert: Any = convert_sync_batchnorm  # that of torch loses activations in timm's batch norms
-    return cast("nn.Module", convert(copy.deepcopy(network)))
+    copied = cast("nn.Module", convert(copy.deepcopy(network)))
+    return copied.train(network.training)  # timm 1.0.9 puts new layers into training mode
