@@ -47,3 +47,16 @@ def report_to(stage: str, total: int | None = None) -> Callable[[int], None]:
     if listener is None:
         return lambda _: None
     return lambda done: listener(stage, done, total)
+
+
+def show_seconds(seconds: float) -> str:
+    """Return a time in words, in seconds, minutes or hours.
+
+    Examples
+    --------
+    >>> show_seconds(12.3), show_seconds(400), show_seconds(9000)
+    ('12 s', '7 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,8 @@ from skastro.utils.validation import (
     check_property_errors,
     draw_seed,
     is_continuous,
+    plain_rows,
+    warn_of_order,
 )
 
 
@@ -92,6 +96,8 @@ def test_only_measurements_are_continuous(y, expected):
         (np.array(["b", None, "a", np.nan, ""], dtype=object), ["a", "b"], [1, -1, 0, -1, -1]),
         (pd.Series(["b", None, "a"], dtype="string"), ["a", "b"], [1, -1, 0]),
         (pd.Categorical(["b", "a"]), ["a", "b"], [1, 0]),
+        (np.array(["b", "a", "null"], np.dtypes.StringDType()), ["a", "b"], [1, 0, -1]),
+        (["b", "a", "NULL", "NA", "n/a"], ["a", "b"], [1, 0, -1, -1, -1]),
     ],
 )
 def test_labels_may_have_any_dtype(y, classes, codes):
@@ -119,3 +125,40 @@ def test_drawing_a_seed_does_not_change_the_global_generator():
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     with pytest.raises(ValueError, match="random_state=-1"):
         draw_seed(-1)
+
+
+TABLE = pd.DataFrame({"mag_r": [19.0, 20.0, 21.0]}, index=["a", "b", "c"])
+
+
+class Files(list):
+    """Stamps of files, which know the ids of their objects."""
+
+    ids = np.array(["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"X": [0] * 3, "y": pd.Series([1, 2, 3])[::-1]}, "index of y has the rows of X in"),
+        ({"X": Files([0] * 3), "properties": TABLE[::-1]}, "index of properties has the rows of X"),
+        ({"properties": TABLE, "property_errors": TABLE.iloc[[1, 0, 2]]}, "rows of properties in"),
+    ],
+)
+def test_rows_in_another_order_are_said_once(tables, message):
+    with pytest.warns(UserWarning, match=message) as caught:
+        warn_of_order(**tables)
+    assert len(caught) == 1
+
+
+def test_an_index_that_says_nothing_about_the_order_is_accepted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_order(X=[0] * 3, y=None, properties=TABLE[::-1])  # names, which X has not
+        warn_of_order(X=[0] * 3, properties=TABLE.reset_index().set_index([[5, 3, 4]]))  # a draw
+        warn_of_order(X=[0] * 3, properties=TABLE[::-1].reset_index(), y=[3, 1, 2])
+        warn_of_order(properties=TABLE, property_errors=TABLE.copy())
+
+
+def test_files_in_place_of_embeddings_are_refused():
+    with pytest.raises(ValueError, match=r"pass read_embeddings\('e.parquet'\)\.values"):
+        plain_rows("e.parquet")
