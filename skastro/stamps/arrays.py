@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
+from skastro.stamps.axes import looks_channels_last
+from skastro.stamps.bands import spell_bands
+from skastro.stamps.containers import has_named_axes, to_array, write_selection
+from skastro.stamps.stack import Stamps
 from skastro.utils.files import digest_arrays
 from skastro.utils.progress import report_to
 
@@ -43,22 +48,24 @@ def check_images(
 ) -> Any:
     """Check stamps and return them as a 4-D array-like that can be sliced by rows.
 
-    X of shape (n, bands, height, width) or (n, features) is a NumPy array, memory map, torch
-    tensor, masked array or any lazy array-like with ``shape``, ``dtype`` and row indexing. It is
-    neither copied nor converted: `read_stamps` converts the rows that it reads.
+    X of shape (n, bands, height, width) or (n, features) is in any container that `to_array`
+    knows. Arrays and `Stamps` are neither copied nor converted: `read_stamps` converts the rows
+    that it reads.
 
-    In ``fit``, with ``reset``, the ``n_features_in_`` of the estimator is set, and rows of a 2-D
-    table are stamps of ``image_shape``, or with None strips of shape (1, 1, features). After
-    ``fit`` stamps of another shape are refused.
+    In ``fit``, with ``reset``, ``n_features_in_`` and, where X has names of its bands, ``bands_``
+    of the estimator are set, and rows of a 2-D table are stamps of ``image_shape``, or with None
+    strips of shape (1, 1, features). After ``fit`` stamps of another shape are refused, and those
+    with the same bands in another order; a warning says that bands have other names.
     """
-    if _count_dimensions(X) <= 2:
-        return _fold_rows(estimator, X, reset=reset, shape=image_shape)
-    images = as_stack(X)
+    images = to_array(X)
+    if len(images.shape) <= 2:
+        return _fold_rows(estimator, images, reset=reset, shape=image_shape)
+    images = _check_stack(images, X, "X")
     shape = tuple(images.shape[1:])
+    bands = getattr(images, "bands", None)
     if reset:
         estimator.n_features_in_ = shape[0]
-        # remove the names of columns that an earlier fit on a table has left
-        vars(estimator).pop("feature_names_in_", None)
+        estimator.bands_ = None if bands is None else tuple(map(str, bands))
     elif shape != (fitted := estimator.image_shape_):
         name = type(estimator).__name__
         if shape[0] != fitted[0]:
@@ -70,39 +77,85 @@ def check_images(
             f"X has stamps of {shape[1]} x {shape[2]} pixels, but {name} was fitted with "
             f"{fitted[1]} x {fitted[2]}: crop or resample them to that size."
         )
+    elif bands is not None and getattr(estimator, "bands_", None) is not None:
+        _compare_bands(tuple(spell_bands(bands, estimator.bands_)), estimator)
     return images
 
 
-def _count_dimensions(X: Any) -> int:
-    if hasattr(X, "shape"):
-        return len(X.shape)
-    return np.ndim(X) if isinstance(X, (list, tuple)) else 0
+def _compare_bands(bands: tuple[str, ...], estimator: BaseEstimator) -> None:
+    """Refuse bands in another order than in `fit`, and warn of other names."""
+    if bands == estimator.bands_:
+        return
+    both = (
+        f"X has the bands {', '.join(bands)}, but {type(estimator).__name__} was fitted with "
+        f"{', '.join(estimator.bands_)}"
+    )
+    if set(bands) == set(estimator.bands_):
+        order = [bands.index(band) for band in estimator.bands_]
+        raise ValueError(f"{both}: use X[:, {order}], which has them in that order.")
+    warnings.warn(
+        f"{both}: make sure that they are the same filters in the same order.",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
-def as_stack(X: Any) -> Any:
-    """Check that X has the shape (n, bands, height, width) and real numbers, without a copy."""
-    if hasattr(X, "detach"):  # a torch tensor; this folder does not import torch
-        X = X.detach().cpu().numpy()
-    if not hasattr(X, "shape") or not hasattr(X, "dtype"):
-        X = np.asarray(X)
-    if np.dtype(X.dtype).kind == "O":
-        X = np.asarray(X, dtype=np.float64)
-    shape = tuple(X.shape)
+def as_stack(X: Any, *, name: str = "X") -> Any:
+    """Return stamps in any container as an array-like (n, bands, height, width) of real numbers.
+
+    See `to_array` for the containers. What is not a stack of stamps, or has its bands last, is a
+    ValueError about the argument ``name``.
+    """
+    return _check_stack(to_array(X, name=name), X, name)
+
+
+def _check_stack(images: Any, X: Any, name: str) -> Any:
+    """Check the shape and dtype of stamps that `to_array` has made of X."""
+    if np.dtype(images.dtype if hasattr(images, "dtype") else "f8").kind == "O":
+        images = np.asarray(images, dtype=np.float64)
+    shape = tuple(images.shape)
     if len(shape) != 4:
         raise ValueError(
-            f"X has shape {shape}, but stamps are (n, bands, height, width): "
-            "give single-band stamps their band axis with X[:, None]."
+            f"{name} has shape {shape}, but stamps are (n, bands, height, width): "
+            f"{_suggest_shape(X, name, shape)}."
         )
-    if np.dtype(X.dtype).kind not in "biuf":
-        raise ValueError(f"X holds {X.dtype} pixels: convert them to real numbers first.")
+    if np.dtype(images.dtype).kind not in "biuf":
+        raise ValueError(f"{name} holds {images.dtype} pixels: convert them to real numbers first.")
     if 0 in shape:
-        raise ValueError(f"X of shape {shape} holds no pixel: pass at least one stamp.")
-    if shape[3] <= 4 < shape[1] == shape[2]:
+        raise ValueError(f"{name} of shape {shape} holds no pixel: pass at least one stamp.")
+    if looks_channels_last(shape) and not has_known_axes(X):
+        remedy = write_selection(X, name, "0, 3, 1, 2")
+        if isinstance(X, Stamps):
+            remedy = 'open_stamps(..., axes="nhwc"), or axes="hwc" for files of one stamp,'
         raise ValueError(
-            f"X of shape {shape} looks channels-last: use X.transpose(0, 3, 1, 2) "
-            "for (n, bands, height, width)."
+            f"{name} of shape {shape} looks channels-last: use {remedy} for "
+            "(n, bands, height, width)."
         )
-    return X
+    return images
+
+
+def has_known_axes(X: Any) -> bool:
+    """Return whether the order of the axes does not have to be guessed from the shape."""
+    return getattr(X, "axes", None) is not None or has_named_axes(X)
+
+
+def _suggest_shape(X: Any, name: str, shape: tuple[int, ...]) -> str:
+    """Return what to do with stamps that do not have four axes."""
+    if len(shape) == 1:
+        return "pass the stamps themselves"
+    if len(shape) == 2:
+        return f"use {name}[None, None] for one stamp of one band"
+    if len(shape) == 3 and looks_channels_last(shape):
+        return f"use {write_selection(X, name, '2, 0, 1')}[None] for one stamp with its bands last"
+    if len(shape) == 3:
+        array = name if hasattr(X, "shape") else f"np.stack({name})"
+        return (
+            f"use {array}[:, None] for {shape[0]} single-band stamps, or {array}[None] for one "
+            f"stamp of {shape[0]} bands"
+        )
+    if len(shape) == 5 and 1 in shape[1:]:
+        return f"remove the axis of length 1 with np.squeeze({name}, axis={shape.index(1, 1)})"
+    return "bring them into this shape"
 
 
 def _fold_rows(
@@ -114,18 +167,18 @@ def _fold_rows(
         rows = validate_data(estimator, X, reset=reset, **options)
     else:  # after a fit on stamps there are no columns to compare with
         rows = check_array(X, **options)
-    shape = (shape or (1, 1, rows.shape[1])) if reset else estimator.image_shape_
+    shape = tuple(shape or (1, 1, rows.shape[1])) if reset else estimator.image_shape_
+    if looks_channels_last(shape):
+        raise ValueError(
+            f"image_shape={shape} looks like (height, width, bands), but rows hold (bands, height, "
+            f"width): pass X.reshape(-1, {', '.join(map(str, shape))}).transpose(0, 3, 1, 2)."
+        )
     if np.prod(shape) != rows.shape[1]:
         raise ValueError(
             f"X has rows of {rows.shape[1]} values, but stamps of shape {tuple(shape)} have "
             f"{np.prod(shape)}: correct image_shape=(bands, height, width), or the rows."
         )
     return rows.reshape(len(rows), *shape)
-
-
-def unfold_like(stamps: NDArray[Any], X: Any) -> NDArray[Any]:
-    """Return 4-D stamps as flat rows if X was given as flat rows."""
-    return stamps.reshape(len(stamps), -1) if _count_dimensions(X) <= 2 else stamps
 
 
 def read_stamps(
@@ -138,8 +191,6 @@ def read_stamps(
     view of ``images``.
     """
     raw = images[rows]
-    if isinstance(raw, np.ma.MaskedArray):
-        raw = np.ma.filled(raw.astype(np.float32), np.nan)
     is_float = np.dtype(raw.dtype).kind == "f"
     with np.errstate(over="ignore"):  # pixels beyond float32 become infinite, and are refused
         stamps = np.asarray(raw).astype(np.float32, order="C", copy=False)
@@ -200,7 +251,7 @@ def _check_pixels(stamps: NDArray[np.float32], rows: slice | NDArray[Any], first
 
 def count_missing_pixels(images: Any) -> int:
     """Read all stamps once, refuse unusable ones, and return the number of NaN pixels."""
-    if np.dtype(images.dtype).kind != "f" and not isinstance(images, np.ma.MaskedArray):
+    if np.dtype(images.dtype).kind != "f":
         return 0
     chunks = read_chunks(images, _CHECKED_AT_ONCE, "checking the stamps")
     return sum(int(np.isnan(stamps).sum()) for stamps in chunks)

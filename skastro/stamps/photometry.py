@@ -146,7 +146,7 @@ def measure_properties(
     >>> table.attrs["units"]["half_light_radius"]
     'pixel'
     """
-    images = as_stack(stamps)
+    images = as_stack(stamps, name="stamps")
     n_bands, height, width = images.shape[1:]
     apertures = _aperture_radii(height, width, radii)
     units = _name_columns(bands, n_bands, with_shapes=apertures is not None)

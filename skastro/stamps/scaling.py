@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skastro.stamps.arrays import check_images, read_stamps, unfold_like
+from skastro.stamps.arrays import check_images, read_stamps
+from skastro.stamps.containers import to_array
+from skastro.utils.fitting import fits_as_a_whole
 from skastro.utils.validation import Documented, to_container
 
 _MAX_FITTED_STAMPS = 2000
@@ -45,6 +47,9 @@ class AsinhScaler(  # type: ignore[call-arg]  # scikit-learn reads it, but has n
         Robust standard deviation (1.4826 MAD) of the same pixels. If it is zero (quantised or
         constant borders), the standard deviation of all pixels instead, or else 1.
     image_shape_ : tuple (bands, height, width)
+    bands_ : tuple of str or None
+        Names of the bands, where X knew them. Stamps with the same bands in another order are
+        refused after `fit`.
     n_features_in_ : int
         Number of bands, or of columns of 2-D rows.
 
@@ -75,6 +80,7 @@ class AsinhScaler(  # type: ignore[call-arg]  # scikit-learn reads it, but has n
         self.image_shape = image_shape
         self.random_state = random_state
 
+    @fits_as_a_whole
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
         """Measure the sky level and noise of each band.
 
@@ -113,8 +119,9 @@ class AsinhScaler(  # type: ignore[call-arg]  # scikit-learn reads it, but has n
         -------
         stretched : float32 or float64 array of the shape of X
         """
+        X = to_array(X)
         pixels, sky, scale = self._prepare(X)
-        return to_container(self, unfold_like(np.arcsinh((pixels - sky) / scale), X), X)
+        return to_container(self, _unfold(np.arcsinh((pixels - sky) / scale), X), X)
 
     def set_output(self, *, transform: str | None = None) -> Self:
         """Set the container of stretched 2-D rows; stamps stay arrays.
@@ -144,8 +151,9 @@ class AsinhScaler(  # type: ignore[call-arg]  # scikit-learn reads it, but has n
         -------
         stamps : float32 or float64 array of the shape of X
         """
+        X = to_array(X)
         pixels, sky, scale = self._prepare(X)
-        return unfold_like(sky + scale * np.sinh(pixels), X)
+        return _unfold(sky + scale * np.sinh(pixels), X)
 
     def _prepare(self, X: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Return checked pixels, and the sky and the scale of each band in their dtype."""
@@ -165,6 +173,11 @@ class AsinhScaler(  # type: ignore[call-arg]  # scikit-learn reads it, but has n
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _unfold(stamps: NDArray[Any], X: Any) -> NDArray[Any]:
+    """Return stamps as flat rows if X is a table of rows."""
+    return stamps.reshape(len(stamps), -1) if len(X.shape) == 2 else stamps
 
 
 def measure_sky(stamps: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -16,8 +16,10 @@ from numpy.typing import DTypeLike, NDArray
 from rich.console import Console
 from rich.progress import track
 
+from skastro.stamps.bands import spell_bands
 from skastro.stamps.formats import PixelSource
 from skastro.utils.files import remove_leftovers, write_whole, writing
+from skastro.utils.notebooks import as_html, picture_strip
 from skastro.utils.packages import import_optional
 
 _STAMPS_PER_BATCH = 1024
@@ -46,6 +48,8 @@ class Stamps:
     ndim : int
         4.
     bands : tuple of str or None
+    axes : str or None
+        Axes of the array in the file, where the user or the file has named them; see `open_stamps`.
     ids : array of shape (n,) or None
         Names of the stamps: file names without ending, or ids of a catalogue.
     catalog_rows : int64 array of shape (n,) or None
@@ -101,6 +105,11 @@ class Stamps:
         return self._source.bands
 
     @property
+    def axes(self) -> str | None:
+        """Axes of the array in the file if they are known, or None."""
+        return getattr(self._source, "known_axes", None)
+
+    @property
     def ids(self) -> NDArray[Any] | None:
         """Names of the stamps, or None."""
         return self._values_of_rows("ids")
@@ -125,6 +134,9 @@ class Stamps:
     def __repr__(self) -> str:
         bands = f", bands={'/'.join(self.bands)}" if self.bands else ""
         return f"Stamps(shape={self.shape}, dtype={self.dtype}{bands})"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), picture_strip(self))
 
     def __getitem__(self, key: Any) -> Any:
         """Take rows (lazily, with NumPy's rules), or read single stamps and pixels."""
@@ -230,7 +242,8 @@ class Stamps:
         """
         values = zero_points
         if isinstance(zero_points, Mapping):
-            values = [zero_points.get(band, np.nan) for band in self.bands or ()]
+            bands = spell_bands(self.bands or (), zero_points)
+            values = [zero_points.get(band, np.nan) for band in bands]
         points = np.array(values, dtype=np.float64)
         if len(points) != self.shape[1] or not np.isfinite(points).all():
             raise ValueError(

@@ -3,7 +3,12 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator
 
-from skastro.stamps.arrays import check_images, count_missing_pixels, read_stamps
+from skastro.stamps.arrays import (
+    check_images,
+    count_missing_pixels,
+    looks_channels_last,
+    read_stamps,
+)
 from skastro.utils.progress import reporting
 
 
@@ -45,7 +50,7 @@ def test_tensors_and_lists_are_stacks_too(make):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((5, 8, 8), r"give single-band stamps their band axis with X\[:, None\]"),
+        ((5, 8, 8), r"use X\[:, None\] for 5 single-band stamps, or X\[None\] for one stamp of 5"),
         ((5, 64, 64, 3), "looks channels-last"),
         ((0, 3, 8, 8), "holds no pixel"),
         ((2, 2, 2, 2, 2), "stamps are"),
@@ -101,7 +106,33 @@ def test_errors_about_empty_stamps_give_the_row():
 
 def test_masked_pixels_are_missing():
     stamps = np.ma.masked_greater(np.arange(8.0).reshape(1, 2, 2, 2), 5)
-    assert count_missing_pixels(stamps) == 2
+    assert count_missing_pixels(check(stamps)) == 2
+    rows = np.ma.masked_greater(np.arange(8.0).reshape(2, 4), 5)
+    assert count_missing_pixels(check(rows)) == 2
+
+
+def test_rows_with_the_bands_last_are_refused():
+    rows = np.zeros((2, 192))
+    with pytest.raises(ValueError, match=r"X.reshape\(-1, 8, 8, 3\).transpose\(0, 3, 1, 2\)"):
+        check(rows, image_shape=(8, 8, 3))
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((9, 32, 32, 12), True),
+        ((9, 64, 64, 56), True),
+        ((9, 16, 8, 4), True),
+        ((9, 5, 32, 32), False),
+        ((9, 5, 5, 5), False),
+        ((9, 1, 1, 400), False),
+        ((9, 6, 40, 3), False),
+        ((32, 32), False),
+    ],
+)
+def test_bands_last_are_recognised_by_the_shape(shape, expected):
+    assert looks_channels_last(shape) is expected
+    assert looks_channels_last(shape[1:]) is (expected and len(shape) > 3)
 
 
 def test_lazy_stamps_are_read_in_chunks():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from skastro import AsinhScaler, open_stamps, to_rgb
+from skastro import AsinhScaler
 from skastro.stamps.scaling import measure_sky
 
 # sky 0, noise 1: pixel, softening, asinh(pixel / softening)
@@ -88,38 +88,3 @@ def test_other_bands_and_sizes_than_those_fitted_are_refused():
         scaler.transform(np.zeros((2, 3, 8, 8)))
     with pytest.raises(ValueError, match="9 x 9 pixels, but AsinhScaler was fitted with 8 x 8"):
         scaler.transform(np.zeros((2, 5, 9, 9)))
-
-
-def test_rgb_shows_the_reddest_band_in_red():
-    stamps = np.random.default_rng(0).normal(size=(3, 5, 16, 16))
-    stamps[:, 3, 8, 8] += 200
-    rgb = to_rgb(stamps, bands=(3, 2, 1))
-    assert rgb.dtype == np.uint8
-    assert (rgb[:, 0, 8, 8] > 200).all()
-    assert (rgb[:, 1:, 8, 8] < 100).all()
-
-
-def test_rgb_of_8_bit_images_is_unchanged():
-    picture = np.arange(48, dtype=np.uint8).reshape(1, 3, 4, 4)
-    np.testing.assert_array_equal(to_rgb(picture, bands=(0, 1, 2)), picture)
-    with pytest.raises(ValueError, match="must be three positions below 3"):
-        to_rgb(picture, bands=(0, 1, 3))
-
-
-def test_rgb_takes_bands_by_their_names(tmp_path):
-    pixels = np.random.default_rng(0).normal(size=(3, 4, 8, 8))
-    np.save(tmp_path / "s.npy", pixels)
-    stamps = open_stamps(tmp_path / "s.npy", bands="ugri")
-    by_name = to_rgb(stamps, bands=("i", "r", "g"))
-    np.testing.assert_array_equal(by_name, to_rgb(pixels, bands=(3, 2, 1)))
-    np.testing.assert_array_equal(by_name, to_rgb(stamps, bands="irg"))
-    with pytest.raises(ValueError, match="must be three of u, g, r, i, or three positions below 4"):
-        to_rgb(stamps, bands="zrg")
-    with pytest.raises(ValueError, match="must be three positions below 4"):
-        to_rgb(pixels, bands="irg")
-
-
-def test_a_pixel_empty_in_all_bands_is_black_without_a_warning():
-    stamps = np.random.default_rng(0).normal(size=(1, 3, 16, 16))
-    stamps[0, :, 5, 5] = np.nan
-    assert (to_rgb(stamps)[0, :, 5, 5] == 0).all()
