@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from skastro.catalogs.columns import find_column
 from skastro.catalogs.matching import find_rows
 from skastro.catalogs.reading import read_catalog
 from skastro.utils.progress import Say, say_nothing
-from skastro.utils.validation import name_near
+from skastro.utils.validation import UNLABELLED, name_near, plain_labels, warn_of_case
 
 MIN_CLASS_ROWS = 20  # rows that a class needs
 _MAX_EXAMPLE_CLASSES = 4  # classes that a message names
@@ -31,10 +32,13 @@ def clean_labels(
 ) -> NDArray[Any]:
     """Return classes as text, ``""`` for rows without a usable label, in an object array.
 
+    White space around a class does not count; a warning names classes that differ only in upper
+    and lower case.
+
     Parameters
     ----------
     column : array-like of shape (n,)
-        Text, integers or booleans; missing values and -1 mean no label.
+        Text, integers or booleans. Missing, masked and blank values and -1 mean no label.
     unlabelled : sequence of str, default=("unknown",)
         Values that mean no label.
     classes : sequence of str, default=None
@@ -58,11 +62,13 @@ def clean_labels(
     >>> clean_labels(labels)[:4].tolist()
     ['star', 'galaxy', '', '']
     """
-    labels = _read_classes(pd.Series(np.asarray(column)), name)
+    labels = _read_classes(column, name)
     _remove_labels(labels, labels.isin([*unlabelled]), "", say)
+    warn_of_case(sorted(set(labels)))
 
     # classes that are not asked for
     if classes is not None:
+        classes = [str(value) for value in classes]
         present = sorted(set(labels) - {""})
         if absent := [value for value in classes if value not in set(labels)]:
             raise ValueError(
@@ -83,19 +89,18 @@ def clean_labels(
     return labels.to_numpy(dtype=object)
 
 
-def _read_classes(values: pd.Series, name: str) -> pd.Series:
+def _read_classes(column: Any, name: str) -> pd.Series:
     """Return classes as text, and missing classes as ""."""
-    given = values[values.notna()]
+    values, is_labelled = plain_labels(column)
+    given = pd.Series(values)[is_labelled].infer_objects()
     if pd.api.types.is_float_dtype(given):
         if not np.equal(np.mod(given, 1), 0).all():
             raise ValueError(
                 f"label={name!r} holds measurements, not classes: choose another column."
             )
         given = given.astype(np.int64)
-    text = given.astype(str).str.strip()
-    if pd.api.types.is_integer_dtype(given):
-        text = text.where(given != -1, "")
-    return text.reindex(values.index, fill_value="").astype(object)
+    text = given.astype(str).replace(str(UNLABELLED), "")
+    return text.reindex(range(len(values)), fill_value="").astype(object)
 
 
 def _remove_labels(labels: pd.Series, rows: pd.Series, reason: str, say: Say) -> None:
@@ -118,9 +123,10 @@ def read_labels(
 ) -> tuple[NDArray[Any], list[str]]:
     r"""Read the labels of objects from tables that have the columns ``id`` and ``label``.
 
-    Returns the label of each of ``ids`` as in the tables, None for objects without one, and
-    sentences about labels of other objects. A table without these columns, with an id twice or
-    with none of ``ids``, and two tables that disagree are a ValueError.
+    Returns the label of each of ``ids`` as in the tables, text without white space around it, None
+    for objects without one, and sentences about labels of other objects. The column of ids may
+    have any of the usual names. A table without these columns, with an id twice or with none of
+    ``ids``, and two tables that disagree are a ValueError.
 
     Examples
     --------
@@ -135,17 +141,21 @@ def read_labels(
     notes = []
     for path in paths:
         table = read_catalog(path)
-        for name in ("id", label):
-            if name not in table.columns:
-                raise ValueError(f"{path} has no column {name!r}{name_near(name, table.columns)}")
-        table = table[table[label].notna() & (table[label].astype(str).str.strip() != "")]
+        if label not in table.columns:
+            raise ValueError(f"{path} has no column {label!r}{name_near(label, table.columns)}")
+        id_column = find_column(table, "id")
+        if id_column is None:
+            raise ValueError(f"{path} has no column of ids: call it 'id'.")
+        values, is_labelled = plain_labels(table[label])
+        table, values = table[is_labelled], values[is_labelled].tolist()
 
         # the labels of the objects asked for
-        rows = find_rows(ids, table["id"], name=str(path))
+        rows = find_rows(ids, table[id_column], name=str(path))
         if len(table) and (rows < 0).all():
-            examples = ", ".join(map(str, table["id"].head(_MAX_EXAMPLE_IDS)))
-            raise ValueError(f"{path} has no id of the data (but {examples}): check its column id.")
-        values = table[label].tolist()
+            examples = ", ".join(map(str, table[id_column].head(_MAX_EXAMPLE_IDS)))
+            raise ValueError(
+                f"{path} has no id of the data (but {examples}): check its column {id_column!r}."
+            )
         for row in np.flatnonzero(rows >= 0):
             value = values[rows[row]]
             if labels[row] not in (None, value):

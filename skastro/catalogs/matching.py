@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from astropy import units as u
-from astropy.coordinates import Latitude, Longitude, SkyCoord
+from astropy.coordinates import SkyCoord
 from numpy.typing import ArrayLike, NDArray
-from pandas.api.types import is_float_dtype, is_numeric_dtype
 
-from skastro.catalogs.columns import find_column
+from skastro.catalogs.columns import are_whole, require_column
+from skastro.catalogs.positions import find_positions, sky_positions
 from skastro.utils.files import stem
+from skastro.utils.tables import as_frame
+from skastro.utils.validation import as_column, plain_value
 
 _MAX_HOURS = 24  # of right ascension
 _LONG_ID = re.compile(r"[1-9][0-9]{15,19}")
@@ -24,94 +27,7 @@ _ROUNDINGS = (  # what other programs make of a long id
 )
 
 
-def sky_positions(ra: ArrayLike, dec: ArrayLike) -> SkyCoord:
-    """Read positions on the sky from numbers or text.
-
-    Parameters
-    ----------
-    ra, dec : array-like, Quantity or Series of shape (n,)
-        Numbers, also as text, are degrees, unless a Quantity, an astropy Column or
-        ``attrs["units"]`` of a Series gives another unit. Sexagesimal text is in hours for ``ra``
-        and in degrees for ``dec`` (``"12:34:56.7"``, ``"12h34m56.7s"``). Masked values, NaN and ""
-        mean no position. Right ascensions lie between -180 and 360 degrees.
-
-    Returns
-    -------
-    sky : SkyCoord of shape (n,), ICRS
-
-    Raises
-    ------
-    ValueError
-        A position is out of range or not an angle (the message gives its row), or the unit is
-        not an angle.
-
-    Examples
-    --------
-    >>> sky_positions(["00:42:44.3"], ["+41:16:09"]).ra.deg.round(3)
-    array([10.685])
-    """
-    ra_deg, dec_deg = _to_degrees(ra, "ra", hours=True), _to_degrees(dec, "dec", hours=False)
-    if ra_deg.shape != dec_deg.shape:
-        raise ValueError(f"ra has {len(ra_deg)} values and dec has {len(dec_deg)}: pass pairs.")
-    for name, values, low, high in (("ra", ra_deg, -180, 360), ("dec", dec_deg, -90, 90)):
-        bad = (values < low) | (values > high)
-        if bad.any():
-            row = int(bad.argmax())
-            raise ValueError(
-                f"{name} is {values[row]:g} in row {row}, outside {low} to {high} degrees: "
-                "correct it, or set it to NaN."
-            )
-    missing = np.isnan(ra_deg) | np.isnan(dec_deg)
-    ra_deg, dec_deg = (np.where(missing, np.nan, values) for values in (ra_deg, dec_deg))
-    return SkyCoord(Longitude(ra_deg, u.deg), Latitude(dec_deg, u.deg))
-
-
-def _to_degrees(values: Any, name: str, *, hours: bool) -> NDArray[np.float64]:
-    """Convert numbers or text to degrees; ``hours`` is the meaning of sexagesimal text."""
-    factor = _degrees_per_unit(values, name)
-    if hasattr(values, "filled"):  # a masked array or column
-        kind = np.asarray(values).dtype.kind
-        values = values.filled("") if kind in "US" else values.astype(np.float64).filled(np.nan)
-    column = pd.Series(np.asarray(values).ravel())
-    if is_numeric_dtype(column):
-        return column.to_numpy(np.float64) * factor
-    text = column.astype("str").str.strip().where(column.notna(), "")
-    numbers = pd.to_numeric(text, errors="coerce")
-    degrees = numbers.to_numpy(np.float64).copy()
-    for row in np.flatnonzero(numbers.isna() & ~text.str.lower().isin(["", "nan"])):
-        degrees[row] = _parse_sexagesimal(text[row], name, int(row), hours=hours)
-    return degrees
-
-
-def _degrees_per_unit(values: Any, name: str) -> float:
-    """Return the unit of an array of numbers in degrees; 1 for text, which has no unit."""
-    unit = getattr(values, "unit", None)
-    if isinstance(values, pd.Series):
-        unit = values.attrs.get("units", {}).get(values.name)
-    text = "" if unit is None else str(unit).strip().lower()
-    if not text or "deg" in text or not is_numeric_dtype(np.asarray(values)):
-        return 1.0
-    is_hour = text in ("h", "hr", "hour", "hours")  # astropy reads them as hours of time
-    unit = u.hourangle if is_hour else u.Unit(text, parse_strict="silent")
-    if not unit.is_equivalent(u.deg):
-        raise ValueError(f"{name} has the unit {text!r}, not one of angles: give degrees.")
-    return unit.to(u.deg)
-
-
-def _parse_sexagesimal(text: str, name: str, row: int, *, hours: bool) -> float:
-    unit = u.hourangle if hours and "d" not in text else u.deg
-    try:
-        if not hours and "h" in text.lower():
-            raise ValueError("a declination is not in hours")  # noqa: TRY301 - handled below
-        return (Longitude if hours else Latitude)(text, unit).deg
-    except Exception as error:  # astropy's parsers raise many kinds
-        raise ValueError(
-            f"{name} is {text!r} in row {row}, not an angle: write degrees as a number, or "
-            f"{'hours' if hours else 'degrees'} such as 12:34:56.7."
-        ) from error
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CatalogMatch:
     """Pairs of stamps and rows of a catalogue that belong together.
 
@@ -180,6 +96,9 @@ class CatalogMatch:
                 parts.append(f"{number:,} {noun}{' is' if number == 1 else 's are'} {what}")
         return "; ".join(parts) + "."
 
+    def __repr__(self) -> str:
+        return f"CatalogMatch: {self.summary()}"
+
 
 def join_catalog(
     catalog: pd.DataFrame,
@@ -216,15 +135,17 @@ def join_catalog(
     -------
     match : CatalogMatch
         It also counts stamps without a row, rows without a stamp, and those without an id, file
-        name or position. Ids are compared as text, digit by digit: 7 equals "7", not "007". A
-        match on the sky is ambiguous, and left out, if there is a second row or a second stamp
-        within the radius.
+        name or position. Ids are compared as text, digit by digit: 7 equals "7". "007" equals 7
+        only where neither has a match of its own and no other id agrees with them without leading
+        zeros; a warning counts such matches. A match on the sky is ambiguous, and left out, if
+        there is a second row or a second stamp within the radius.
 
     Raises
     ------
     ValueError
-        An id or a file name occurs twice; ids have been rounded by a float or a spreadsheet;
-        nothing matches on the sky because one of the two ``ra`` is in hours; a column is missing.
+        An id or a file name occurs twice; ids are floats that are fractions or above 2**53, which
+        lose digits, or have been rounded by a float or a spreadsheet; nothing matches on the sky
+        because one of the two ``ra`` is in hours; a column is missing.
 
     Examples
     --------
@@ -235,6 +156,7 @@ def join_catalog(
     >>> match.summary()
     '2 of 3 stamps matched by id; 1 catalogue row is without a stamp.'
     """
+    catalog = as_frame(catalog, "catalog")
     if on == "sky":
         return _match_sky(catalog, stamps, ra, dec, radius)
     if on not in ("id", "file"):
@@ -255,7 +177,8 @@ def join_catalog(
     # the first row and the first stamp of each name
     row_of = {name: row for row, name in row_names.dropna().drop_duplicates().items()}
     distinct = stamp_names.dropna().drop_duplicates()
-    matches = distinct[distinct.isin(row_of.keys())].map(row_of)
+    matched = _match_names(distinct, row_of, where)
+    matches = distinct[distinct.isin(matched.keys())].map(matched)
     if any(map(_LONG_ID.fullmatch, distinct.drop(matches.index))):  # unmatched long ids
         _refuse_rounded_ids(set(distinct), set(row_of), column)
     n_repeated = row_names.count() - len(row_of) + stamp_names.count() - len(distinct)
@@ -271,31 +194,45 @@ def join_catalog(
     )
 
 
-def require_column(catalog: pd.DataFrame, name: str | None, kind: str, argument: str) -> str:
-    """Return the column of a name, or without one the usual column of a kind, if it exists."""
-    column = name or find_column(catalog, kind)
-    if column is None or column not in catalog.columns:
-        what = repr(name) if name else f"of {kind}s"
-        raise ValueError(
-            f"catalog has no column {what}: name it with {argument}= "
-            f"(it has {', '.join(map(str, catalog.columns))})."
-        )
-    return column
-
-
 def _read_names(values: ArrayLike, where: str) -> pd.Series:
     """Return ids or file names as text, and missing ones as None."""
-    if np.ma.isMA(values):
-        plain = np.ma.getdata(values).astype(object)
-        plain[np.ma.getmaskarray(values)] = None
-        values = plain
     if np.ndim(values) != 1:
         raise ValueError(f"{where} has the shape {np.shape(values)}: pass one id for each row.")
-    column = pd.Series(np.asarray(values))
-    if is_float_dtype(column) and column.notna().any():
+    column = as_column(values)
+    names = [plain_value(value) for value in column.tolist()]
+    floats = [name for name in names if isinstance(name, float)]
+    if not are_whole(floats, column.dtype if column.dtype.kind == "f" else np.float64):
         raise ValueError(f"{where} holds ids as floats, which lose digits: read them as text.")
-    text = column.astype("str").str.strip().astype(object)
-    return text.where(column.notna() & (text != ""), None)
+    names = [int(name) if isinstance(name, float) else name for name in names]
+    return pd.Series([None if name is None else str(name) for name in names], dtype=object)
+
+
+def _match_names(wanted: pd.Series, row_of: dict[str, int], where: str) -> dict[str, int]:
+    """Return the row of each wanted name that is among the names of rows.
+
+    Names that agree but for leading zeros, such as "00098" and "98", match with a warning if
+    neither has a match of its own, and if no other name agrees with them in this way.
+    """
+    exact = {name: row_of[name] for name in wanted if name in row_of}
+    by_number: list[dict[str, list[str]]] = [{}, {}]
+    for names, side in zip((wanted, row_of), by_number, strict=True):
+        for name in names:
+            if name.isdecimal():
+                side.setdefault(name.lstrip("0"), []).append(name)
+    partner = {
+        names[0]: by_number[1][number][0]
+        for number, names in by_number[0].items()
+        if len(names) == len(by_number[1].get(number, ())) == 1 and names[0] not in exact
+    }
+    if partner:
+        first = next(iter(partner))
+        warnings.warn(
+            f"Ids match {where} only without their leading zeros ({len(partner):,}, such as "
+            f"{first!r} and {partner[first]!r}): write them alike, or rename those that differ.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return exact | {name: row_of[other] for name, other in partner.items()}
 
 
 def _refuse_duplicates(names: pd.Series, where: str, noun: str) -> None:
@@ -336,10 +273,7 @@ def _match_sky(
         raise ValueError(f"radius={radius!r} must be positive, in arcsec.")
     if not isinstance(stamps, (tuple, list)) or len(stamps) != 2:
         raise ValueError("stamps must be a pair (ra, dec) of arrays with on='sky'.")
-    columns = [
-        require_column(catalog, name, kind, kind) for name, kind in ((ra, "ra"), (dec, "dec"))
-    ]
-    sky_of_stamps, sky_of_rows = sky_positions(*stamps), sky_positions(*map(catalog.get, columns))
+    sky_of_stamps, sky_of_rows = sky_positions(*stamps), find_positions(catalog, ra, dec)
 
     # all pairs within the radius, among the stamps and rows that have a position
     placed_stamps, placed_rows = (
@@ -382,16 +316,17 @@ def _refuse_hours(stamps: SkyCoord, rows: SkyCoord, radius: float) -> None:
 def find_rows(wanted: ArrayLike, ids: ArrayLike, *, name: str) -> NDArray[np.int64]:
     """Return the row of each wanted id among ``ids``, compared as text; -1 for an absent id.
 
-    Two rows with the same id are a ValueError. Its message uses ``name`` for the table of ``ids``.
+    White space around ids does not count; for leading zeros see `join_catalog`. Two rows with the
+    same id are a ValueError. Its message uses ``name`` for the table of ``ids``.
 
     Examples
     --------
     >>> find_rows([7, 8, 9], ["9", "7"], name="labels.csv").tolist()
     [1, -1, 0]
     """
-    wanted_text, text = (np.asarray(values).astype(str).astype(object) for values in (wanted, ids))
-    index = pd.Index(text)
-    if not index.is_unique:
-        twice = index[index.duplicated()][0]
-        raise ValueError(f"{name} has the id {twice!r} more than once: keep one row an object.")
-    return index.get_indexer(wanted_text).astype(np.int64)
+    wanted_names, names = _read_names(wanted, "ids"), _read_names(ids, name).dropna()
+    if len(twice := names[names.duplicated()]):
+        raise ValueError(f"{name} has the id {twice.iloc[0]!r} more than once: keep one row each.")
+    row_of = {text: row for row, text in names.items()}
+    matched = _match_names(wanted_names.dropna().drop_duplicates(), row_of, name)
+    return np.array([matched.get(text, -1) for text in wanted_names], dtype=np.int64)

@@ -3,58 +3,91 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
-from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from astropy.io import fits, votable
-from astropy.table import Table
-from astropy.table.meta import get_header_from_yaml
+from astropy.io import votable
 from astropy.utils.exceptions import AstropyWarning
-from pandas.api.types import is_bool_dtype, is_float_dtype, is_integer_dtype, is_numeric_dtype
+from pandas.api.types import (
+    is_bool_dtype,
+    is_float_dtype,
+    is_integer_dtype,
+    is_numeric_dtype,
+    is_object_dtype,
+)
 
-from skastro.catalogs.columns import USUAL_COLUMN_NAMES, find_placeholders, select_columns
-from skastro.utils.files import UnfitError, reading
-from skastro.utils.fits import open_fits
+from skastro.catalogs.columns import (
+    USUAL_COLUMN_NAMES,
+    are_whole,
+    find_column,
+    find_placeholders,
+    is_id_name,
+    match_columns,
+    plain_name,
+)
+from skastro.catalogs.tables import from_astropy, read_ascii_table, read_fits_table, read_votable
+from skastro.catalogs.text import check_unique, decode, find_astropy_format, read_separated
+from skastro.utils.files import FITS_ENDINGS, UnfitError, reading
 from skastro.utils.packages import import_optional
-from skastro.utils.validation import find_sentinels, name_near
+from skastro.utils.validation import count_padded, find_sentinels, name_near
 
-_ENDINGS = (".csv", ".parquet", ".fits", ".fit", ".fits.gz", ".ecsv", ".vot", ".votable", ".xml")
+_TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".dat", ".cat", ".ldac", ".tbl", ".asc", ".ascii")
+_PACKED_ENDINGS = ("", ".gz", ".bz2", ".xz")
+_FORMATS = {  # by the ending
+    **{f"{end}{packed}": "text" for end in _TEXT_ENDINGS for packed in _PACKED_ENDINGS},
+    ".parquet": "parquet",
+    **dict.fromkeys(FITS_ENDINGS, "FITS"),
+    **dict.fromkeys((".ecsv", ".ecsv.gz"), "text"),
+    **dict.fromkeys((".vot", ".votable", ".xml", ".vot.gz", ".xml.gz"), "VOTable"),
+}
+CATALOG_ENDINGS = tuple(_FORMATS)
+_FIRST_BYTES = {b"SIMPLE  =": "FITS", b"<?xml": "VOTable", b"<VOTABLE": "VOTable"}
+_PART = re.compile(r"(.+)\[([^\[\]]+)\]")  # a table of a file, as in CFITSIO
 _POSITIONS = {"l", "glon"}.union(*(USUAL_COLUMN_NAMES[kind] for kind in ("ra", "dec", "x", "y")))
 VOPARQUET_VERSION = "IVOA.VOTable-Parquet.version"
 VOPARQUET_CONTENT = "IVOA.VOTable-Parquet.content"
 _MAX_EXACT_FLOAT = 2**53  # float64 rounds larger whole numbers
 _FLOAT_ID = r"-?\d+\.0*"
-_ROUNDED_ID = r"-?\d\.\d+[eE]\+\d+"  # spreadsheets write long ids in this form
+_ROUNDED_ID = r"-?\d\.\d+[eE]\+?\d+"  # spreadsheets write long ids in this form
 
 
 def read_catalog(
     path: str | os.PathLike[str],
     *,
+    hdu: int | str | None = None,
     id: str | None = None,  # noqa: A002 - the usual name of the column
     columns: str | Sequence[str] | None = None,
     units: bool = True,
     placeholders: bool = False,
 ) -> pd.DataFrame:
-    r"""Read a catalogue from a FITS, VOTable, ECSV, CSV or Parquet file.
+    r"""Read a catalogue from a FITS, VOTable, ECSV, CSV, other text or Parquet file.
 
     Parameters
     ----------
     path : str or path-like
-        ``.fits`` (also ``.fits.gz``), ``.vot``, ``.votable``, ``.xml``, ``.ecsv``, ``.csv`` or
-        ``.parquet``. The first table of a FITS file or VOTable is read.
+        ``.fits``, ``.fit`` (also ``.gz``, ``.bz2``, ``.fz``), ``.vot``, ``.votable``, ``.xml``,
+        ``.ecsv``, ``.parquet``, or a text such as ``.csv``, ``.tsv``, ``.txt``, ``.dat`` or
+        ``.cat`` (also ``.gz``, ``.bz2``, ``.xz``). The values of a text are separated by commas,
+        tabs, semicolons, "|" or white space; titles, comments and units around the names of the
+        columns are skipped, and catalogues of SExtractor and DAOPHOT, IPAC tables and
+        machine-readable tables of journals are read too. ``"file.fits[NAME]"`` or
+        ``"file.fits[2]"`` names a table, as ``hdu`` does.
+    hdu : int or str, default=None
+        Table of a FITS file or VOTable: its name, the number of the HDU in FITS, or the number of
+        the table in a VOTable, from 1 on. With None it is the only table; or with a warning the
+        only one with columns of ids, files or positions. Headers of FITS_LDAC do not count.
     id : str, default=None
-        The column of ids. With None, ids are the columns named ``id`` or ending in ``objid`` or
-        ``_id``, in upper or lower case.
+        Column of ids. With None, ids are the columns with a usual name such as ``id``,
+        ``source_id``, ``GalaxyID`` or ``TARGETID``, or ending in ``objid`` or ``_id``, in upper or
+        lower case.
     columns : str or sequence of str, default=None
         Columns to read, or patterns such as ``"mag_*"``; ids are always read. With None, all
-        columns are read.
+        columns are read. Columns of arrays are left out with a warning.
     units : bool, default=True
         Keep the units of the columns in ``catalog.attrs["units"]``. FITS, VOTable and ECSV have
         units, and so has Parquet in the form of VOParquet.
@@ -77,8 +110,10 @@ def read_catalog(
     FileNotFoundError
         There is no such file.
     ValueError
-        The file is damaged, empty or of an unknown kind, has two columns of one name, arrays in
-        a column, or floats as ids; a pattern matches no column; ``id`` is not a column.
+        The file is damaged, empty or of an unknown kind, has two columns of one name, several
+        tables that may be the catalogue, or ids that floats have rounded; a number may be read in
+        two ways (``1,234``); a column that is named holds arrays; a pattern matches no column;
+        ``id`` is not a column.
     ImportError
         The file is Parquet and pyarrow is not installed.
 
@@ -92,8 +127,8 @@ def read_catalog(
     >>> catalog["id"].tolist(), catalog["mag_r"].tolist()
     (['1237648720693755918', '7'], [17.5, nan])
     """
-    source = Path(path).expanduser()
-    frame = _read_frame(source, id)
+    source, hdu = _split_part(Path(path).expanduser(), hdu)
+    frame = _read_frame(source, hdu, id)
     if not len(frame):
         raise ValueError(f"{source} has no row: pass a catalogue with at least one.")
     if id is not None and id not in frame.columns:
@@ -102,180 +137,180 @@ def read_catalog(
     ids = {name for name in frame.columns if _is_id(name, id)}
 
     # the columns asked for, in the order of the file
+    arrays, problems = frame.attrs.get("arrays", []), frame.attrs.get("problems", {})
     if columns is not None:
         patterns = [columns] if isinstance(columns, str) else columns
-        chosen = select_columns(frame.columns, patterns, name="columns", table=str(source))
+        names = [*frame.columns, *arrays]
+        chosen = match_columns(names, patterns, name="columns", table=str(source))
+        arrays = [name for name in arrays if name in chosen]
+        if wanted := [name for name in arrays if name in patterns]:
+            raise ValueError(
+                f"{source} has arrays in the columns {', '.join(wanted)}: save each of their "
+                "elements as a column of its own."
+            )
         frame = frame[[name for name in frame.columns if name in ids.union(chosen)]]
+    if unclear := [name for name in frame.columns if name in problems]:
+        raise ValueError(problems[unclear[0]])
+    if arrays:
+        warnings.warn(
+            f"{source} has arrays in the columns {', '.join(arrays)}, which are left out.",
+            UserWarning,
+            stacklevel=2,
+        )
 
     # ids as whole numbers or text, all others in dtypes of NumPy without sentinels
     whole = {name for name in frame.columns if is_integer_dtype(frame[name].dtype)}
+    id_column = id or find_column(frame, "id")
     values_of = {
-        name: _convert_ids(values, name, source) if name in ids else _to_numpy_dtype(values)
+        name: _convert_ids(values, source, is_needed=name == id_column)
+        if name in ids
+        else _to_numpy_dtype(values)
         for name, values in frame.items()
     }
+    read = frame
     frame = _mask_sentinels(pd.DataFrame(values_of), ids | whole, source, placeholders)
     units_of = {name: unit for name, unit in all_units.items() if name in frame.columns}
-    frame.attrs = {"units": units_of} if units_of else {}
+    padded = {name: n for name in values_of if (n := count_padded(read[name]))}
+    attributes = {"units": units_of, "padded": padded}
+    frame.attrs = {name: value for name, value in attributes.items() if value}
     return frame
 
 
 def _is_id(column: str, id: str | None) -> bool:  # noqa: A002
-    name = column.lower()
     if id is not None:
-        return column == id or name.endswith("objid")
-    return name == "id" or name.endswith(("objid", "_id"))
+        return column == id or plain_name(column).endswith("objid")
+    return is_id_name(column)
 
 
-def _read_frame(source: Path, id: str | None) -> pd.DataFrame:  # noqa: A002
-    ending = next((end for end in _ENDINGS if source.name.lower().endswith(end)), None)
+def _split_part(path: Path, hdu: int | str | None) -> tuple[Path, int | str | None]:
+    """Split a path such as "file.fits[NAME]" into the path of the file and the table."""
+    match = _PART.fullmatch(str(path))
+    if match is None or path.exists():
+        return path, hdu
+    if hdu is not None:
+        raise ValueError(f"hdu={hdu!r} and {path} name a table each: keep one of them.")
+    return Path(match[1]), int(match[2]) if match[2].isdecimal() else match[2]
+
+
+def _read_frame(source: Path, hdu: int | str | None, id: str | None) -> pd.DataFrame:  # noqa: A002
+    """Read all columns; those of arrays are named in ``attrs["arrays"]`` instead."""
+    ending = max((e for e in _FORMATS if source.name.lower().endswith(e)), key=len, default=None)
+    if ending is None and source.is_dir():
+        raise ValueError(f"{source} is a folder: read it with load_folder, or name its catalogue.")
     if ending is None:
-        raise ValueError(f"{source} is not a catalogue: use one of {', '.join(_ENDINGS)}.")
+        unpacked = [end for end in CATALOG_ENDINGS if not end.endswith(_PACKED_ENDINGS[1:])]
+        raise ValueError(f"{source} is not a catalogue: use one of {', '.join(unpacked)}.")
     if not source.is_file():
         raise FileNotFoundError(f"{source} does not exist: pass the path of a catalogue.")
     problem, gone = f"cannot be read as a {ending} catalogue", "is gone: put it back"
     with reading(source, problem, "save or copy it again", gone=gone):
-        if ending == ".csv":
-            return _read_csv(source, id)
-        if ending == ".parquet":
-            return _read_parquet(source)
-        return _read_astropy(source, ending)
+        kind = _FORMATS[ending]
+        if kind == "text":  # SExtractor writes FITS_LDAC with the ending .cat
+            with source.open("rb") as file:
+                start = file.read(max(map(len, _FIRST_BYTES)))
+            kind = next((k for mark, k in _FIRST_BYTES.items() if start.startswith(mark)), kind)
+        if hdu is not None and kind not in ("FITS", "VOTable"):
+            raise UnfitError(f"{source} has one table only: leave out hdu={hdu!r}.")
+        frame = _read_columns(source, kind, hdu, lambda name: _is_id(name, id))
+    units = frame.attrs.get("units", {})
+    frame.attrs["units"] = {name.strip(): unit for name, unit in units.items()}
+    return frame.rename(columns=str.strip)
 
 
-def _read_csv(source: Path, id: str | None) -> pd.DataFrame:  # noqa: A002
-    options = {"skipinitialspace": True, "low_memory": False}
-    first = pd.read_csv(source, nrows=1, header=None, dtype=str, **options).iloc[0]
-    header = [str(name) for name in first]
-    _check_unique(header, source)
-    ids = [name for name in header if _is_id(name, id)]
-    # pandas' nullable dtypes keep the digits of whole numbers where some are missing
-    frame = pd.read_csv(
-        source, dtype=dict.fromkeys(ids, str), dtype_backend="numpy_nullable", **options
-    )
-    if not isinstance(frame.index, pd.RangeIndex) or len(frame.columns) != len(header):
-        raise UnfitError(f"{source} has rows of more values than its header: correct them.")
-
-    # refuse a file that ends within a row: pandas would take the rest of the row as missing
-    with source.open("rb") as file:
-        file.seek(max(0, source.stat().st_size - 2**20))
-        tail = file.read()
-    last = tail.splitlines()[-1].strip()
-    is_complete = tail.endswith((b"\n", b"\r")) or not last or b'"' in last
-    if not is_complete and last.count(b",") + 1 < len(header):
-        raise UnfitError(f"{source} ends within a row, so it is truncated: copy it again.")
-    return frame
+def _read_columns(
+    source: Path, kind: str, hdu: int | str | None, is_id: Callable[[str], bool]
+) -> pd.DataFrame:
+    if kind == "parquet":
+        return _read_parquet(source)
+    text = decode(source) if kind == "text" else ""
+    form = find_astropy_format(text)
+    if kind == "text" and form is None:
+        return read_separated(text, source, is_id)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        if form is not None:
+            return from_astropy(read_ascii_table(text, form, source))
+        read = read_fits_table if kind == "FITS" else read_votable
+        return from_astropy(read(source, hdu))
 
 
 def _read_parquet(source: Path) -> pd.DataFrame:
+    arrow = import_optional("pyarrow", extra="data", needed_by=f"Reading {source}")
     parquet = import_optional("pyarrow.parquet", extra="data", needed_by=f"Reading {source}")
     schema = parquet.read_schema(source)
-    _check_unique(schema.names, source)
-    frame = pd.read_parquet(source, dtype_backend="numpy_nullable")
+    check_unique(schema.names, source)
+    arrays = [field.name for field in schema if arrow.types.is_nested(field.type)]
+    binary = {field.name for field in schema if "binary" in str(field.type)} - {*arrays}
+    flat = [name for name in schema.names if name not in arrays] if arrays else None
+    frame = pd.read_parquet(source, columns=flat, dtype_backend="numpy_nullable")
     frame = frame.reset_index(drop=not any(frame.index.names))  # ids may have been the index
     frame.columns = frame.columns.map(str)
-    _refuse_arrays(frame, frame.columns, source)
+    for name in binary:  # text, or else images and the like
+        try:
+            frame[name] = frame[name].map(bytes.decode, na_action="ignore")
+        except UnicodeDecodeError:
+            frame = frame.drop(columns=name)
+            arrays.append(name)
+    frame.attrs = {"arrays": arrays}
     content = (schema.metadata or {}).get(VOPARQUET_CONTENT.encode())
     if content:  # a VOTable without data describes the columns
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
             fields = votable.parse(BytesIO(content)).get_first_table().fields
-        frame.attrs = {"units": {field.name: str(field.unit) for field in fields if field.unit}}
+        frame.attrs["units"] = {field.name: str(field.unit) for field in fields if field.unit}
     return frame
-
-
-def _check_unique(names: Sequence[str], source: Path) -> None:
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise UnfitError(f"{source} has two columns named {min(twice)!r}: rename one of them.")
-
-
-def _refuse_arrays(table: Any, names: Sequence[str], source: Path) -> None:
-    def holds_arrays(column: Any) -> bool:
-        values = column if column.dtype == object else ()
-        return column.ndim > 1 or any(isinstance(v, (np.ndarray, list, dict)) for v in values)
-
-    if arrays := [name for name in names if holds_arrays(table[name])]:
-        raise UnfitError(
-            f"{source} has arrays in the columns {', '.join(arrays)}: "
-            "save each of their elements as a column of its own."
-        )
-
-
-def _read_astropy(source: Path, ending: str) -> pd.DataFrame:
-    """Read a FITS, ECSV or VOTable file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
-        if ending == ".ecsv":
-            table = _read_ecsv(source)
-        else:
-            table = _read_fits_table(source) if ".fit" in ending else _read_votable(source)
-    table.convert_bytestring_to_unicode()
-    _refuse_arrays(table, table.colnames, source)
-    frame = table.to_pandas(index=False)
-    # astropy before 8.0 would convert masked whole numbers to floats, and lose digits
-    for name in table.colnames:
-        column = table[name]
-        if np.ma.isMA(column) and column.dtype.kind in "iu":
-            values = np.ma.filled(column, 0).astype(column.dtype.newbyteorder("="))
-            frame[name] = pd.arrays.IntegerArray(values, np.ma.getmaskarray(column))
-    frame.attrs["units"] = {c: str(table[c].unit) for c in table.colnames if table[c].unit}
-    return frame
-
-
-def _read_fits_table(source: Path) -> Table:
-    with open_fits(source) as file, fits.open(file) as hdus:
-        tables = [hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))]
-        if not tables:
-            raise UnfitError(f"{source} holds no table: pass the catalogue, not an image.")
-        _check_unique(tables[0].columns.names, source)
-        return Table.read(tables[0])
-
-
-def _read_ecsv(source: Path) -> Table:
-    table = Table.read(source, format="ascii.ecsv")
-    # astropy renames the second of two columns with one name: check the names in the header
-    with source.open(encoding="utf-8") as file:
-        header = [line[2:].rstrip() for line in takewhile(lambda line: line[0] == "#", file)]
-    _check_unique([column["name"] for column in get_header_from_yaml(header)["datatype"]], source)
-    return table
-
-
-def _read_votable(source: Path) -> Table:
-    table = next(votable.parse(source).iter_tables(), None)
-    if table is None:
-        raise UnfitError(f"{source} holds no table: pass a catalogue.")
-    _check_unique([field.name for field in table.fields], source)
-    return table.to_table(use_names_over_ids=True)
 
 
 def _to_numpy_dtype(values: pd.Series) -> pd.Series:
-    """Convert pandas' nullable dtypes, which NumPy reads as objects, to NumPy's."""
+    """Convert pandas' own dtypes, which NumPy reads as objects, to NumPy's; tidy text."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = pd.Series(pd.array(values.astype(object)))
     dtype = values.dtype
     is_number = isinstance(dtype, pd.api.extensions.ExtensionDtype) and is_numeric_dtype(dtype)
     if is_number and not values.isna().any():
         return values.astype(dtype.numpy_dtype)
     if is_number and is_integer_dtype(dtype) and (values.abs() > _MAX_EXACT_FLOAT).any():
         return _to_text(values)
-    if is_number or isinstance(dtype, pd.StringDtype):
-        kind = np.float64 if is_number and not is_bool_dtype(dtype) else object
-        return pd.Series(values.to_numpy(kind, na_value=np.nan))
+    if is_number and not is_bool_dtype(dtype):
+        return pd.Series(values.to_numpy(np.float64, na_value=np.nan))
+    if is_number or isinstance(dtype, pd.StringDtype) or is_object_dtype(dtype):
+        plain = [v.strip() if isinstance(v, str) else v for v in values.astype(object)]
+        return pd.Series(
+            [np.nan if v is None or v is pd.NA or v == "" else v for v in plain], dtype=object
+        )
     return values
 
 
 def _to_text(values: pd.Series) -> pd.Series:
-    """Return values as text without blanks around it, and missing values as NaN."""
-    return values.astype("str").str.strip().where(values.notna())
+    """Return values as text without white space around it, and missing or blank ones as NaN."""
+    text = values.astype("str").str.strip()
+    return text.where(values.notna() & (text != ""))
 
 
-def _convert_ids(values: pd.Series, name: str, source: Path) -> pd.Series:
-    """Convert ids to int64 if that loses no digit, else to text; refuse floats."""
+def _convert_ids(values: pd.Series, source: Path, *, is_needed: bool) -> pd.Series:
+    """Convert ids to int64 if that loses no digit, else to text.
+
+    Floats that are whole numbers with all their digits are whole numbers. Other floats are
+    refused in the column of ids that ``is_needed``, and stay floats, with a warning, in others.
+    """
     text = _to_text(values)
     ids = text.dropna().astype("str").str
-    is_float = is_float_dtype(values.dtype) or ids.fullmatch(_FLOAT_ID).all()
-    if text.notna().any() and (is_float or ids.fullmatch(_ROUNDED_ID).any()):
-        raise ValueError(
-            f"The column {name!r} of {source} is float, which cannot hold long ids: "
-            "save it as integers or text."
-        )
+    is_rounded = ids.fullmatch(_ROUNDED_ID).any()
+    if len(text.dropna()) and (
+        is_float_dtype(values.dtype) or is_rounded or ids.fullmatch(_FLOAT_ID).all()
+    ):
+        floats = pd.to_numeric(text, errors="coerce")
+        dtype = getattr(values.dtype, "numpy_dtype", values.dtype)
+        dtype = dtype if is_float_dtype(dtype) else np.float64
+        if not is_rounded and are_whole(floats.dropna(), dtype):
+            text = _to_text(floats.astype("Int64"))
+            ids = text.dropna().astype("str").str
+        else:
+            problem = f"The column {values.name!r} of {source} is float, which cannot hold long ids"
+            if is_needed:
+                raise ValueError(f"{problem}: save it as integers or text.")
+            warnings.warn(f"{problem}: use no ids of it.", UserWarning, stacklevel=4)
+            return floats.astype(np.float64)
     is_short = ids.fullmatch(r"0|-?[1-9]\d{0,14}").all()
     return text.astype(np.int64) if is_short and text.notna().all() else text
 
@@ -286,7 +321,7 @@ def _mask_sentinels(
     """Set sentinels and placeholders to NaN, and warn once with their numbers."""
     counts = []
     for name, values in frame.items():
-        if name in excluded or name.lower() in _POSITIONS or not is_float_dtype(values):
+        if name in excluded or plain_name(name) in _POSITIONS or not is_float_dtype(values):
             continue
         missing = find_sentinels(values)
         if placeholders:
