@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state, gen_batches
 from skastro.simulation.profiles import PIXEL_SCALE
 from skastro.simulation.sky import BANDS, BRIGHTEST, CLASSES, ZERO_POINT
 from skastro.simulation.telescope import FAINTEST, SIMULATION_VERSION, plan_survey, simulate_chunk
+from skastro.stamps.bands import spell_bands
 from skastro.surveys.survey import Survey
 from skastro.utils.files import cache_folder
 from skastro.utils.packages import import_optional
@@ -92,7 +93,8 @@ def make_survey(
         Simulated survey with these fields:
 
         - ``images``: float32 (n_objects, n_bands, image_size, image_size), nanomaggies,
-          sky-subtracted, always finite;
+          sky-subtracted, always finite; ``images.bands`` are the names of the bands, also of
+          selected rows, so that ``to_rgb(survey.images, bands="irg")`` finds them;
         - ``catalog``: DataFrame with ``id`` (int64), ``class``, ``morphology`` (of galaxies:
           elliptical, lenticular, spiral or irregular; ``""`` for the others, which classifiers
           treat as unlabelled), ``merging`` (bool, False for the others), ``ra``, ``dec`` (degrees),
@@ -159,7 +161,7 @@ def _check_survey(
             f"faintest must be an i magnitude above {BRIGHTEST} and up to {_MAX_FAINTEST}, "
             f"got {faintest!r}."
         )
-    letters = list(bands)
+    letters = spell_bands(bands, BANDS)
     if not letters or len(set(letters)) < len(letters) or not set(letters) <= set(BANDS):
         raise ValueError(f"bands must be different letters out of {BANDS!r}, got {bands!r}.")
     return "".join(letters)

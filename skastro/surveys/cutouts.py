@@ -2,62 +2,31 @@
 
 from __future__ import annotations
 
-import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from astropy.io import fits
-from astropy.nddata import NoOverlapError, overlap_slices
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs import WCS
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
+from scipy.ndimage import map_coordinates
 
-from skastro.catalogs.matching import require_column, sky_positions
-from skastro.stamps.formats import Rows, check_unchanged, native, signature_of
+from skastro.catalogs.positions import find_positions
+from skastro.catalogs.tables import from_astropy
+from skastro.stamps.bands import spell_bands
+from skastro.stamps.files import Hdu
+from skastro.stamps.formats import Rows
 from skastro.stamps.stack import Stamps
-from skastro.utils.files import UnfitError, first_line, reading
-from skastro.utils.fits import open_fits
-from skastro.utils.packages import import_optional
+from skastro.surveys.mosaics import Floats, Tile, describe_grid, differ, open_tiles
+from skastro.utils.validation import name_near
 
-_MAX_GRID_DIFFERENCE = 0.01  # in pixels: 1 % of the scale, or half a degree of orientation
 _POSITION_DECIMALS = 6  # in pixels: positions that differ by rounding cut the same stamp
-_REPROJECTION_MARGIN = 1.5  # width of the pixels to resample, in units of the stamp's width
-
-_Floats = NDArray[np.float64]
-
-
-class _Tile(NamedTuple):
-    """An image of a mosaic: its file, extension, size and WCS header."""
-
-    path: Path
-    hdu: int
-    shape: tuple[int, int]
-    header: str
-    dtype: np.dtype
-    matrix: NDArray[np.float64]  # (2, 2) degrees on the sky per pixel
-    signature: str
-
-    @property
-    def scale(self) -> float:
-        """Pixel scale in degrees."""
-        return _pixel_scale(self.matrix)
-
-    def wcs(self) -> WCS:
-        return _read_wcs(fits.Header.fromstring(self.header))
-
-    def has_grid_of(self, other: _Tile) -> bool:
-        """Return whether two tiles have the same pixel scale and orientation."""
-        return bool(abs(self.matrix - other.matrix).max() < _MAX_GRID_DIFFERENCE * other.scale)
-
-    def describe_grid(self) -> str:
-        angle = np.degrees(np.arctan2(self.matrix[0, 1], self.matrix[1, 1]))
-        return f"{self.scale * 3600:.4g} arcsec a pixel at {angle:.1f} degrees"
+_FROM_ONE = re.compile("x(win)?_image", re.IGNORECASE)  # pixel positions of SExtractor
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +37,12 @@ class MosaicCutouts:
     shows the object. ``x`` and ``y`` (n, bands) are the positions in that tile, 0-based pixels.
     """
 
-    tiles: tuple[tuple[_Tile, ...], ...]
+    tiles: tuple[tuple[Tile, ...], ...]
     tile: NDArray[np.int32]
-    x: _Floats
-    y: _Floats
-    world: _Floats | None  # (n, 2) degrees, if stamps are reprojected
+    x: Floats
+    y: Floats
+    world: Floats  # (n, 2) degrees (ICRS), or pixels if the positions are pixels
+    areas: Floats | None  # (n, bands) pixel area over the tile's one, NaN where not resampled
     size: tuple[int, int]
     dtype: np.dtype
     bands: tuple[str, ...]
@@ -95,32 +65,46 @@ class MosaicCutouts:
                 stamps[places, band] = self._read_tile(tiles[number], rows[places], band)
         return stamps
 
-    def _read_tile(self, tile: _Tile, rows: Rows, band: int) -> list[NDArray[Any]]:
-        check_unchanged(tile.path, tile.signature)
-        positions = list(zip(self.x[rows, band], self.y[rows, band], strict=True))
-        with tile.path.open("rb") as file, fits.open(file, memmap=True) as hdus:
-            section = hdus[tile.hdu].section
-            if self.world is None or tile.has_grid_of(self.tiles[0][0]):
-                return [_extract(section, tile, p, self.size, self.dtype) for p in positions]
+    def _read_tile(self, tile: Tile, rows: Rows, band: int) -> list[NDArray[Any]]:
+        positions = zip(self.x[rows, band], self.y[rows, band], strict=True)
+        with tile.open() as image:
             return [
-                _reproject(section, tile, position, self._target_wcs(row), self.size)
-                for position, row in zip(positions, rows, strict=True)
+                tile.cut(image, position, self.size, self.dtype)
+                if self.areas is None or np.isnan(self.areas[row, band])
+                else self._resample(image, tile, row) * self.areas[row, band]
+                for row, position in zip(rows, positions, strict=True)
             ]
 
-    def _target_wcs(self, row: int) -> WCS:
-        """Return the WCS of a stamp on the grid of the first band."""
-        number, size = self.tile[row, 0], np.array(self.size[::-1])
-        wcs = self.tiles[0][max(number, 0)].wcs()
-        if number >= 0:  # the stamp's own pixels in the first band
-            wcs.wcs.crpix -= _first_pixel(np.array([self.x[row, 0], self.y[row, 0]]), size)
-            return wcs
-        # The first band does not show the object: a grid of the same scale, centred on it.
+    def _resample(self, image: Any, tile: Tile, row: int) -> Floats:
+        """Interpolate the pixels of a tile on the grid of a stamp; NaN outside the tile."""
+        x, y = tile.to_pixels(self._grid_of(row)).reshape(2, *self.size)
+        seen = np.isfinite(x) & np.isfinite(y)
+        if not seen.any():
+            return np.full(self.size, np.nan)
+        (left, right), (bottom, top) = (
+            (int(np.floor(axis[seen].min())), int(np.ceil(axis[seen].max())) + 1) for axis in (x, y)
+        )
+        height, width = top - bottom, right - left
+        middle = (left + width / 2, bottom + height / 2)
+        pixels = tile.cut(image, middle, (height, width), np.dtype(np.float64))
+        values = map_coordinates(pixels, [y - bottom, x - left], order=1, cval=np.nan)
+        return np.where(seen, values, np.nan)
+
+    def _grid_of(self, row: int) -> Floats:
+        """Return the positions (height * width, 2) on the sky of the pixels of a stamp."""
+        y, x = map(np.ravel, np.indices(self.size))
+        number, (height, width) = self.tile[row, 0], self.size
+        if number >= 0 and np.isnan(np.asarray(self.areas)[row, 0]):  # its pixels in the first band
+            x = x + _first_pixel(self.x[row, 0], width)
+            y = y + _first_pixel(self.y[row, 0], height)
+            return self.tiles[0][number].to_world(x, y)
+        # The first band does not show the object on its grid: such a grid, centred on the object.
         centred = WCS(naxis=2)
         centred.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-        centred.wcs.crval = np.asarray(self.world)[row]
-        centred.wcs.crpix = size / 2 + 0.5
-        centred.wcs.cd = wcs.pixel_scale_matrix
-        return centred
+        centred.wcs.crval = self.world[row]
+        centred.wcs.crpix = [width / 2 + 0.5, height / 2 + 0.5]
+        centred.wcs.cd = self.tiles[0][0].matrix
+        return np.column_stack(centred.all_pix2world(x, y, 0))
 
 
 def cut_stamps(
@@ -134,7 +118,7 @@ def cut_stamps(
     dec: str | None = None,
     x: str | None = None,
     y: str | None = None,
-    hdu: int | str | None = None,
+    hdu: Hdu | None = None,
     reproject: bool = False,
 ) -> Stamps:
     """Cut stamps out of mosaics at the positions of a catalogue, lazily.
@@ -142,11 +126,10 @@ def cut_stamps(
     Parameters
     ----------
     mosaics : dict of str to path, or to sequence of paths
-        FITS file of each band, or the files of its tiles. Files are memory-mapped, and only the
-        sections of the stamps are read (a ``.fits.gz`` is read whole: unpack it first).
-    catalog : DataFrame of n rows
-        Catalogue with right ascension and declination (degrees, or sexagesimal text with hours
-        first), or with pixel positions; see ``ra`` and ``x``.
+        FITS file of each band, or the files of its tiles. Only the sections of the stamps are read
+        (a ``.fits.gz`` is read whole: unpack it first). Axes of length 1 are left out.
+    catalog : DataFrame of n rows, or astropy Table
+        Catalogue with positions on the sky or in pixels; see ``ra`` and ``x``.
     size : int or tuple (height, width)
         Size of the stamps in pixels.
     bands : str or sequence of str, default=None
@@ -154,13 +137,19 @@ def cut_stamps(
     id : str, default=None
         Column of names for ``stamps.ids``. None means the column "id", if there is one.
     ra, dec : str, default=None
-        Columns of the positions on the sky, for mosaics with a WCS. None means the columns with
-        the usual names.
+        Columns of the positions on the sky, for mosaics with a WCS: degrees, unless the column has
+        another unit, or sexagesimal text with hours first. None means the columns with the usual
+        names. Columns of galactic, ecliptic or B1950 coordinates are known by their names (``l``
+        and ``b``, ``glon`` and ``glat``, ``ecl_lon`` and ``ecl_lat``, ``RAB1950`` and ``DEB1950``,
+        ...); all others are ICRS or J2000.
     x, y : str, default=None
         Columns of 0-based pixel positions, used instead of the sky: each band needs one tile, and
         all tiles the same pixel grid.
-    hdu : int or str, default=None
-        Extension of the images. None means the first two-dimensional image.
+    hdu : int, str, tuple (name, version) or list of these, default=None
+        Extension of the images; several are tiles. None means the images of the file: without
+        errors, masks, weights and the like, and only those named as the band if there are some.
+        They are tiles if they show different parts of the sky, such as those of several detectors,
+        and an error if they do not.
     reproject : bool, default=False
         Resample bands of another pixel scale or orientation onto the grid of the first band's
         first tile, with the flux of a pixel scaled by its area, instead of refusing them.
@@ -176,17 +165,24 @@ def cut_stamps(
     Raises
     ------
     FileNotFoundError, ValueError
-        A file is missing or damaged, has no image or no WCS; bands differ in pixel scale or
-        orientation; the catalogue is empty, or lacks positions; no object lies inside.
+        A file is missing or damaged, has no image, several images of the same part of the sky, or
+        no WCS of the sky; bands differ in pixel scale or orientation; the catalogue is empty, or
+        lacks positions; no object lies inside.
 
     Notes
     -----
-    A stamp holds the pixels that `astropy.nddata.Cutout2D` cuts: the source is within half a
-    pixel of its middle, and no pixel is resampled unless ``reproject`` asks for it.
+    Positions are transformed to the frame of the WCS: equatorial (ICRS, FK5, FK4), galactic,
+    supergalactic or ecliptic, in any projection, with distortions. A stamp holds the pixels that
+    `astropy.nddata.Cutout2D` cuts: the source is within half a pixel of its middle, and no pixel
+    is resampled unless ``reproject`` asks for it. (Cutout2D of astropy 8.0 takes ecliptic
+    longitudes for right ascensions, and exchanges x and y where declination is the first axis.)
+
+    Stored integers are scaled by ``BSCALE`` and ``BZERO``, and ``BLANK`` pixels are NaN.
 
     Examples
     --------
     >>> import tempfile
+    >>> from astropy.io import fits
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = f"{folder}/mosaic_r.fits"
     ...     fits.writeto(path, np.arange(10000, dtype=np.float32).reshape(100, 100))
@@ -195,26 +191,18 @@ def cut_stamps(
     ...     print(np.asarray(stamps)[0, 0, 4, 4], stamps.partial)
     2050.0 [False  True]
     """
-    names, box = tuple(mosaics) if bands is None else tuple(bands), _check_size(size)
-    if absent := [band for band in names if band not in mosaics]:
-        choice = ", ".join(map(str, mosaics))
-        raise ValueError(f"mosaics has no band {absent[0]!r}: it has {choice}.")
-    if not names:
-        raise ValueError("mosaics is empty: pass a FITS file for each band.")
-    if not len(catalog):
-        raise ValueError("catalog is empty: pass one with at least one row.")
-    if id is not None and id not in catalog.columns:
-        raise ValueError(
-            f"id={id!r} is not a column of the catalog: it has {', '.join(catalog.columns)}."
-        )
+    names, keys = _choose_bands(mosaics, bands)
+    box, catalog = _check_size(size), _check_catalog(catalog, id)
 
     # Read the headers of all tiles, and the positions of the objects.
     on_sky = x is None and y is None
-    tiles = tuple(_open_tiles(band, mosaics[band], hdu, sky=on_sky) for band in names)
+    tiles = tuple(
+        open_tiles(band, mosaics[key], hdu, sky=on_sky)
+        for band, key in zip(names, keys, strict=True)
+    )
     if on_sky:
-        if not reproject:
-            _check_grids(names, tiles)
-        positions = _take_sky(catalog, ra, dec)
+        sky = find_positions(catalog, ra, dec)
+        positions = np.column_stack([sky.ra.deg, sky.dec.deg])
     else:
         _check_one_grid(names, tiles)
         positions = _take_pixels(catalog, x, y)
@@ -227,14 +215,49 @@ def cut_stamps(
     inside, partial = _check_coverage(tiles, tile, px, py, box)
     tile[~inside] = -1
     rows = _rows_inside(inside)
+    tile, px, py, positions = tile[rows], px[rows], py[rows], positions[rows]
+    areas = _compare_grids(names, tiles, tile, positions, reproject=reproject) if on_sky else None
     id = id or ("id" if "id" in catalog.columns else None)  # noqa: A001
     ids = None if id is None else catalog[id].to_numpy()[rows]
-    world = positions[rows] if reproject and on_sky else None
     dtype = np.result_type(np.float32, *{image.dtype for image in chain.from_iterable(tiles)})
     source = MosaicCutouts(
-        tiles, tile[rows], px[rows], py[rows], world, box, dtype, names, ids, rows, partial[rows]
+        tiles, tile, px, py, positions, areas, box, dtype, names, ids, rows, partial[rows]
     )
     return Stamps(source)
+
+
+def _choose_bands(
+    mosaics: Mapping[str, Any], bands: str | Sequence[str] | None
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the names of the bands, and their keys in ``mosaics``."""
+    if not hasattr(mosaics, "keys"):
+        raise ValueError(
+            f"mosaics is a {type(mosaics).__name__}: pass a dict of a FITS file for each band, "
+            'such as {"r": "mosaic_r.fits"}.'
+        )
+    names = tuple(mosaics) if bands is None else tuple(bands)
+    keys = spell_bands(names, mosaics)
+    if absent := [name for name, key in zip(names, keys, strict=True) if key not in mosaics]:
+        choice = ", ".join(map(str, mosaics))
+        raise ValueError(f"mosaics has no band {absent[0]!r}: it has {choice}.")
+    if not names:
+        raise ValueError("mosaics is empty: pass a FITS file for each band.")
+    return names, keys
+
+
+def _check_catalog(catalog: Any, id: str | None) -> pd.DataFrame:  # noqa: A002
+    """Return a catalogue as a DataFrame with units in its ``attrs``."""
+    if hasattr(catalog, "colnames"):  # an astropy Table
+        catalog = from_astropy(catalog.copy())
+    if not hasattr(catalog, "iloc"):
+        raise ValueError(
+            f"catalog is a {type(catalog).__name__}: pass a DataFrame, such as read_catalog(path)."
+        )
+    if not len(catalog):
+        raise ValueError("catalog is empty: pass one with at least one row.")
+    if id is not None and id not in catalog.columns:
+        raise ValueError(f"id={id!r} is not a column of the catalog{name_near(id, catalog)}")
+    return catalog
 
 
 def _check_size(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -244,84 +267,46 @@ def _check_size(size: int | tuple[int, int]) -> tuple[int, int]:
     return box
 
 
-def _open_tiles(band: str, paths: Any, hdu: int | str | None, *, sky: bool) -> tuple[_Tile, ...]:
-    paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    if not paths:
-        raise ValueError(f"mosaics[{band!r}] is empty: pass at least one FITS file.")
-    return tuple(_open_tile(Path(path).expanduser(), hdu, sky=sky) for path in paths)
+def _compare_grids(
+    names: tuple[str, ...],
+    tiles: tuple[tuple[Tile, ...], ...],
+    tile: NDArray[np.int32],
+    world: Floats,
+    *,
+    reproject: bool,
+) -> Floats:
+    """Compare the pixel scale and orientation of the bands of each stamp.
 
-
-def _open_tile(path: Path, hdu: int | str | None, *, sky: bool) -> _Tile:
-    """Read the headers of a mosaic."""
-    gone = "does not exist: pass the path of a mosaic"
-    with (
-        reading(path, "cannot be read as FITS", "copy it again", gone=gone),
-        open_fits(path) as file,
-        fits.open(file) as hdus,
-    ):
-        number = _find_image(path, hdus, hdu)
-        header, shape = hdus[number].header, hdus[number].shape
-        bits = header.get("ZBITPIX", header["BITPIX"])
-    matrix = _pixel_matrix(path, header) if sky else np.eye(2)
-    dtype = np.dtype(np.float64 if bits in (-64, 32, 64) else np.float32)
-    return _Tile(path, number, shape, header.tostring(), dtype, matrix, signature_of([path]))
-
-
-def _find_image(path: Path, hdus: fits.HDUList, hdu: int | str | None) -> int:
-    """Return the number of the extension that holds the image."""
-    if hdu is None:
-        for number, extension in enumerate(hdus):
-            if extension.is_image and len(extension.shape) == 2:
-                return number
-        raise UnfitError(f"{path} has no 2-D image: pass hdu=, or another file.")
-    try:
-        number = hdus.index_of(hdu)
-        shape = hdus[number].shape
-    except (KeyError, IndexError):
-        raise UnfitError(f"{path} has no extension {hdu!r}: choose another hdu=.") from None
-    if len(shape) != 2:
-        raise UnfitError(f"{path} has an image of shape {shape} in {hdu!r}: mosaics are 2-D.")
-    return number
-
-
-def _read_wcs(header: fits.Header) -> WCS:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        return WCS(header, naxis=2)
-
-
-def _pixel_scale(matrix: _Floats) -> float:
-    return float(np.sqrt(np.prod(np.sqrt((matrix**2).sum(axis=0)))))
-
-
-def _pixel_matrix(path: Path, header: fits.Header) -> _Floats:
-    try:
-        wcs = _read_wcs(header)
-    except Exception as error:  # wcslib raises errors of many kinds
-        raise UnfitError(
-            f"{path} has a WCS that cannot be read ({first_line(error)}): correct its header."
-        ) from error
-    if not wcs.has_celestial:
-        raise UnfitError(
-            f"{path} has no WCS, which ra and dec need: add one to its header, or pass the pixel "
-            "positions by x= and y=."
-        )
-    return wcs.pixel_scale_matrix
-
-
-def _check_grids(names: tuple[str, ...], tiles: tuple[tuple[_Tile, ...], ...]) -> None:
+    Returns ``areas`` of `MosaicCutouts`. A stamp has the grid of the first band where that is the
+    grid of its first tile, else that of the first tile. Other grids are an error, unless
+    ``reproject``.
+    """
     first = tiles[0][0]
-    for band, tiles_of_band in zip(names, tiles, strict=True):
-        for tile in tiles_of_band:
-            if not tile.has_grid_of(first):
+    grid = np.tile(first.matrix, (len(world), 1, 1))
+    areas = np.full(tile.shape, np.nan)
+    for band, tiles_of_band in enumerate(tiles):
+        for number, image in enumerate(tiles_of_band):
+            rows = np.flatnonzero(tile[:, band] == number)
+            if band == 0 and image.has_grid_of(first) and len(names) == 1:
+                continue
+            local = image.matrices_at(world[rows])
+            if band == 0 and image.has_grid_of(first):
+                grid[rows] = local
+                continue
+            others = np.flatnonzero(differ(local, grid[rows]))
+            if len(others) and not reproject:
+                row = rows[others[0]]
                 raise ValueError(
-                    f"{tile.path} (band {band!r}) has {tile.describe_grid()}, but {first.path} "
-                    f"has {first.describe_grid()}: pass reproject=True to bring all to the grid of "
-                    "the first."
+                    f"{image.path} (band {names[band]!r}) has {describe_grid(local[others[0]])}, "
+                    f"but {first.path} has {describe_grid(grid[row])}: pass reproject=True to "
+                    "bring all to the grid of the first."
                 )
+            ratio = np.linalg.det(grid[rows]) / np.linalg.det(local)
+            areas[rows[others], band] = np.abs(ratio[others])
+    return areas
 
 
-def _check_one_grid(names: tuple[str, ...], tiles: tuple[tuple[_Tile, ...], ...]) -> None:
+def _check_one_grid(names: tuple[str, ...], tiles: tuple[tuple[Tile, ...], ...]) -> None:
     first = tiles[0][0]
     for band, (tile, *more) in zip(names, tiles, strict=True):
         if more:
@@ -333,61 +318,45 @@ def _check_one_grid(names: tuple[str, ...], tiles: tuple[tuple[_Tile, ...], ...]
             )
 
 
-def _take_pixels(catalog: pd.DataFrame, x: str | None, y: str | None) -> _Floats:
+def _take_pixels(catalog: pd.DataFrame, x: str | None, y: str | None) -> Floats:
     """Return the pixel positions (n, 2) of a catalogue."""
     for name, kind in ((x, "x"), (y, "y")):
         if name is None or name not in catalog.columns:
             raise ValueError(f"catalog has no column {name or kind!r}: pass both x= and y=.")
-    return catalog[[x, y]].to_numpy(np.float64)
-
-
-def _take_sky(catalog: pd.DataFrame, ra: str | None, dec: str | None) -> _Floats:
-    """Return the positions (n, 2) of a catalogue on the sky in degrees."""
-    named = {"ra": ra, "dec": dec}
-    columns = [require_column(catalog, name, kind, kind) for kind, name in named.items()]
-    sky = sky_positions(*(catalog[column] for column in columns))
-    return np.column_stack([sky.ra.deg, sky.dec.deg])
+        if not is_numeric_dtype(catalog[name]):
+            raise ValueError(f"{kind}={name!r} is a column of text: pass one of pixel positions.")
+    if _FROM_ONE.fullmatch(str(x)):
+        warnings.warn(
+            f"{x} of SExtractor counts pixels from 1, but positions are taken as counted from 0: "
+            "subtract 1 from both columns, unless you have done so.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return catalog[[x, y]].to_numpy(np.float64, na_value=np.nan)
 
 
 def _find_tiles(
-    positions: _Floats, tiles: tuple[_Tile, ...], *, sky: bool
-) -> tuple[NDArray[np.int32], _Floats, _Floats]:
+    positions: Floats, tiles: tuple[Tile, ...], *, sky: bool
+) -> tuple[NDArray[np.int32], Floats, Floats]:
     """Return the tile of each object with the most room around it, and its position there."""
     number = np.full(len(positions), -1, np.int32)
     best_room = np.full(len(positions), -np.inf)
     x, y = np.full((2, len(positions)), np.nan)
     for index, tile in enumerate(tiles):
-        pixels = _to_pixels(tile, positions) if sky else positions.T
+        pixels = tile.to_pixels(positions) if sky else positions.T
         px, py = np.round(pixels, _POSITION_DECIMALS)
-        height, width = tile.shape
-        # Room is the distance to the nearest edge; NaN (no position) is never better.
-        room = np.min([px, width - 1 - px, py, height - 1 - py], axis=0)
-        better = room > best_room
+        room = tile.room(np.array([px, py]))
+        better = room > best_room  # never without a position (NaN)
         number[better], best_room[better] = index, room[better]
         x[better], y[better] = px[better], py[better]
     return number, x, y
 
 
-def _to_pixels(tile: _Tile, world: _Floats) -> _Floats:
-    """Return x and y (2, n) of positions on the sky in a tile, NaN where it does not show them."""
-    finite = np.isfinite(world).all(axis=1)
-    pixels = np.full((2, len(world)), np.nan)
-    if finite.any():
-        wcs, (ra, dec) = tile.wcs(), world[finite].T
-        projected = wcs.all_world2pix(ra, dec, 0, quiet=True)
-        # A tangent plane also shows the far side of the sky, which does not convert back.
-        back_ra, back_dec = wcs.all_pix2world(*projected, 0)
-        turn = (back_ra - ra + 180) % 360 - 180
-        away = np.hypot(turn * np.cos(np.radians(dec)), back_dec - dec)
-        pixels[:, finite] = np.where(away < tile.scale, projected, np.nan)
-    return pixels
-
-
 def _check_coverage(
-    tiles: tuple[tuple[_Tile, ...], ...],
+    tiles: tuple[tuple[Tile, ...], ...],
     tile: NDArray[np.int32],
-    x: _Floats,
-    y: _Floats,
+    x: Floats,
+    y: Floats,
     size: tuple[int, int],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which bands of a stamp have pixels (n, bands), and which stamps lack some (n,)."""
@@ -423,28 +392,3 @@ def _rows_inside(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
             stacklevel=3,
         )
     return np.flatnonzero(~outside)
-
-
-def _extract(
-    section: Any, tile: _Tile, position: tuple[float, float], size: tuple[int, int], dtype: np.dtype
-) -> NDArray[Any]:
-    """Read the pixels around a position; NaN outside the image."""
-    stamp = np.full(size, np.nan, dtype)
-    with suppress(NoOverlapError):
-        in_tile, in_stamp = overlap_slices(tile.shape, size, position[::-1], mode="partial")
-        stamp[in_stamp] = native(np.asarray(section[in_tile]))
-    return stamp
-
-
-def _reproject(
-    section: Any, tile: _Tile, position: tuple[float, float], target: WCS, size: tuple[int, int]
-) -> NDArray[Any]:
-    """Resample the pixels around a position onto the grid of a stamp."""
-    reproject = import_optional("reproject", extra="data", needed_by="reproject=True")
-    scale = _pixel_scale(target.pixel_scale_matrix)
-    side = int(np.ceil(_REPROJECTION_MARGIN * max(size) * scale / tile.scale)) + 4
-    pixels = _extract(section, tile, position, (side, side), np.dtype(np.float64))
-    wcs = tile.wcs()
-    wcs.wcs.crpix -= _first_pixel(np.array(position), side)
-    out, _ = reproject.reproject_interp((pixels, wcs), target, shape_out=size)
-    return out * (scale / tile.scale) ** 2

@@ -5,46 +5,78 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from skastro.catalogs.matching import join_catalog
-from skastro.catalogs.reading import read_catalog
-from skastro.stamps.opening import open_stamps
+from skastro.catalogs.columns import find_column
+from skastro.catalogs.matching import CatalogMatch, join_catalog
+from skastro.catalogs.reading import CATALOG_ENDINGS, read_catalog
+from skastro.stamps.files import Hdu
+from skastro.stamps.opening import (
+    NAMES_OF_STAMP_FOLDERS,
+    STACK_NAMES,
+    list_class_folders,
+    open_stamps,
+)
 from skastro.surveys.cutouts import cut_stamps
 from skastro.surveys.survey import Survey
-from skastro.utils.files import ENDINGS
+from skastro.utils.files import ENDINGS, stem
+from skastro.utils.tables import to_frame
+from skastro.utils.validation import name_near, plain_labels, warn_of_case
 
-_CATALOG_NAMES = ("catalog.csv", "catalog.fits", "catalog.ecsv", "catalog.parquet")
-_STACK_NAMES = ("stamps.npy", "stamps.zarr", "stamps.h5")
-_STAMP_FOLDERS = ("stamps", "fits", "images")
-_LAYOUT = "catalog.csv, .fits, .ecsv or .parquet, and stamps.npy, .zarr, .h5 or one file per object"
+_CATALOG_NAMES = tuple(f"catalog{end}" for end in CATALOG_ENDINGS if end != ".txt")
+_LAYOUT = (
+    "catalog.csv, .fits, .ecsv or .parquet, and stamps.npy, .zarr, .h5 or one file per object, or "
+    "a folder of such files for each class"
+)
+_CLASS, _FOLDER = "class", "folder"  # columns for the names of the folders of classes
 
 
-def load_folder(path: str | os.PathLike[str], *, label: str | None = None) -> Survey:
+def load_folder(
+    path: str | os.PathLike[str],
+    *,
+    label: str | None = None,
+    id: str | None = None,  # noqa: A002 - the catalogue's word, as in read_catalog
+    size: int | tuple[int, int] | None = None,
+    bands: str | Sequence[str] | None = None,
+    hdu: Hdu | None = None,
+    axes: str | None = None,
+) -> Survey:
     """Read a data folder: a catalogue and the stamps of its rows.
 
     Parameters
     ----------
     path : str or path-like
-        Folder with one of ``catalog.csv``, ``catalog.fits``, ``catalog.ecsv`` or
-        ``catalog.parquet``, and one of ``stamps.npy``, ``stamps.zarr`` and ``stamps.h5`` (the
-        same rows in the same order), or a file for each object (``<id>.fits``, ``.png``, ``.jpg``,
-        ``.npy`` ...), there or in a subfolder ``stamps``, ``fits`` or ``images``. Such files are
-        joined by the column ``file``, or without it by the column ``id``.
+        Folder with one of ``catalog.csv``, ``catalog.fits``, ``catalog.ecsv``,
+        ``catalog.parquet`` or another ending that `read_catalog` reads, and one of ``stamps.npy``,
+        ``stamps.zarr`` and ``stamps.h5`` (the same rows in the same order), or a file for each
+        object (``<id>.fits``, ``.png``, ``.jpg``, ``.npy`` ...), there or in a subfolder such as
+        ``stamps``, ``fits`` or ``images``. Such files are joined by the column of their names
+        (``file``, ``filename``, ``file_loc`` ...), or without it by the column of ids. Two or more
+        subfolders of files are classes, and then the catalogue may be missing.
     label : str or None, default=None
-        Column of the catalogue that holds the classes.
+        Column of the catalogue that holds the classes. With None, the classes are the subfolders,
+        if there are any.
+    id : str, default=None
+        Column that names the objects. None means the column with a usual name.
+    size, bands, hdu, axes : default=None
+        Size, bands, extensions and axes of the stamps; see `open_stamps`.
 
     Returns
     -------
     survey : Survey
         ``images`` are lazy Stamps (n, bands, height, width), ``catalog`` is a DataFrame as
         `read_catalog` returns it, ``path`` is the folder. With ``label``, ``target`` is that column
-        as an array (n,), with missing labels unchanged, and ``target_names`` the sorted list of
-        the other labels.
+        as an array (n,), without white space around text and with None for missing text, and
+        ``target_names`` the sorted list of its classes: without missing values, blank text and -1.
+        Subfolders of classes are the column ``class`` of the catalogue, or ``folder`` if it has a
+        ``class``. Files of the same name in two of them have ids such as
+        ``"spiral/001"``.
 
     Raises
     ------
@@ -73,28 +105,32 @@ def load_folder(path: str | os.PathLike[str], *, label: str | None = None) -> Su
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: pass one that holds {_LAYOUT}.")
-    survey = load_survey(_find_stamps(folder), _find_catalog(folder))
+    stamps = _find_stamps(folder)
+    has_classes = stamps.is_dir() and bool(list_class_folders(stamps))
+    catalog = _find_catalog(folder, required=not has_classes)
+    survey = load_survey(stamps, catalog, id=id, size=size, bands=bands, hdu=hdu, axes=axes)
     survey.path = folder
     if label is not None:
         if label not in survey.catalog.columns:
-            raise ValueError(
-                f"label={label!r} is not a column of {folder}: choose one of "
-                f"{', '.join(map(str, survey.catalog.columns))}."
-            )
-        survey.target = survey.catalog[label].to_numpy()
-        survey.target_names = sorted(survey.catalog[label].dropna().unique().tolist())
+            near = name_near(label, list(map(str, survey.catalog.columns)))
+            raise ValueError(f"label={label!r} is not a column of {folder}{near}")
+        survey.target, is_labelled = plain_labels(survey.catalog[label])
+        survey.target_names = sorted(set(survey.target[is_labelled].tolist()))
+        warn_of_case(survey.target_names)
     return survey
 
 
 def load_survey(
     images: Any,
-    catalog: str | os.PathLike[str] | pd.DataFrame,
+    catalog: str | os.PathLike[str] | pd.DataFrame | None = None,
     *,
     id: str | None = None,  # noqa: A002 - the catalogue's word, as in read_catalog
     ra: str | None = None,
     dec: str | None = None,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     bands: str | Sequence[str] | None = None,
+    hdu: Hdu | None = None,
+    axes: str | None = None,
 ) -> Survey:
     """Open stamps of any kind and join them with their catalogue.
 
@@ -104,17 +140,23 @@ def load_survey(
         A mapping gives the mosaics of each band: `cut_stamps` cuts the stamps at the positions of
         the catalogue. Anything else is opened by `open_stamps`. A stack (``.npy``, Zarr, HDF5)
         must have the rows of the catalogue in the same order. Files of one object each are joined
-        by the column ``file``, or without it by the column of the ids.
-    catalog : path or DataFrame
-        Catalogue of the objects, or its file.
+        by the column of their names, or without it by the column of the ids. Subfolders of
+        classes become a column, as in `load_folder`.
+    catalog : path, DataFrame or astropy Table, default=None
+        Catalogue of the objects, or its file (``"c.fits[2]"`` is one of its tables). None makes one
+        of the ids of the stamps, and of the classes of subfolders.
     id : str, default=None
         Column that names the objects. None means the column with a usual name.
     ra, dec : str, default=None
         Columns of the positions. None means the columns with the usual names.
-    size : int, default=None
-        Height and width of the stamps in pixels; required for mosaics.
+    size : int or tuple (height, width), default=None
+        Size of the stamps in pixels; required for mosaics.
     bands : str or sequence of str, default=None
         Names of the bands. For mosaics: the bands to cut; None means all.
+    hdu : int, str, (str, int) or list of these, default=None
+        Extensions of the files; see `open_stamps` and `cut_stamps`.
+    axes : str, default=None
+        Axes of the arrays, such as ``"nhwc"``; see `open_stamps`. Not for mosaics.
 
     Returns
     -------
@@ -139,15 +181,31 @@ def load_survey(
     ...     print(np.asarray(survey.images)[:, 0, 0, 0], survey.catalog["mag_r"].tolist())
     [7 9] [19.0, 21.0]
     """
-    table = catalog if isinstance(catalog, pd.DataFrame) else read_catalog(catalog, id=id)
-    rows: Any = None
     if isinstance(images, Mapping):
         if size is None:
             raise ValueError("size is missing: pass the height and width of the stamps in pixels.")
-        stamps = cut_stamps(images, table, size=size, bands=bands, id=id, ra=ra, dec=dec)
-        rows = np.asarray(stamps.catalog_rows)
+        if catalog is None or axes is not None:
+            what = "need a catalog" if catalog is None else "have no axes to name"
+            raise ValueError(f"mosaics {what}: pass the catalogue of the objects, and no axes=.")
+        table = _read_table(catalog, id)
+        stamps = cut_stamps(images, table, size=size, bands=bands, id=id, ra=ra, dec=dec, hdu=hdu)
+        rows: Any = np.asarray(stamps.catalog_rows)
         join = f"{len(rows):,} of {len(table):,} catalogue rows lie on the mosaics."
-    elif (stamps := open_stamps(images, bands=bands, size=size)).ids is None:
+        return _make_survey(stamps, table.iloc[rows], id, join)
+
+    # stamps, and the classes of their folders
+    folders = _list_classes(images)
+    files = [file for files in folders.values() for file in files]
+    stamps = open_stamps(files or images, bands=bands, size=size, hdu=hdu, axes=axes)
+    counts = [len(files) for files in folders.values()]
+    classes = np.repeat(np.array(list(folders), dtype=object), counts) if folders else None
+
+    # their rows of the catalogue
+    if catalog is None:
+        ids = np.arange(len(stamps)) if stamps.ids is None else stamps.ids
+        table, join = pd.DataFrame({"id": ids}), f"{len(stamps):,} stamps."
+    elif stamps.ids is None:
+        table, join = _read_table(catalog, id), ""
         if len(stamps) != len(table):
             name = "the catalogue" if table is catalog else str(catalog)
             raise ValueError(
@@ -156,43 +214,101 @@ def load_survey(
             )
         join = f"{len(stamps):,} stamps and catalogue rows, taken in the same order."
     else:
-        # Files of one object each are matched with the rows by their names.
-        names = np.asarray(stamps.ids)
-        on = "file" if id is None and "file" in table.columns else "id"
-        match = join_catalog(table, names, on=on, id=id)
-        if not len(match.stamp_rows):
-            raise ValueError(
-                f"no stamp finds its catalogue row by {on} (the first stamp is {names[0]!r}): "
-                "name the column of the ids with id=."
-            )
+        table = _read_table(catalog, id)
+        match = _match_files(table, np.asarray(stamps.ids), id)
         if not np.array_equal(match.stamp_rows, np.arange(len(stamps))):
             stamps = stamps[match.stamp_rows]
-        rows, join = match.catalog_rows, match.summary()
-    if rows is not None:
-        table = table.iloc[rows].reset_index(drop=True)
+            classes = None if classes is None else classes[match.stamp_rows]
+        table, join = table.iloc[match.catalog_rows], match.summary()
+    if classes is None:
+        return _make_survey(stamps, table, id, join)
+    name = _FOLDER if _CLASS in table.columns else _CLASS
+    join = f"{join} The column {name} holds the {len(folders)} folders ({', '.join(folders)})."
+    survey = _make_survey(stamps, table.assign(**{name: classes}), id, join)
+    survey.target, survey.target_names = classes, sorted(set(classes))
+    return survey
+
+
+def _read_table(catalog: Any, id: str | None) -> pd.DataFrame:  # noqa: A002
+    if isinstance(catalog, (str, os.PathLike)):
+        return read_catalog(catalog, id=id)
+    return catalog if isinstance(catalog, pd.DataFrame) else to_frame(catalog, "catalog")
+
+
+def _make_survey(stamps: Any, table: pd.DataFrame, id: str | None, join: str) -> Survey:  # noqa: A002
+    table = table.reset_index(drop=True)
     ids = None if id is None else table[id].to_numpy()
     return Survey(stamps, table, ids, join)  # type: ignore[arg-type]  # Survey finds ids itself
 
 
-def _find_catalog(folder: Path) -> Path:
+def _list_classes(images: Any) -> dict[str, list[Path]]:
+    """Return the stamp files in subfolders of classes, by class; none if there are no classes."""
+    if not isinstance(images, (str, os.PathLike)):
+        return {}
+    folder = Path(images).expanduser()
+    is_stack = any((folder / name).exists() for name in (*STACK_NAMES, "zarr.json", ".zgroup"))
+    return {} if is_stack else list_class_folders(folder)
+
+
+def _match_files(table: pd.DataFrame, names: NDArray[Any], id: str | None) -> CatalogMatch:  # noqa: A002
+    """Match stamps with rows by the column of the files if there is one, or else by id.
+
+    Files of the same name in several folders are matched by folder and name.
+    """
+    column = find_column(table, "file") if id is None else None
+    id_column = id or find_column(table, "id")
+    on = "id"
+    if column is not None:
+        name_of = _folder_and_stem if any("/" in name for name in names) else stem
+        files = pd.DataFrame({column: table[column].map(lambda path: name_of(str(path)), "ignore")})
+        if id_column is None or files[column].dropna().is_unique:
+            match = join_catalog(files, [name_of(name) for name in names], id=column)
+            if len(match.stamp_rows):
+                return replace(match, on="file")
+            on = "file"
+    if column is None or id_column is not None:
+        match = join_catalog(table, names, id=id)
+        if len(match.stamp_rows):
+            return match
+    raise ValueError(
+        f"no stamp finds its catalogue row by {on} (the first stamp is {str(names[0])!r}): "
+        "name the column of the ids with id=."
+    )
+
+
+def _folder_and_stem(path: Any) -> str:
+    """Return the last folder of a path and the name of the file without its ending."""
+    return f"{Path(str(path)).parent.name}/{stem(str(path))}"
+
+
+def _find_catalog(folder: Path, *, required: bool) -> Path | None:
     paths = [folder / name for name in _CATALOG_NAMES if (folder / name).is_file()]
-    if not paths:
+    if not paths and required:
         raise FileNotFoundError(f"{folder} has no catalogue: a data folder holds {_LAYOUT}.")
     if len(paths) > 1:
         several = " and ".join(path.name for path in paths)
         raise ValueError(f"{folder} has {several}: keep one catalogue.")
-    return paths[0]
+    return paths[0] if paths else None
 
 
 def _find_stamps(folder: Path) -> Path:
-    for name in _STACK_NAMES:
+    for name in STACK_NAMES:
         if (folder / name).exists():
             return folder / name
-    for path in (folder, *(folder / name for name in _STAMP_FOLDERS)):
-        names = [file.name.lower() for file in path.iterdir()] if path.is_dir() else []
-        if any(name.endswith(ENDINGS) and not name.startswith("catalog.") for name in names):
+    usual = [folder / name for name in NAMES_OF_STAMP_FOLDERS]
+    places = [path for path in (folder, *usual) if path.is_dir()]
+    for path in places:
+        if _holds_stamps(path) or list_class_folders(path):
             return path
+    others = [path for path in sorted(folder.iterdir()) if path.is_dir() and _holds_stamps(path)]
+    if len(others) == 1:
+        return others[0]
     raise FileNotFoundError(f"{folder} has no stamps: a data folder holds {_LAYOUT}.")
+
+
+def _holds_stamps(folder: Path) -> bool:
+    names = (path.name.lower() for path in folder.iterdir())
+    return any(name.endswith(ENDINGS) and not name.startswith((".", "catalog.")) for name in names)
 
 
 def read_data(
@@ -203,24 +319,35 @@ def read_data(
     id: str | None = None,  # noqa: A002 - the catalogue's word, as in read_catalog
     ra: str | None = None,
     dec: str | None = None,
-    size: int | None = None,
+    alone: bool = False,
+    **options: Any,
 ) -> tuple[Survey, str]:
     """Read a data folder, or stamps and their catalogue; also return their names for a message.
 
     ``folder`` is that of `load_folder`. The other arguments, to be passed without a folder, are
     those of `load_survey`. ``images`` may also be mosaics as a sequence of ``"band=path"``, where
-    a path may be a pattern such as ``tile_g_*.fits``.
+    a path may be a pattern such as ``tile_g_*.fits``. With ``alone`` stamps need no catalogue, and
+    without it only those in subfolders of classes. ``options`` are ``size``, ``bands``, ``hdu``
+    and ``axes``.
     """
     if folder is not None:
         if catalog is not None or images is not None:
             raise ValueError("pass a folder, or a catalog and images, not both.")
-        return load_folder(folder), str(folder)
-    if catalog is None or not images:
-        missing = "catalog" if catalog is None else "images"
-        raise ValueError(f"{missing} is missing: pass both a catalog and images, or a folder.")
-    survey = load_survey(_split_bands(images), catalog, id=id, ra=ra, dec=dec, size=size)
-    names = images if isinstance(images, (str, Path)) else ", ".join(map(str, images))
-    return survey, f"{catalog} and {names}"
+        path = Path(folder).expanduser()
+        if alone and path.is_dir() and _find_catalog(path, required=False) is None:
+            survey = load_survey(_find_stamps(path), None, id=id, **options)
+            survey.join = f"{survey.join} {folder} has no catalogue."
+            return survey, str(folder)
+        return load_folder(folder, id=id, **options), str(folder)
+    stamps = _split_bands(images) if images else None
+    needs_none = stamps is not None and not isinstance(stamps, Mapping) and alone
+    if stamps is None or (catalog is None and not needs_none and not _list_classes(stamps)):
+        missing = "images" if alone or catalog is not None else "catalog"
+        both = "images" if alone else "both a catalog and images"
+        raise ValueError(f"{missing} is missing: pass a folder, or {both}.")
+    survey = load_survey(stamps, catalog, id=id, ra=ra, dec=dec, **options)
+    names = str(images) if isinstance(images, (str, Path)) else ", ".join(map(str, images or ()))
+    return survey, names if catalog is None else f"{catalog} and {names}"
 
 
 def _split_bands(images: Sequence[str] | str | Path) -> Any:

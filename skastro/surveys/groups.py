@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from skastro.catalogs.matching import sky_positions
-from skastro.stamps.arrays import as_stack
+from skastro.catalogs.positions import sky_positions
+from skastro.stamps.containers import to_array
 from skastro.utils.packages import import_optional
 
 _STAMPS_PER_READ = 1024
@@ -62,7 +63,7 @@ def find_duplicates(
         raise ValueError("ra and dec belong together: pass both.")
     groupings = []
     if stamps is not None:
-        groupings.append(_group_by_pixels(as_stack(stamps)))
+        groupings.append(_group_by_pixels(to_array(stamps, name="stamps")))
     if ra is not None and dec is not None:
         if not radius > 0:
             raise ValueError(f"radius={radius!r} must be positive, in arcsec.")
@@ -152,14 +153,28 @@ def _connect(n: int, rows: NDArray[Any], others: NDArray[Any]) -> NDArray[np.int
 
 
 def _group_by_pixels(images: Any) -> NDArray[np.int64]:
-    first_rows: dict[bytes, int] = {}
-    groups = np.empty(len(images), np.int64)
+    digests: list[bytes] = []
     for start in range(0, len(images), _STAMPS_PER_READ):
-        chunk = np.ascontiguousarray(images[start : start + _STAMPS_PER_READ])
-        for row, stamp in enumerate(chunk, start):
-            digest = hashlib.blake2b(stamp.tobytes(), digest_size=16).digest()
-            groups[row] = first_rows.setdefault(digest, row)
-    return groups
+        digests += digest_stamps(np.asarray(images[start : start + _STAMPS_PER_READ]))
+    return group_equal(digests)
+
+
+def digest_stamps(stamps: NDArray[Any]) -> list[bytes]:
+    """Return a fingerprint of the pixels of each stamp."""
+    return [hashlib.blake2b(stamp.tobytes(), digest_size=16).digest() for stamp in stamps]
+
+
+def group_equal(digests: Sequence[bytes]) -> NDArray[np.int64]:
+    """Return the first row of the same fingerprint, for each row.
+
+    Examples
+    --------
+    >>> group_equal([b"a", b"b", b"a"]).tolist()
+    [0, 1, 0]
+    """
+    first_rows: dict[bytes, int] = {}
+    rows = [first_rows.setdefault(digest, row) for row, digest in enumerate(digests)]
+    return np.array(rows, np.int64)
 
 
 def _group_by_position(ra: ArrayLike, dec: ArrayLike, radius: float) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from skastro.catalogs.reading import read_catalog
 from skastro.catalogs.writing import write_table
+from skastro.stamps.bands import spell_bands
 from skastro.surveys.folders import load_survey
 from skastro.surveys.survey import Survey
 from skastro.utils.files import cache_folder, digest_arrays, first_line, replacing, writing
@@ -169,6 +170,7 @@ def fetch_sdss(
     ((300, 3, 32, 32), ['GALAXY', 'QSO', 'STAR'])
     """
     names_of_hips = SDSS_HIPS | dict(hips or {})
+    bands = spell_bands(bands, names_of_hips)
     request: dict[str, Any] = {
         "n_objects": n_objects,
         "classes": list(classes),

@@ -170,6 +170,7 @@ def test_bands_choose_among_the_same_stamps():
     both = make_survey(4, bands="gi", image_size=16, cache=False)
     one = make_survey(4, bands=["i"], image_size=16, cache=False)
     assert one.bands == ("i",)
+    assert make_survey(4, bands="I", image_size=16, cache=False).images.bands == ("i",)
     np.testing.assert_array_equal(one.images[:, 0], both.images[:, 1])
     np.testing.assert_array_equal(one.catalog["mag_i"], both.catalog["mag_i"])
 

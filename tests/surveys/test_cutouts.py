@@ -6,6 +6,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import Cutout2D
+from astropy.table import QTable, Table
 from astropy.wcs import WCS
 
 from skastro import cut_stamps
@@ -76,6 +77,13 @@ def test_rows_and_bands_are_chosen_lazily(survey):
     np.testing.assert_array_equal(np.asarray(stamps), straight[:, ::-1])
 
 
+def test_bands_are_found_regardless_of_case(survey):
+    mosaics, catalog, _, _ = survey
+    stamps = cut_stamps(mosaics, catalog, size=8, bands="RG")
+    assert stamps.bands == ("R", "G")
+    np.testing.assert_array_equal(stamps, cut_stamps(mosaics, catalog, size=8, bands="rg"))
+
+
 def test_pixels_and_objects_outside_the_mosaic_are_marked(survey):
     mosaics, _, pixels, wcs = survey
     x, y = np.array([3.0, 60.0, 500.0, 118.0]), np.array([60.0, 60.0, 60.0, 118.0])
@@ -142,7 +150,6 @@ def test_positions_at_half_pixels_bear_the_rounding_of_the_sky(survey):
     [({"scale": 2 * SCALE}, r"has 0.6 arcsec a pixel"), ({"angle": 30.0}, r"at 30.0 degrees")],
 )
 def test_other_grids_are_refused_unless_reprojected(tmp_path, change, message):
-    pytest.importorskip("reproject")
     y, x = np.mgrid[:200, :200] - 99.5
     fine = np.exp(-(x**2 + y**2) / (2 * 8**2)).astype(np.float32)
     scale = change.get("scale", SCALE) / SCALE
@@ -203,7 +210,7 @@ def test_bad_mosaics_are_refused(survey, tmp_path):
         cut_stamps({"g": bare}, catalog, size=8)
     assert cut_stamps({"g": bare}, catalog, size=8, x="x", y="y").shape == (30, 1, 8, 8)
     cube = write_mosaic(tmp_path / "cube.fits", pixels)
-    with pytest.raises(ValueError, match=r"cube.fits has no 2-D image"):
+    with pytest.raises(ValueError, match=r"cube.fits has only images of more than two axes"):
         cut_stamps({"g": cube}, catalog, size=8)
     path = write_mosaic(tmp_path / "cut.fits", pixels[0], wcs)
     whole = path.read_bytes()
@@ -222,6 +229,45 @@ def test_a_mosaic_that_has_changed_is_refused(survey, tmp_path):
     write_mosaic(path, pixels[0, :50], wcs)
     with pytest.raises(ValueError, match=r"has changed since"):
         np.asarray(stamps)
+
+
+TABLES = {
+    "degrees": lambda sky: Table({"ra": sky.ra.deg, "dec": sky.dec.deg}),
+    "radians": lambda sky: Table({"ra": sky.ra.to("rad"), "dec": sky.dec.to("rad")}),
+    "hours": lambda sky: QTable({"ra": sky.ra.to("hourangle"), "dec": sky.dec}),
+    "coordinates": lambda sky: QTable({"sky": sky}),
+    "galactic coordinates": lambda sky: QTable({"sky": sky.galactic}),
+    "galactic columns": lambda sky: pd.DataFrame(
+        {"GLON": sky.galactic.l.deg, "GLAT": sky.galactic.b.deg}
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_positions_of_tables_are_those_of_their_units_and_frames(survey, kind):
+    mosaics, catalog, _, _ = survey
+    sky = SkyCoord(catalog["ra"], catalog["dec"], unit="deg")
+    stamps = cut_stamps(mosaics, TABLES[kind](sky), size=9)
+    np.testing.assert_array_equal(stamps, cut_stamps(mosaics, catalog, size=9))
+
+
+def test_arguments_of_other_types_are_refused(survey):
+    mosaics, catalog, _, _ = survey
+    for wrong in (mosaics["g"], [mosaics["g"]]):
+        with pytest.raises(ValueError, match=r"mosaics is a \w+: pass a dict"):
+            cut_stamps(wrong, catalog, size=8)
+    with pytest.raises(ValueError, match="catalog is a str: pass a DataFrame"):
+        cut_stamps(mosaics, "catalog.csv", size=8)
+    words = catalog.assign(x="left")
+    with pytest.raises(ValueError, match="x='x' is a column of text"):
+        cut_stamps(mosaics, words, size=8, x="x", y="y")
+
+
+def test_positions_counted_from_one_are_warned_of(survey):
+    mosaics, catalog, _, _ = survey
+    table = catalog.rename(columns={"x": "X_IMAGE", "y": "Y_IMAGE"})
+    with pytest.warns(UserWarning, match="X_IMAGE of SExtractor counts pixels from 1"):
+        cut_stamps(mosaics, table, size=8, x="X_IMAGE", y="Y_IMAGE")
 
 
 def test_ra_in_hours_is_refused(survey):

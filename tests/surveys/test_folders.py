@@ -104,10 +104,37 @@ def test_float_ids_are_refused(folder):
         load_folder(folder)
 
 
-def test_columns_of_arrays_are_refused(folder):
+def test_columns_of_arrays_are_left_out(folder):
     Table({"id": [1, 2, 3], "flux": np.ones((3, 5))}).write(folder / "catalog.fits")
-    with pytest.raises(ValueError, match="arrays in the columns flux"):
-        load_folder(folder)
+    with pytest.warns(UserWarning, match="arrays in the columns flux"):
+        assert load_folder(folder).catalog.columns.tolist() == ["id"]
+
+
+def test_classes_of_a_folder_have_no_white_space_around_them(folder):
+    table = table_of().assign(**{"class": ["STAR  ", "STAR", "-1"]})
+    table.to_csv(folder / "catalog.tsv", index=False, sep="\t")
+    survey = load_folder(folder, label="class")
+    assert survey.target.tolist() == ["STAR", "STAR", None]
+    assert survey.target_names == ["STAR"]
+
+
+def test_a_table_of_a_file_and_a_table_in_memory_are_catalogues(folder):
+    table = Table({"NUMBER": [4, 5, 6]})
+    hdus = [fits.PrimaryHDU(), fits.table_to_hdu(table), fits.table_to_hdu(table)]
+    fits.HDUList(hdus).writeto(folder / "c.fits")
+    for catalog in (f"{folder}/c.fits[2]", table):
+        assert load_survey(folder / "stamps.npy", catalog).ids.tolist() == [4, 5, 6]
+    with pytest.raises(ValueError, match=r"several tables, 1 of 3 rows, 2 of 3 rows: choose one"):
+        load_survey(folder / "stamps.npy", folder / "c.fits")
+
+
+def test_files_with_leading_zeros_find_their_rows_with_a_warning(tmp_path):
+    for number in (98, 7):
+        np.save(tmp_path / f"{number:05d}.npy", np.full((1, 8, 8), number, np.float32))
+    table = pd.DataFrame({"GalaxyID": [7, 98], "mag": [20.5, 21.5]})
+    with pytest.warns(UserWarning, match=r"leading zeros \(2, such as '00007' and '7'\)"):
+        survey = load_survey(tmp_path, table)
+    assert np.asarray(survey.images)[:, 0, 0, 0].tolist() == survey.ids.tolist() == [7, 98]
 
 
 def test_unequal_rows_name_both_counts_and_files(folder):
@@ -116,19 +143,24 @@ def test_unequal_rows_name_both_counts_and_files(folder):
         load_folder(folder)
 
 
-def test_unknown_label_names_the_columns(folder):
+@pytest.mark.parametrize(
+    ("label", "end"),
+    [("klass", "did you mean class"), ("morphology", "choose from .*mag_r, class")],
+)
+def test_an_unknown_label_names_similar_columns_or_all(folder, label, end):
     write_catalog(table_of(), folder / "catalog.csv")
-    with pytest.raises(ValueError, match=r"label='klass' is not a column.*mag_r, class"):
-        load_folder(folder, label="klass")
+    with pytest.raises(ValueError, match=f"label='{label}' is not a column.*{end}"):
+        load_folder(folder, label=label)
 
 
 def test_stamps_of_three_dimensions_are_refused(folder):
     write_catalog(table_of(), folder / "catalog.csv")
     np.save(folder / "stamps.npy", np.zeros((3, 8, 8)))
     with pytest.raises(
-        ValueError, match=r"\(3, 8, 8\): save stamps as \(n, bands, height, width\)"
+        ValueError, match=r"\(3, 8, 8\), but stamps are \(n, bands, height, width\).*axes=\"nhw\""
     ):
         load_folder(folder)
+    assert load_folder(folder, axes="nhw").images.shape == (3, 1, 8, 8)
 
 
 def test_incomplete_folders_say_what_belongs_in_them(folder):
@@ -192,6 +224,92 @@ def test_a_column_of_files_joins_before_the_ids(tmp_path):
     assert load_survey(tmp_path / "s", frame, id="id").catalog["spec_id"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("columns", "ids"),
+    [
+        ({"file_loc": ["/data/c.jpg", "/data/a.jpg", "x/y/b.fits"]}, [0, 1, 2]),
+        ({"filename": ["c.npy", "a.npy", "b.npy"], "objid": [7, 8, 9]}, [7, 8, 9]),
+        ({"file": ["frame1", "frame1", "frame2"], "id": ["c", "a", "b"]}, ["c", "a", "b"]),
+        ({"path": ["1.fits", "2.fits", "3.fits"], "id": ["c", "a", "b"]}, ["c", "a", "b"]),
+    ],
+)
+def test_files_are_joined_by_the_column_that_names_them(tmp_path, columns, ids):
+    write_stamps(tmp_path, pd.DataFrame({"id": ["a", "b", "c"]}))
+    survey = load_survey(tmp_path, pd.DataFrame({**columns, "n": [2, 0, 1]}))
+    assert survey.catalog["n"].tolist() == [0, 1, 2]
+    assert np.asarray(survey.images)[:, 0, 0, 0].tolist() == [0, 1, 2]
+    if "id" in columns or "objid" in columns:
+        assert survey.ids.tolist() == [ids[1], ids[2], ids[0]]
+
+
+def write_classes(folder):
+    """Write stamps of two classes, of which two have one name; each has its own value."""
+    for number, name in enumerate(("spiral/1", "spiral/2", "elliptical/1", "elliptical/3")):
+        path = folder / f"{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.full((1, 8, 8), number, np.float32))
+
+
+@pytest.mark.parametrize("where", ["", "images", "stamps"])
+def test_subfolders_are_classes_without_a_catalogue(tmp_path, where):
+    write_classes(tmp_path / where)
+    for survey in (load_folder(tmp_path), load_survey(tmp_path / where)):
+        assert survey.target.tolist() == ["elliptical", "elliptical", "spiral", "spiral"]
+        assert survey.target_names == ["elliptical", "spiral"]
+        assert survey.ids.tolist() == ["elliptical/1", "elliptical/3", "spiral/1", "spiral/2"]
+        assert survey.catalog["class"].tolist() == survey.target.tolist()
+        assert np.asarray(survey.images)[:, 0, 0, 0].tolist() == [2, 3, 0, 1]
+        assert "2 folders (elliptical, spiral)" in survey.join
+
+
+def test_subfolders_are_classes_beside_a_catalogue(tmp_path):
+    write_classes(tmp_path)
+    frame = pd.DataFrame(
+        {
+            "file_loc": ["/data/spiral/2.png", "/x/elliptical/1.png", "spiral/1.npy", "no/1.npy"],
+            "mag_r": [1.0, 2.0, 0.0, 9.0],
+            "class": ["a", "b", "c", "d"],
+        }
+    )
+    frame.drop(columns="class").to_csv(tmp_path / "catalog.csv", index=False)
+    survey = load_folder(tmp_path)
+    assert survey.catalog["mag_r"].tolist() == [2, 0, 1]
+    assert np.asarray(survey.images)[:, 0, 0, 0].tolist() == [2, 0, 1]
+    assert survey.target.tolist() == ["elliptical", "spiral", "spiral"]
+    assert survey.catalog["class"].tolist() == survey.target.tolist()
+
+    # a column of classes stays what it is
+    frame.to_csv(tmp_path / "catalog.csv", index=False)
+    survey = load_folder(tmp_path)
+    assert survey.target.tolist() == ["elliptical", "spiral", "spiral"]
+    assert survey.catalog["folder"].tolist() == survey.target.tolist()
+    assert load_folder(tmp_path, label="class").target.tolist() == ["b", "c", "a"]
+
+
+def test_the_only_subfolder_with_stamps_holds_those_of_the_catalogue(tmp_path):
+    frame = table_of(3)
+    write_stamps(tmp_path / "cutouts", frame)
+    write_catalog(frame, tmp_path / "catalog.csv")
+    survey = load_folder(tmp_path)
+    assert (survey.target, len(survey.images)) == (None, 3)
+
+
+def test_extensions_bands_axes_and_size_are_passed_on(tmp_path):
+    frame = table_of(3)
+    write_catalog(frame, tmp_path / "catalog.csv")
+    for number, name in enumerate(frame["id"]):
+        pixels = np.full((8, 9, 2), number, np.float32)
+        extensions = [fits.ImageHDU(pixels + i, name=kind) for i, kind in enumerate(("SCI", "ERR"))]
+        fits.HDUList([fits.PrimaryHDU(), *extensions]).writeto(tmp_path / f"{name}.fits")
+    options = {"hdu": "ERR", "axes": "hwc", "bands": "gr", "size": 4}
+    for survey in (
+        load_folder(tmp_path, **options),
+        load_survey(tmp_path, tmp_path / "catalog.csv", **options),
+    ):
+        assert (survey.images.shape, survey.bands) == ((3, 2, 4, 4), ("g", "r"))
+        assert np.asarray(survey.images)[:, 0, 0, 0].tolist() == [1, 2, 3]
+
+
 def test_stacks_of_every_kind_are_found(folder):
     pytest.importorskip("zarr")
     write_catalog(table_of(), folder / "catalog.csv")
@@ -215,6 +333,10 @@ def test_mosaics_are_cut_for_the_rows_that_lie_on_them(tmp_path):
     assert data.join == "2 of 3 catalogue rows lie on the mosaics."
     with pytest.raises(ValueError, match="size is missing"):
         load_survey({"r": tmp_path / "r.fits"}, frame)
+    with pytest.raises(ValueError, match=r"mosaics have no axes to name"):
+        load_survey({"r": tmp_path / "r.fits"}, frame, size=8, axes="hw")
+    with pytest.raises(ValueError, match=r"mosaics need a catalog"):
+        load_survey({"r": tmp_path / "r.fits"}, size=8)
 
 
 def test_sdss_folder_keeps_its_ids():
