@@ -44,6 +44,32 @@ def make_folds(rows: LabelledRows, n_folds: int, seed: int) -> list[Fold]:
     return folds if len(folds) == n_folds else []
 
 
+def explain_choice(
+    rows: LabelledRows, n_folds: int, share: float, losses: dict[float, float]
+) -> str:
+    """Return a sentence that says what strategy "auto" chose and why.
+
+    ``share`` is that of the network, and ``losses`` are those of `compare_shares`.
+    """
+    if not losses:
+        smallest = int(np.bincount(rows.codes).min())
+        needed = max(n_folds, _MIN_CLASS_ROWS)
+        reason = f"the smallest class has {smallest} labels, and a comparison needs {needed}"
+        if smallest >= needed:
+            reason = f"the groups cannot be split into {n_folds} folds that all have every class"
+        return f"Strategy auto uses the probe alone, without a comparison: {reason}."
+    names = {0.0: "the probe alone", 1.0: "the fine-tuned network alone"}
+    compared = [
+        f"{loss:.3f} by {names.get(s, f'{s:.0%} network and {1 - s:.0%} probe')}"
+        for s, loss in losses.items()
+    ]
+    chosen = names.get(share, f"{share:.0%} fine-tuned network and {1 - share:.0%} probe")
+    return (
+        f"Strategy auto uses {chosen}, which has the least log loss in {n_folds}-fold "
+        f"cross-validation of {len(rows.codes):,} labels: {', '.join(compared)}."
+    )
+
+
 def compare_shares(
     rows: LabelledRows,
     folds: list[Fold],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import replace
 from typing import Any, Self
 
@@ -17,7 +18,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skastro.estimators.blending import Fold, LabelledRows, compare_shares, make_folds
+from skastro.estimators.blending import (
+    Fold,
+    LabelledRows,
+    compare_shares,
+    explain_choice,
+    make_folds,
+)
 from skastro.estimators.encoder import (
     PropertyPretrainedEncoder,
     StampTransformer,
@@ -26,13 +33,24 @@ from skastro.estimators.encoder import (
 )
 from skastro.estimators.kernel_probe import KernelProbe
 from skastro.estimators.linear_probe import LinearProbe
-from skastro.networks.backbones import StampNetwork, make_network
+from skastro.estimators.saving_classifiers import load_classifier, save_classifier
+from skastro.networks.backbones import Backbone, StampNetwork, make_network, name_backbone
+from skastro.networks.device import resolve_device
 from skastro.networks.losses import ClassLoss
 from skastro.networks.training import Recipe, seeded, train
 from skastro.stamps.arrays import check_images
 from skastro.stamps.photometry import measure_properties
+from skastro.utils.fitting import fits_as_a_whole
 from skastro.utils.progress import report_to
-from skastro.utils.validation import check_groups, check_labels, check_properties, draw_seed
+from skastro.utils.validation import (
+    check_groups,
+    check_labels,
+    check_properties,
+    check_whole_number,
+    draw_seed,
+    warn_of_classes,
+    warn_of_order,
+)
 
 _STRATEGIES = ("auto", "probe", "finetune", "scratch")
 _MIN_STEPS, _MAX_STEPS = 150, 1400
@@ -75,6 +93,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         smallest class has fewer labels than that.
     random_state : int, RandomState or None, default=None
     verbose : int, default=0
+        1 prints a heading and a line for each epoch of each network, and ``choice_``.
 
     Attributes
     ----------
@@ -94,15 +113,23 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         Maps raw pixels to logits, where a network was trained.
     blend_, catalog_blend_ : float
         Share of the network in the probabilities; ``probe_`` or ``catalog_probe_`` has the rest.
-    cv_losses_ : dict of float to float
-        Cross-validated log loss for each share of the network that "auto" compared, where
-        ``probe_`` has the rest; empty if nothing was compared.
+    cv_losses_, catalog_cv_losses_ : dict of float to float
+        Cross-validated log loss (nat) for each share of the network that "auto" compared, where
+        ``probe_`` or ``catalog_probe_`` has the rest; empty if nothing was compared.
+    bands_ : tuple of str or None
+        Names of the bands, where X knew them. Stamps with the same bands in another order are
+        refused after `fit`.
+    choice_ : str
+        A sentence that says what "auto" uses for predictions, and why; with a ``catalog``, for
+        predictions with it. Empty for the other strategies.
     n_features_in_ : int
 
     Notes
     -----
-    Rows without a label are marked as in `sklearn.semi_supervised`: -1 for integers, NaN for
-    floats, and None, NaN or ``""`` for text.
+    Rows without a label are marked as in `sklearn.semi_supervised`, by -1; or by NaN, None or
+    another missing value, a mask, blank text, or text such as "nan", "None", "null", "NA", "N/A"
+    or "--". Where -1 and 1 are the only values, they are two classes. White space around a label
+    does not count: "star " and "star" are one class.
 
     Examples
     --------
@@ -171,6 +198,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         encoder = self._fit_encoder(X, draw_seed(self.random_state), properties, property_errors)
         return clone(self).set_params(encoder=FrozenEstimator(encoder))
 
+    @fits_as_a_whole
     def fit(
         self,
         X: Any,
@@ -217,9 +245,13 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         self._check_parameters()
         encoder = getattr(self.encoder, "estimator", self.encoder)  # without FrozenEstimator
         image_shape = getattr(encoder, "image_shape_", getattr(encoder, "image_shape", None))
+        resolve_device(getattr(encoder, "device", "auto"))
         images = check_images(self, X, reset=True, image_shape=image_shape)
         self.image_shape_ = tuple(images.shape[1:])
         codes = self._encode_labels(y, len(images))
+        warn_of_order(X=X, y=y, catalog=catalog, groups=groups)
+        if properties is not None:
+            warn_of_classes(properties, codes)
         groups = check_groups(groups, len(images))
         if catalog is not None:
             catalog = check_properties(catalog, len(images), name="catalog", allow_empty=True)
@@ -325,7 +357,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         """
         check_is_fitted(self)
         images = check_images(self, X, reset=False)
-        _, codes = check_labels(y)
+        classes, codes = check_labels(y)
         rows = np.flatnonzero(codes >= 0)
         weights = None if sample_weight is None else np.asarray(sample_weight)[rows]
         if catalog is not None:
@@ -333,15 +365,55 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             catalog = check_properties(catalog, len(images), name="catalog", allow_empty=True)
             catalog = catalog.iloc[rows]
         predicted = self.predict(images[rows], catalog=catalog)
-        return accuracy_score(np.asarray(y)[rows], predicted, sample_weight=weights)
+        return accuracy_score(classes[codes[rows]], predicted, sample_weight=weights)
+
+    def save(self, path: Any) -> None:
+        """Write the fitted classifier, with its encoder, to one safetensors file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            An existing file is replaced when the new one is complete.
+        """
+        check_is_fitted(self)
+        save_classifier(self, path)
+
+    @classmethod
+    def load(cls, path: Any, *, backbone: Backbone | None = None) -> Self:
+        """Read a classifier that `save` has written; no code in the file is executed.
+
+        Parameters
+        ----------
+        path : str or path-like
+        backbone : nn.Module or callable, default=None
+            The architecture of the encoder, if it was a module or a function: code is not saved.
+
+        Returns
+        -------
+        classifier : SelfSupervisedClassifier
+            It predicts as before. `fit` learns other labels; a frozen encoder stays frozen.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            The file is truncated, altered, of a newer format, no classifier, or needs
+            ``backbone``.
+        """
+        return load_classifier(cls, path, backbone)
 
     def _check_parameters(self) -> None:
         if self.strategy not in _STRATEGIES:
             raise ValueError(f"strategy={self.strategy!r} must be one of {_STRATEGIES}.")
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps={self.steps} must be at least 1, or None.")
-        if self.n_folds < 2:
-            raise ValueError(f"n_folds={self.n_folds} must be at least 2.")
+        check_whole_number("steps", self.steps, least=1, or_none=True)
+        check_whole_number("n_folds", self.n_folds, least=2)
+        is_estimator = hasattr(self.encoder, "get_params") and not isinstance(self.encoder, type)
+        if self.encoder is not None and not is_estimator:
+            raise ValueError(
+                f"encoder={self.encoder!r} must be an encoder, such as PropertyPretrainedEncoder() "
+                "or FrozenEstimator(PropertyPretrainedEncoder.load(path))."
+            )
 
     def _check_catalog(self, catalog: Any, n: int) -> NDArray[np.float64] | None:
         """Return a catalogue in the column order of `fit`; None if there is none, or no probe."""
@@ -368,7 +440,8 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             )
         if len(classes) < 2:
             raise ValueError(
-                f"y holds one class only ({classes[0]!r}): label stamps of at least two classes."
+                f"y holds one class only ({classes.item(0)!r}): label stamps of at least two "
+                "classes."
             )
         self.classes_ = classes
         return codes
@@ -401,6 +474,8 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         self.network_: StampNetwork | None = None
         self.blend_ = self.catalog_blend_ = 1.0
         self.cv_losses_: dict[float, float] = {}
+        self.catalog_cv_losses_: dict[float, float] = {}
+        self.choice_ = ""
         if self.strategy != "scratch":
             measured = measure_properties(rows.images)
             self.measured_names_ = measured.columns.tolist()
@@ -410,8 +485,9 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             # let networks predict the labelled rows in cross-validation, if they are compared
             folds = make_folds(rows, self.n_folds, seed) if self.strategy == "auto" else []
             by_network = np.empty((len(rows.codes), len(self.classes_)))
-            for learn, test in folds:
-                network = self._train_network(rows.take(learn), seed)
+            for number, (learn, test) in enumerate(folds, start=1):
+                part = f"fold {number} of {len(folds)}"
+                network = self._train_network(rows.take(learn), seed, part)
                 by_network[test] = self._run_network(network, rows.images[test])
             # fit the probes, and choose the shares of the network
             columns = join_columns(self.encoder_, rows.embeddings, measured)
@@ -421,8 +497,13 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             if catalog is not None:
                 columns = np.hstack([columns, catalog])
                 fitted = self._fit_probe(rows, columns, folds, by_network, seed)
-                self.catalog_probe_, self.catalog_blend_, _ = fitted
+                self.catalog_probe_, self.catalog_blend_, self.catalog_cv_losses_ = fitted
                 self.catalog_names_ = catalog.columns.tolist()
+            if self.strategy == "auto":
+                self.choice_ = explain_choice(rows, self.n_folds, *fitted[1:])
+                if self.verbose:
+                    sys.stdout.write(f"{self.choice_}\n")
+                    sys.stdout.flush()
         if max(self.blend_, self.catalog_blend_) > 0:
             self.network_ = self._train_network(rows, seed)
 
@@ -436,15 +517,20 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         share = min(losses, key=losses.__getitem__, default=0.0)  # without folds, the probe alone
         return probe.fit(columns, rows.labels), share, losses
 
-    def _train_network(self, rows: LabelledRows, seed: int) -> StampNetwork:
-        """Train all layers: from the encoder's weights if embeddings are given, or random ones."""
+    def _train_network(self, rows: LabelledRows, seed: int, part: str = "") -> StampNetwork:
+        """Train all layers: from the encoder's weights if embeddings are given, or random ones.
+
+        ``part`` is what the messages call it, such as "fold 1 of 3".
+        """
         encoder, n = self.encoder_, len(rows.codes)
+        kind = "Training" if rows.embeddings is None else "Fine-tuning"
+        title = f"{kind} {name_backbone(encoder.backbone)}{part and f', {part},'}"
         steps = self.steps or int(np.clip(30 * np.sqrt(n), _MIN_STEPS, _MAX_STEPS))
         steps_per_epoch = -(-n // self.batch_size)
         recipe = Recipe(
             max_epochs=-(-steps // steps_per_epoch), batch_size=self.batch_size,
             learning_rate=self.learning_rate, augment=encoder.augment, device=encoder.device,
-            precision=encoder.precision, seed=seed, verbose=self.verbose,
+            precision=encoder.precision, seed=seed, verbose=self.verbose, title=title,
         )  # fmt: skip
         with seeded(seed):
             scaling = copy.deepcopy(encoder.network_.scaling)
@@ -457,7 +543,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
                 _set_head(network.head, probe.fit(rows.embeddings, rows.labels), encoder)
             targets = rows.codes, rows.weights.astype(np.float32)
             loss = ClassLoss(self.label_smoothing)
-            progress = report_to("training the network", n * recipe.max_epochs)
+            progress = report_to(f"training {part or 'the network'}", n * recipe.max_epochs)
             train(network, rows.images, targets, loss=loss, recipe=recipe, progress=progress)
         return network
 

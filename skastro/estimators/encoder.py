@@ -15,8 +15,21 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from skastro.estimators.saving import load_encoder, save_encoder
-from skastro.estimators.targets import PropertyTargets, Targets, collect_targets, find_true_values
-from skastro.networks.backbones import Backbone, InputScaling, StampNetwork, make_network
+from skastro.estimators.targets import (
+    PropertyTargets,
+    Targets,
+    collect_targets,
+    find_true_values,
+    split_names,
+)
+from skastro.networks.backbones import (
+    Backbone,
+    InputScaling,
+    StampNetwork,
+    check_backbone,
+    make_network,
+    name_backbone,
+)
 from skastro.networks.checkpoints import Checkpoint, open_checkpoint
 from skastro.networks.device import resolve_device
 from skastro.networks.inference import run
@@ -26,8 +39,14 @@ from skastro.networks.training import Recipe, choose_epochs, seeded, train
 from skastro.networks.weights import load_weights, read_tensors
 from skastro.stamps.arrays import check_images, count_missing_pixels
 from skastro.stamps.scaling import AsinhScaler
+from skastro.utils.fitting import fits_as_a_whole
 from skastro.utils.progress import report_to
-from skastro.utils.validation import Documented, draw_seed
+from skastro.utils.validation import (
+    Documented,
+    check_whole_number,
+    draw_seed,
+    warn_of_order,
+)
 
 _MAX_STANDARDISATION_ROWS = 10_000  # enough for the mean and spread of each embedding column
 _PATIENCE = 8  # epochs without a better validation loss before training stops
@@ -93,10 +112,11 @@ class PropertyPretrainedEncoder(StampTransformer):
     loss : {"huber", "mae", "mse"} or callable, default="huber"
         Loss on standardised properties; a callable maps (prediction, target) to elementwise losses.
     weights : {None, "imagenet"} or path, default=None
-        Initial weights of the backbone: random, ImageNet, or those in a file: a saved encoder, or
-        a state dict of the same architecture (``.safetensors``, ``.pt``, ``.pth``, ``.ckpt`` or
-        ``.bin``), of timm or inside a larger model, such as a checkpoint of Lightning or Zoobot.
-        Heads are left out, the first layer is adapted to the bands, and no code is executed.
+        Initial weights of the backbone: random, ImageNet, or those in a file: a saved encoder or
+        classifier, or a state dict of the same architecture (``.safetensors``, ``.pt``, ``.pth``,
+        ``.ckpt`` or ``.bin``), of timm or inside a larger model, such as a checkpoint of Lightning
+        or Zoobot. Heads are left out, the first layer is adapted to the bands, and no code is
+        executed. Only ImageNet weights are downloaded, where no package has them.
     image_shape : tuple (bands, height, width), default=None
         Shape into which 2-D rows are folded; None reads them as strips of one band.
     max_epochs : int, default=None
@@ -113,7 +133,8 @@ class PropertyPretrainedEncoder(StampTransformer):
     validation_fraction : float, default=None
         Share of the stamps that are set apart to stop training early, at the best epoch.
     device : str, default="auto"
-        "auto" prefers CUDA, then MPS, then the CPU.
+        "auto" prefers CUDA, then MPS, then the CPU. A device that the machine lacks is an error
+        that lists those it has.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         "auto" uses bfloat16, for training and for embedding, where the hardware multiplies in it
         and the network gains from it (docs: Speed and memory).
@@ -128,7 +149,8 @@ class PropertyPretrainedEncoder(StampTransformer):
         threads. Global generators stay untouched. None uses the seed of the checkpoint from
         which the fit resumes, if there is one.
     verbose : int, default=0
-        1 prints a line for each epoch.
+        1 prints a heading and a line for each epoch: its number, losses and seconds, and the time
+        that is left.
     net_params : dict, default=None
         More parameters of the skorch net, such as ``{"optimizer__weight_decay": 0.1}``.
 
@@ -137,6 +159,9 @@ class PropertyPretrainedEncoder(StampTransformer):
     network_ : nn.Module
         Maps raw pixels to standardised properties, and with ``network_.embed`` to features.
     property_names_ : list of str
+        Names of the properties that were given to `fit`, or of those measured if none were given.
+    measured_names_ : list of str
+        Names of the properties that were measured from the stamps in addition to the given ones.
     property_units_ : dict of str to str
     seed_ : int
         The seed that was used.
@@ -148,6 +173,9 @@ class PropertyPretrainedEncoder(StampTransformer):
     n_missing_pixels_ : int
         Number of NaN or masked pixels in the training stamps; they enter the network as sky.
     image_shape_ : tuple (bands, height, width)
+    bands_ : tuple of str or None
+        Names of the bands, where X knew them. Stamps with the same bands in another order are
+        refused after `fit`.
     n_features_in_ : int
         Number of bands, or of columns of 2-D rows.
 
@@ -211,6 +239,7 @@ class PropertyPretrainedEncoder(StampTransformer):
         self.verbose = verbose
         self.net_params = net_params
 
+    @fits_as_a_whole
     def fit(
         self, X: Any, y: Any = None, *, properties: Any = None, property_errors: Any = None
     ) -> Self:
@@ -219,14 +248,18 @@ class PropertyPretrainedEncoder(StampTransformer):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width) or (n, features)
-            Stamps of any real dtype, in any linear unit; NaN or masked pixels are allowed.
+            Stamps of any real dtype, in any linear unit; NaN or masked pixels are allowed. Also a
+            list of equal stamps, a torch tensor, an array of HDF5, Zarr or Dask, or an
+            xarray.DataArray with names of its axes.
         y : array-like of shape (n,) or (n, p), default=None
             Regressed if it is continuous and no ``properties`` are given; class labels and
             None are ignored.
-        properties : array-like, DataFrame or astropy Table of shape (n, p), default=None
-            Properties to regress, from a catalogue, in any units; NaN means not measured.
+        properties : array-like, DataFrame, astropy Table or other table (n, p), default=None
+            Properties to regress, from a catalogue, in any units; NaN or masked means not
+            measured. Columns keep their names; `select_columns` chooses some of a catalogue.
         property_errors : array-like of shape (n, p), default=None
-            1-sigma errors of ``properties``, in the same units and order; NaN means unknown.
+            1-sigma errors of ``properties`` in the same units, with the same names, or else in
+            the same order; NaN means unknown.
 
         Returns
         -------
@@ -242,7 +275,9 @@ class PropertyPretrainedEncoder(StampTransformer):
         """
         images = check_images(self, X, reset=True, image_shape=self.image_shape)
         n = len(images)
+        self.image_shape_ = tuple(images.shape[1:])
         self._check_parameters(n)
+        warn_of_order(X=X, y=y, properties=properties, property_errors=property_errors)
         # the targets, standardised, with weights from their errors
         self.property_source_, table, errors = collect_targets(
             images, self.targets, y, properties, property_errors
@@ -250,7 +285,6 @@ class PropertyPretrainedEncoder(StampTransformer):
         self.targets_ = PropertyTargets.fit(table)
         targets = self.targets_.standardise(table), self.targets_.weights(errors, n)
         self.n_missing_pixels_ = count_missing_pixels(images)
-        self.image_shape_ = tuple(images.shape[1:])
         n_epochs = choose_epochs(n, self.batch_size) if self.max_epochs is None else self.max_epochs
         # a checkpoint of an interrupted fit also gives the seed
         checkpoint = self._open_checkpoint(images, targets, n_epochs)
@@ -264,9 +298,10 @@ class PropertyPretrainedEncoder(StampTransformer):
             max_epochs=n_epochs, batch_size=self.batch_size, learning_rate=self.learning_rate,
             augment=self.augment, patience=_PATIENCE, device=self.device, precision=self.precision,
             seed=self.seed_, verbose=self.verbose, net_params=self.net_params or {},
+            title=f"Pretraining {name_backbone(self.backbone)}",
         )  # fmt: skip
         with seeded(self.seed_):
-            self.network_ = self._make_network(images)
+            self.network_ = self._make_network(self._measure_scaling(images), len(table.columns))
             self.history_ = train(
                 self.network_, images, targets, loss=PropertyLoss(self.loss), recipe=recipe,
                 validation_rows=validation_rows, checkpoint=checkpoint,
@@ -287,7 +322,8 @@ class PropertyPretrainedEncoder(StampTransformer):
         Returns
         -------
         properties : DataFrame of shape (n, p), float64
-            In catalogue units; known units are in ``properties.attrs["units"]``.
+            In catalogue units; known units are in ``properties.attrs["units"]``. The columns are
+            ``property_names_`` and then ``measured_names_``.
         """
         check_is_fitted(self)
         return self.predict_embedded(embed_stamps(self, check_images(self, X, reset=False)))
@@ -336,7 +372,7 @@ class PropertyPretrainedEncoder(StampTransformer):
         """
         predicted = self.predict(X)
         images = check_images(self, X, reset=False)
-        names, source = self.property_names_, self.property_source_
+        names, source = list(self.targets_.names), self.property_source_
         true = find_true_values(images, self.targets, source, names, y, properties)
         scores = []
         for name in true:
@@ -347,8 +383,13 @@ class PropertyPretrainedEncoder(StampTransformer):
 
     @property
     def property_names_(self) -> list[str]:
-        """Names of the properties, in the order of `predict`."""
-        return list(self.targets_.names)
+        """Names of the properties that were given, the first columns of `predict`."""
+        return split_names(self.targets_.names, self.property_source_)[0]
+
+    @property
+    def measured_names_(self) -> list[str]:
+        """Names of the properties that were measured in addition, the other columns."""
+        return split_names(self.targets_.names, self.property_source_)[1]
 
     @property
     def property_units_(self) -> dict[str, str]:
@@ -389,10 +430,8 @@ class PropertyPretrainedEncoder(StampTransformer):
         return load_encoder(cls, path, backbone)
 
     def _check_parameters(self, n: int) -> None:
-        if self.max_epochs is not None and self.max_epochs < 0:
-            raise ValueError(f"max_epochs={self.max_epochs} must be at least 0, or None.")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be at least 1.")
+        check_whole_number("max_epochs", self.max_epochs, least=0, or_none=True)
+        check_whole_number("batch_size", self.batch_size, least=1)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate={self.learning_rate} must be positive.")
         if self.validation_fraction is not None and not 0 < round(self.validation_fraction * n) < n:
@@ -400,16 +439,24 @@ class PropertyPretrainedEncoder(StampTransformer):
                 f"validation_fraction={self.validation_fraction} of {n} stamps leaves nothing to "
                 "train or to validate on: pass a share between 0 and 1, more stamps, or None."
             )
+        # what cannot be had is refused before anything is computed
+        resolve_device(self.device)
+        check_backbone(self.backbone, self.weights)
+        if self.weights is not None:
+            ones = torch.ones(self.image_shape_[0])
+            with seeded(0):
+                self._make_network(InputScaling(ones, ones, stretch=True), 1)
 
-    def _make_network(self, images: Any) -> StampNetwork:
+    def _measure_scaling(self, images: Any) -> InputScaling:
         if self.weights == "imagenet" and images.shape[1] == 3 and images.dtype == np.uint8:
             # photographs: what the weights were trained on, (rgb - 127) / 128
-            scaling = InputScaling(torch.full((3,), 127.0), torch.full((3,), 128.0), stretch=False)
-        else:
-            scaler = AsinhScaler().fit(images)
-            sky, noise = torch.from_numpy(scaler.sky_), torch.from_numpy(scaler.noise_)
-            scaling = InputScaling(sky, noise, stretch=True)
-        n_outputs, from_file = len(self.targets_.names), self.weights not in (None, "imagenet")
+            return InputScaling(torch.full((3,), 127.0), torch.full((3,), 128.0), stretch=False)
+        scaler = AsinhScaler().fit(images)
+        sky, noise = torch.from_numpy(scaler.sky_), torch.from_numpy(scaler.noise_)
+        return InputScaling(sky, noise, stretch=True)
+
+    def _make_network(self, scaling: InputScaling, n_outputs: int) -> StampNetwork:
+        from_file = self.weights not in (None, "imagenet")
         weights = None if from_file else self.weights
         network = make_network(
             self.backbone, self.image_shape_, n_outputs, scaling=scaling, weights=weights
@@ -432,7 +479,7 @@ class PropertyPretrainedEncoder(StampTransformer):
         for name in _PARAMETERS_WITHOUT_EFFECT:
             del settings[name]
         settings |= {"max_epochs": n_epochs, "device": resolve_device(self.device)}
-        settings["property_names"] = self.property_names_
+        settings["property_names"] = list(self.targets_.names)
         return open_checkpoint(
             self.checkpoint_dir, settings, images, targets, random_state=self.random_state
         )

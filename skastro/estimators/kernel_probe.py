@@ -14,7 +14,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import validate_data
 
 from skastro.estimators.linear_probe import Probe
-from skastro.utils.validation import draw_seed
+from skastro.utils.fitting import fits_as_a_whole
+from skastro.utils.validation import draw_seed, plain_rows
 
 _Floats = NDArray[np.float64]
 _STRENGTHS = np.geomspace(1e-3, 100.0, 16)  # of the regularisation, to compare
@@ -100,15 +101,17 @@ class KernelProbe(Probe):
         self.max_centers = max_centers
         self.random_state = random_state
 
+    @fits_as_a_whole
     def fit(self, X: Any, y: Any) -> Self:
-        """Learn from all rows.
+        """Learn from the labelled rows.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
             Properties may be NaN.
         y : array-like of shape (n,)
-            Classes of any dtype.
+            Classes of any dtype; rows without a label, which are left out, are marked as in
+            `SelfSupervisedClassifier`.
 
         Returns
         -------
@@ -120,7 +123,7 @@ class KernelProbe(Probe):
             There is one class only, ``n_properties`` is not a number of columns, or the
             embedding holds NaN.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
+        X, codes = self._check_rows(X, y, ensure_all_finite="allow-nan")
         if not isinstance(self.n_properties, Integral) or not 0 <= self.n_properties <= X.shape[1]:
             raise ValueError(
                 f"n_properties={self.n_properties!r} must be a number of columns: X has "
@@ -128,11 +131,12 @@ class KernelProbe(Probe):
             )
         if self.max_centers < 2:
             raise ValueError(f"max_centers={self.max_centers} must be at least 2.")
-        codes = self._encode_classes(y)
-        weights = compute_sample_weight(self.class_weight, y)
+        labelled = np.flatnonzero(codes >= 0)
+        X, codes = X[labelled], codes[labelled]
+        weights = compute_sample_weight(self.class_weight, self.classes_[codes])
         rows = self._measure_scales(X)
-        self._choose_centers(*rows)
-        self._solve(self._kernel(*rows) @ self._whitening, codes, weights / weights.mean())
+        whitening = self._choose_centers(*rows, labelled)
+        self._solve(self._kernel(*rows), whitening, codes, weights / weights.mean())
         return self
 
     def _split(self, X: _Floats) -> tuple[_Floats, _Floats]:
@@ -164,26 +168,35 @@ class KernelProbe(Probe):
         self.width_ = float(np.median(distances[np.triu_indices(len(sample), 1)])) or 1.0
         return scaled
 
-    def _choose_centers(self, embedding: _Floats, properties: _Floats) -> None:
-        """Choose the centres, and the linear map that makes their kernel features orthonormal."""
+    def _choose_centers(
+        self, embedding: _Floats, properties: _Floats, rows: NDArray[np.int64]
+    ) -> _Floats:
+        """Choose the centres; return the map that makes their kernel features orthonormal.
+
+        ``rows`` are the numbers of these rows in X.
+        """
         n = len(embedding)
-        self.centers_ = np.arange(n)
+        centers: NDArray[np.int64] = np.arange(n)
         if n > self.max_centers:
             generator = np.random.default_rng(draw_seed(self.random_state))
-            self.centers_ = np.sort(generator.choice(n, self.max_centers, replace=False))
-        self._center_rows = embedding[self.centers_], properties[self.centers_]
-        values, vectors = np.linalg.eigh(self._kernel(*self._center_rows))
+            centers = np.sort(generator.choice(n, self.max_centers, replace=False))
+        self.centers_ = rows[centers]
+        self._center_embedding, self._center_properties = embedding[centers], properties[centers]
+        kernel = self._kernel(self._center_embedding, self._center_properties)
+        values, vectors = np.linalg.eigh(kernel)
         large = values > _MIN_EIGENVALUE * values[-1]
-        self._whitening = vectors[:, large] / np.sqrt(values[large])
+        return vectors[:, large] / np.sqrt(values[large])
 
     def _kernel(self, embedding: _Floats, properties: _Floats) -> _Floats:
-        center_embedding, center_properties = self._center_rows
-        distances = euclidean_distances(properties, center_properties, squared=True)
+        distances = euclidean_distances(properties, self._center_properties, squared=True)
         radial = np.exp(-distances / self.width_)
-        return (embedding @ center_embedding.T + radial) / 2 + _KERNEL_CONSTANT
+        return (embedding @ self._center_embedding.T + radial) / 2 + _KERNEL_CONSTANT
 
-    def _solve(self, features: _Floats, codes: NDArray[np.intp], weights: _Floats) -> None:
+    def _solve(
+        self, kernel: _Floats, whitening: _Floats, codes: NDArray[np.intp], weights: _Floats
+    ) -> None:
         """Fit a weighted ridge regression on the classes, with the best leave-one-out loss."""
+        features = kernel @ whitening
         n_classes = len(self.classes_)
         targets = np.eye(n_classes)[codes] - 1 / n_classes
         values, vectors = np.linalg.eigh(features.T @ (weights[:, None] * features))
@@ -199,9 +212,10 @@ class KernelProbe(Probe):
             if loss < self.loo_loss_:
                 self.alpha_, self.sharpness_, self.loo_loss_ = float(strength), sharpness, loss
                 self.loo_probabilities_ = softmax(sharpness * outputs, axis=1)
-                self._coef = self._whitening @ (vectors @ (inverse[:, None] * projected))
+                self._coef = whitening @ (vectors @ (inverse[:, None] * projected))
 
     def _probabilities(self, X: Any) -> _Floats:
+        X = plain_rows(X)
         X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
         outputs = self._kernel(*self._scale(*self._split(X))) @ self._coef
         return softmax(self.sharpness_ * outputs, axis=1)

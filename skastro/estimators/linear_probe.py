@@ -11,16 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
+from skastro.utils.fitting import fits_as_a_whole
 from skastro.utils.validation import (
     Documented,
     check_groups,
+    check_labels,
     count_independent_rows,
     draw_seed,
+    plain_rows,
     stratified_folds,
+    take_rows,
 )
 
 _CANDIDATES = tuple(np.geomspace(1e-3, 10, 7).tolist())
@@ -69,15 +72,48 @@ class Probe(Documented, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._probabilities(X)
 
-    def _encode_classes(self, y: NDArray[Any]) -> NDArray[np.intp]:
-        """Set ``classes_``, and return the number of each row's class among them."""
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy on the labelled rows; those without a label are left out.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+            Classes; rows without a label are marked as in `SelfSupervisedClassifier`.
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        score : float
+        """
+        predicted = self.predict(X)
+        classes, codes = check_labels(y)
+        check_consistent_length(predicted, codes)
+        rows = np.flatnonzero(codes >= 0)
+        weights = None if sample_weight is None else np.asarray(sample_weight)[rows]
+        return float(accuracy_score(classes[codes[rows]], predicted[rows], sample_weight=weights))
+
+    def _check_rows(
+        self, X: Any, y: Any, **checks: Any
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Set ``classes_``, and return X and the class of each row as a code, -1 for none.
+
+        ``checks`` are passed to `validate_data`.
+        """
+        if y is None:
             raise ValueError(
-                f"y holds one class only ({self.classes_[0]!r}): label rows of two at least."
+                f"{type(self).__name__} requires y to be passed, but the target y is None: label "
+                "rows of two classes at least."
             )
-        return codes
+        X = validate_data(self, plain_rows(X), dtype=np.float64, **checks)
+        classes, codes = check_labels(y)
+        check_consistent_length(X, codes)
+        if len(classes) < 2:
+            raise ValueError(
+                f"y holds one class only ({classes.item(0)!r}): label rows of two at least."
+            )
+        self.classes_ = classes
+        return X, codes
 
 
 class LinearProbe(Probe):
@@ -135,15 +171,17 @@ class LinearProbe(Probe):
         self.class_weight = class_weight
         self.random_state = random_state
 
+    @fits_as_a_whole
     def fit(self, X: Any, y: Any, *, groups: Any = None) -> Self:
-        """Choose C, if it is "auto", and learn from all rows.
+        """Choose C, if it is "auto", and learn from the labelled rows.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
             Columns with a mean of about 0 and a standard deviation of about 1.
         y : array-like of shape (n,)
-            Classes of any dtype.
+            Classes of any dtype; rows without a label, which are left out, are marked as in
+            `SelfSupervisedClassifier`.
         groups : array-like of shape (n,), default=None
             Rows of one group stay together in the cross-validation.
 
@@ -160,9 +198,11 @@ class LinearProbe(Probe):
         if self.C != "auto" and not (isinstance(self.C, Real) and self.C > 0):
             raise ValueError(f"C={self.C!r} must be positive, or 'auto'.")
         # float64: the solver's stopping rule is lost in float32 rounding
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        codes = self._encode_classes(y)
-        groups = check_groups(groups, len(X))
+        X, codes = self._check_rows(X, y)
+        labelled = np.flatnonzero(codes >= 0)
+        groups = take_rows(check_groups(groups, len(X)), labelled)
+        X, codes = X[labelled], codes[labelled]
+        y = self.classes_[codes]
         folds = self._make_folds(codes, groups) if self.C == "auto" else []
         self.cv_scores_ = self._compare(X, y, folds) if folds else {}
         best = max(self.cv_scores_, key=self.cv_scores_.__getitem__, default=_DEFAULT_C)
@@ -184,11 +224,11 @@ class LinearProbe(Probe):
         logits : float64 array of shape (n, k), or (n,) for two classes
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
+        X = validate_data(self, plain_rows(X), reset=False, dtype=np.float64)
         return self.model_.decision_function(X)
 
     def _probabilities(self, X: Any) -> NDArray[np.float64]:
-        X = validate_data(self, X, reset=False, dtype=np.float64)
+        X = validate_data(self, plain_rows(X), reset=False, dtype=np.float64)
         return self.model_.predict_proba(X)
 
     def _model(self, **params: Any) -> LogisticRegression:

@@ -167,7 +167,7 @@ def _convert(network: nn.Module, encoder: PropertyPretrainedEncoder) -> Any:
 
 def _describe(model: Any, encoder: PropertyPretrainedEncoder, bands: Sequence[str] | None) -> Any:
     """Add names, units and other metadata to a model."""
-    names, units = encoder.property_names_, encoder.property_units_
+    names, units = list(encoder.targets_.names), encoder.property_units_
     version = metadata.version("skastro")
     model.producer_name, model.producer_version = "skastro", version
     model.doc_string = "Embeddings of astronomical stamps, and properties predicted from them."

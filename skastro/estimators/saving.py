@@ -36,10 +36,10 @@ _DOCUMENT_TYPES: dict[str, set[type]] = {
     "params": {dict}, "unnamed": {list}, "seed": {int}, "image_shape": {list},
     "n_features_in": {int}, "targets": {dict}, "property_source": {str},
     "n_missing_pixels": {int}, "history": {list}, "stretch": {bool}, "size": {list, NoneType},
+    "bands": {list, NoneType},
 }  # fmt: skip
-_REQUIRED_TENSORS = (
-    "embedding.mean", "embedding.scale", "head.weight", "scaling.offset", "scaling.scale"
-)  # fmt: skip
+_EMBEDDING_TENSORS = ("embedding.mean", "embedding.scale")
+_NETWORK_TENSORS = ("head.weight", "scaling.offset", "scaling.scale")
 _DTYPES = {torch.float32, torch.float64, torch.bool, torch.uint8, torch.int32, torch.int64}
 _MAX_STAMP_VALUES = 2**28  # pixels of a stamp, in all bands
 _MAX_BATCH_SIZE = 2**16
@@ -48,10 +48,30 @@ _MAX_NAME_LENGTH = 200  # characters of the name of a backbone, a loss or target
 
 def save_encoder(encoder: Any, path: Any) -> None:
     """Write a fitted encoder to a file, as `PropertyPretrainedEncoder.save` describes."""
+    write_encoder(path, *pack_encoder(encoder))
+
+
+def pack_encoder(encoder: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the document of a fitted encoder."""
     tensors = encoder.network_.state_dict()
     tensors["embedding.mean"] = torch.from_numpy(encoder.embedding_mean_)
     tensors["embedding.scale"] = torch.from_numpy(encoder.embedding_scale_)
-    # parameters that are code are listed, but not stored
+    targets = vars(encoder.targets_)
+    targets = targets | {name: targets[name].tolist() for name in ("center", "scale")}
+    network = encoder.network_
+    entries = {
+        **pack_params(encoder), "targets": targets,
+        "stretch": network.scaling.stretch, "size": network.backbone.size,
+        "bands": getattr(encoder, "bands_", None) and list(encoder.bands_),
+    }  # fmt: skip
+    # the other entries are fitted attributes
+    for name in _DOCUMENT_TYPES.keys() - entries.keys():
+        entries[name] = getattr(encoder, f"{name}_")
+    return tensors, {name: entries[name] for name in _DOCUMENT_TYPES}
+
+
+def pack_params(encoder: Any) -> dict[str, Any]:
+    """Return the parameters of an encoder; those that are code are listed, but not stored."""
     params = encoder.get_params(deep=False)
     if isinstance(encoder.weights, Path):
         params["weights"] = str(encoder.weights)
@@ -60,57 +80,66 @@ def save_encoder(encoder: Any, path: Any) -> None:
     params |= dict.fromkeys(unnamed)
     if not isinstance(encoder.random_state, int):
         params["random_state"] = None
-    targets = vars(encoder.targets_)
-    targets = targets | {name: targets[name].tolist() for name in ("center", "scale")}
-    network = encoder.network_
-    entries = {
-        "params": params, "unnamed": unnamed, "targets": targets,
-        "stretch": network.scaling.stretch, "size": network.backbone.size,
-    }  # fmt: skip
-    # the other entries are fitted attributes
-    for name in _DOCUMENT_TYPES.keys() - entries.keys():
-        entries[name] = getattr(encoder, f"{name}_")
-    write_encoder(path, tensors, {name: entries[name] for name in _DOCUMENT_TYPES})
+    return {"params": params, "unnamed": unnamed}
 
 
 def load_encoder(cls: type[Any], path: Any, backbone: Backbone | None) -> Any:
     """Read a file of `save_encoder`, as `PropertyPretrainedEncoder.load` describes."""
     tensors, document = read_encoder(path)
     _rename_old_parameter(document)
+    return unpack_encoder(cls, path, tensors, document, backbone)
+
+
+def unpack_encoder(
+    cls: type[Any],
+    path: Any,
+    tensors: dict[str, Tensor],
+    document: dict[str, Any],
+    backbone: Backbone | None,
+) -> Any:
+    """Return the encoder that `pack_encoder` has described, after a check of all its parts.
+
+    ``path`` names the file in messages; ``backbone`` is needed where it was code.
+    """
+    document = {"bands": None, **document}  # older files lack them
     try:
         _check_document(document, tensors, get_type_hints(cls.__init__))
     except ValueError as error:
         raise ValueError(
             f"{path} does not describe a valid encoder ({error}): copy or save it again."
         ) from None
-    # parameters that are not in the file
-    params, unnamed = document["params"], document["unnamed"]
-    if "backbone" in unnamed:
-        if backbone is None:
-            raise ValueError(
-                f"{path} holds the weights of a module of your own: pass it as backbone=."
-            )
-        params["backbone"] = backbone
-    for name, default in (("loss", "huber"), ("targets", "measured")):
-        if name in unnamed:
-            params[name] = default
-    if params["image_shape"] is not None:
-        params["image_shape"] = tuple(params["image_shape"])
-    params["checkpoint_dir"] = None  # a file does not say where to write
+    encoder = cls(**unpack_params(path, document, backbone))
     # what `fit` has learned
-    encoder = cls(**params)
     targets = document["targets"]
     center, scale = (np.asarray(targets[name], np.float64) for name in ("center", "scale"))
     encoder.targets_ = PropertyTargets(tuple(targets["names"]), center, scale, targets["units"])
     for name in ("seed", "n_features_in", "property_source", "n_missing_pixels", "history"):
         setattr(encoder, f"{name}_", document[name])
     encoder.image_shape_ = tuple(document["image_shape"])
+    encoder.bands_ = document["bands"] and tuple(document["bands"])
     encoder.embedding_mean_ = tensors.pop("embedding.mean").numpy()
     encoder.embedding_scale_ = tensors.pop("embedding.scale").numpy()
-    with seeded(0):
-        encoder.network_ = _restore_network(path, encoder.backbone, document, tensors)
-    prepare_for_inference(encoder.network_)
+    encoder.network_ = restore_network(path, encoder.backbone, document, tensors)
     return encoder
+
+
+def unpack_params(
+    path: Any, document: Mapping[str, Any], backbone: Backbone | None
+) -> dict[str, Any]:
+    """Return the checked parameters of `pack_params`, with what the file cannot hold."""
+    params, unnamed = dict(document["params"]), document["unnamed"]
+    if "backbone" in unnamed:
+        if backbone is None:
+            raise ValueError(
+                f"{path} holds the weights of a module of your own: pass it as backbone=."
+            )
+        params["backbone"] = backbone
+    defaults = {"loss": "huber", "targets": "measured"}
+    params |= {name: value for name, value in defaults.items() if name in unnamed}
+    if params["image_shape"] is not None:
+        params["image_shape"] = tuple(params["image_shape"])
+    params["checkpoint_dir"] = None  # a file does not say where to write
+    return params
 
 
 def _rename_old_parameter(document: dict[str, Any]) -> None:
@@ -122,7 +151,8 @@ def _rename_old_parameter(document: dict[str, Any]) -> None:
             unnamed[:] = ["targets" if name == "properties" else name for name in unnamed]
 
 
-def _require(condition: object, problem: str) -> None:
+def require(condition: object, problem: str) -> None:
+    """Raise a ValueError about a part of a file, unless a condition holds."""
     if not condition:
         raise ValueError(problem)
 
@@ -133,28 +163,36 @@ def _check_document(
     """Raise a ValueError if `save_encoder` cannot have written such a document and tensors."""
     for name, types in _DOCUMENT_TYPES.items():
         valid = type(document.get(name, ...)) in types
-        _require(valid, f"its {name} is missing, or of a wrong type")
-    params, unnamed, shape = (document[name] for name in ("params", "unnamed", "image_shape"))
-    # parameters: of the types in the signature, and of sizes that a machine can hold
-    valid = all(name in _CODE_PARAMETERS for name in unnamed)
-    _require(valid, "a parameter that is not code lacks its value")
-    for name, value in params.items():
-        valid = name in hints and (name in unnamed or _has_type(value, hints[name]))
-        _require(valid, f"its parameter {name[:50]!r} is unknown, or of a wrong type")
-    _require({"image_shape", "batch_size"} <= set(params), "a parameter is missing")
-    _require(0 < params["batch_size"] <= _MAX_BATCH_SIZE, "its batch_size is out of range")
-    for name in set(_CODE_PARAMETERS) - set(unnamed):
-        text = params.get(name)
-        valid = isinstance(text, str) and len(text) <= _MAX_NAME_LENGTH
-        _require(valid, f"its {name} has no valid name")
+        require(valid, f"its {name} is missing, or of a wrong type")
+    check_params(document["params"], document["unnamed"], hints)
+    shape = document["image_shape"]
     valid = len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)
     valid = valid and math.prod(shape) <= _MAX_STAMP_VALUES
-    _require(valid, "its image_shape is not that of stamps")
+    require(valid, "its image_shape is not that of stamps")
+    bands = document["bands"]
+    valid = bands is None or (len(bands) == shape[0] and {type(b) for b in bands} == {str})
+    require(valid, "its bands have no valid names")
     _check_targets(document["targets"])
     _check_tensors(tensors, shape[0], len(document["targets"]["names"]))
 
 
-def _has_type(value: Any, hint: Any) -> bool:
+def check_params(params: Mapping[str, Any], unnamed: list[Any], hints: Mapping[str, Any]) -> None:
+    """Raise a ValueError if `pack_params` cannot have written such parameters."""
+    # of the types in the signature, and of sizes that a machine can hold
+    valid = all(name in _CODE_PARAMETERS for name in unnamed)
+    require(valid, "a parameter that is not code lacks its value")
+    for name, value in params.items():
+        valid = name in hints and (name in unnamed or has_type(value, hints[name]))
+        require(valid, f"its parameter {name[:50]!r} is unknown, or of a wrong type")
+    require({"image_shape", "batch_size"} <= set(params), "a parameter is missing")
+    require(0 < params["batch_size"] <= _MAX_BATCH_SIZE, "its batch_size is out of range")
+    for name in set(_CODE_PARAMETERS) - set(unnamed):
+        text = params.get(name)
+        valid = isinstance(text, str) and len(text) <= _MAX_NAME_LENGTH
+        require(valid, f"its {name} has no valid name")
+
+
+def has_type(value: Any, hint: Any) -> bool:
     """Return whether a JSON value has a type, or one type of a union, and is finite."""
     types = {get_origin(kind) or kind for kind in get_args(hint) or (hint,)}
     if get_origin(hint) in (tuple, dict):  # whose arguments are not alternatives
@@ -168,37 +206,52 @@ def _check_targets(targets: Mapping[str, Any]) -> None:
     names: Any = targets.get("names")
     units: Any = targets.get("units")
     valid = isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
-    _require(valid and len(names) == len(set(names)), "its properties have no valid names")
+    require(valid and len(names) == len(set(names)), "its properties have no valid names")
     valid = isinstance(units, dict) and all(isinstance(unit, str) for unit in units.values())
-    _require(valid, "its units are not text")
+    require(valid, "its units are not text")
     for name in ("center", "scale"):
         values: Any = targets.get(name)
         valid = isinstance(values, list) and len(values) == len(names)
         valid = valid and all(type(v) in (int, float) and math.isfinite(v) for v in values)
-        _require(valid, f"the {name} of its properties is not finite")
-    _require(min(targets["scale"]) > 0, "the scale of its properties is not positive")
+        require(valid, f"the {name} of its properties is not finite")
+    require(min(targets["scale"]) > 0, "the scale of its properties is not positive")
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], n_bands: int, n_outputs: int) -> None:
-    _require({t.dtype for t in tensors.values()} <= _DTYPES, "its tensors have an unknown dtype")
+    require(set(_EMBEDDING_TENSORS) <= set(tensors), "tensors are missing")
+    network = {name: tensor for name, tensor in tensors.items() if name not in _EMBEDDING_TENSORS}
+    mean, spread = (tensors[name] for name in _EMBEDDING_TENSORS)
+    check_network(network, n_bands, n_outputs, len(mean) if mean.ndim == 1 else 0)
+    valid = mean.dtype == spread.dtype == torch.float32 and mean.shape == spread.shape
+    require(valid, "its tensors have other shapes")
+    require(mean.isfinite().all(), "its tensor 'embedding.mean' is not finite")
+    # a feature that is constant on the training stamps has an infinite scale
+    require((spread > 0).all(), "its scales are not positive")
+
+
+def check_network(
+    tensors: Mapping[str, Tensor], n_bands: int, n_outputs: int, n_features: int
+) -> None:
+    """Raise a ValueError if the tensors are not those of a network of these dimensions."""
+    require({t.dtype for t in tensors.values()} <= _DTYPES, "its tensors have an unknown dtype")
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-    _require(set(_REQUIRED_TENSORS) <= set(floats), "tensors are missing")
-    mean, spread, weight, offset, scale = (tensors[name] for name in _REQUIRED_TENSORS)
-    valid = mean.ndim == 1 and mean.shape == spread.shape
-    valid = valid and weight.shape == (n_outputs, len(mean))
+    require(set(_NETWORK_TENSORS) <= set(floats), "tensors are missing")
+    weight, offset, scale = (tensors[name] for name in _NETWORK_TENSORS)
+    valid = weight.shape == (n_outputs, n_features)
     valid = valid and offset.shape == scale.shape == (n_bands, 1, 1)
-    _require(valid, "its tensors have other shapes")
+    require(valid, "its tensors have other shapes")
     for name, tensor in floats.items():
-        # a feature that is constant on the training stamps has an infinite scale
-        valid = name == "embedding.scale" or bool(tensor.float().isfinite().all())
-        _require(valid, f"its tensor {name[:50]!r} is not finite")
-    _require((spread > 0).all() and (scale > 0).all(), "its scales are not positive")
+        require(tensor.float().isfinite().all(), f"its tensor {name[:50]!r} is not finite")
+    require((scale > 0).all(), "its scales are not positive")
 
 
-def _restore_network(
+def restore_network(
     path: Any, backbone: Backbone, document: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> StampNetwork:
-    """Build the network of a checked document and load its weights; nothing is downloaded."""
+    """Build a network of checked tensors, to run it; nothing is downloaded.
+
+    ``document`` holds its ``image_shape``, and the ``stretch`` and the ``size`` of its stamps.
+    """
     image_shape = tuple(document["image_shape"])
     size = None if document["size"] is None else tuple(document["size"])
     sizes = possible_sizes(backbone, image_shape, None)
@@ -216,12 +269,14 @@ def _restore_network(
     named = isinstance(backbone, str)
     try:
         # named backbones first without memory: timm knows networks with billions of weights
-        with torch.device("meta" if named else "cpu"):
-            network = assemble()
-            _check_fit(network, tensors, image_shape)
-        if named:
-            network = assemble()
+        with seeded(0):
+            with torch.device("meta" if named else "cpu"):
+                network = assemble()
+                _check_fit(network, tensors, image_shape)
+            if named:
+                network = assemble()
         network.load_state_dict(tensors)
+        prepare_for_inference(network)
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         name = repr(backbone) if named else type(backbone).__name__
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -74,8 +74,7 @@ def find_true_values(
         targets = targets if callable(targets) else "measured"
         return collect_targets(images, targets, None, None, None)[1].reindex(columns=names)
     catalog = _check_catalog(images, source, y, properties)
-    both = source == "catalog+measured"
-    wanted = [name for name in names if not (both and name.startswith(_MEASURED_PREFIX))]
+    wanted, measured = split_names(names, source)
     if not set(wanted) <= set(catalog):
         if catalog.shape[1] != len(wanted):
             raise ValueError(
@@ -83,9 +82,22 @@ def find_true_values(
                 f"{len(wanted)}: pass {', '.join(wanted)}."
             )
         catalog.columns = wanted
-    if both:
+    if measured:
         catalog = pd.concat([catalog, _measure_new(images, catalog)[0]], axis=1)
     return catalog.reindex(columns=names)
+
+
+def split_names(names: Sequence[str], source: str) -> tuple[list[str], list[str]]:
+    """Return the names of given properties, and of those that were measured in addition.
+
+    Examples
+    --------
+    >>> split_names(["mag_r", "measured_asymmetry"], "catalog+measured")
+    (['mag_r'], ['measured_asymmetry'])
+    """
+    both = source == "catalog+measured"
+    measured = [name for name in names if both and name.startswith(_MEASURED_PREFIX)]
+    return [name for name in names if name not in measured], measured
 
 
 def _check_catalog(images: Any, source: str, y: Any, properties: Any) -> pd.DataFrame:
@@ -94,8 +106,9 @@ def _check_catalog(images: Any, source: str, y: Any, properties: Any) -> pd.Data
     if source == "y":
         return check_properties(y, len(images), name="y")
     raise ValueError(
-        f"targets={source!r} needs the properties: pass properties= along with X, or use "
-        "targets='measured'."
+        f"targets={source!r} needs the properties: pass properties= along with X (searches and "
+        "cross-validations pass it on after sklearn.set_config(enable_metadata_routing=True)), or "
+        "use targets='measured'."
     )
 
 

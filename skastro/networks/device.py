@@ -9,9 +9,12 @@ import platform
 from typing import Any
 
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from skastro.networks.convolutions import pads_beyond_maps
+from skastro.utils.files import first_line
+from skastro.utils.threads import count_cores
 
 # glibc returns large blocks of memory to the system after each batch, and needs them again for the
 # next: keeping them makes training and embedding a third faster. Parameters of mallopt(3):
@@ -21,28 +24,49 @@ _MAX_KEPT_BYTES, _EXTRA_BYTES = 2**31 - 1, 2**26
 PRECISIONS = ("auto", "float32", "bfloat16")
 _CPU_BFLOAT16_UNITS = ("avx512_bf16", "amx_bf16")  # as torch.cpu.get_capabilities names them
 
+# torch counts the cores of the machine, but a container may grant fewer
+if not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys():
+    torch.set_num_threads(min(torch.get_num_threads(), count_cores()))
+
 # A forked process lacks the threads of GNU OpenMP, and would wait for them for ever.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def resolve_device(device: str) -> str:
-    """Return the torch device that ``device`` names; "auto" prefers CUDA, then MPS."""
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """Return the torch device that ``device`` names; "auto" prefers CUDA, then MPS.
 
+    A device that torch does not know, or cannot use on this machine, is a ValueError that lists
+    the devices of the machine.
 
-def check_device(device: str) -> None:
-    """Raise a ValueError for a device that torch does not know or find."""
+    Examples
+    --------
+    >>> resolve_device("tpu:0")
+    Traceback (most recent call last):
+    ValueError: device='tpu:0' is not there: this machine has 'cpu'...
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    found = _list_devices()
     try:
-        torch.zeros(1, device=resolve_device(device))
+        torch.zeros(1, device=torch.device(device)).cpu()
     except Exception as error:  # torch raises many kinds, of many lines
+        is_known = str(device) in {*found, *(name.partition(":")[0] for name in found)}
+        problem = f"cannot be used ({first_line(error)})" if is_known else "is not there"
         raise ValueError(
-            f"device={device!r} is not there: choose cpu, or cuda or mps where there is one."
+            f"device={device!r} {problem}: this machine has {', '.join(map(repr, found))}; "
+            "pass one of them, or 'auto'."
         ) from error
+    kind = torch.device(device).type
+    return kind if kind == "cpu" else str(torch.device(device))
+
+
+def _list_devices() -> list[str]:
+    """Return the names of the devices of this machine."""
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def to_device(stamps: Tensor, device: str) -> Tensor:
@@ -56,9 +80,14 @@ def to_device(stamps: Tensor, device: str) -> Tensor:
 
 
 def use_cores(jobs: int | None) -> None:
-    """Set the number of cores that torch computes on, unless it is None."""
+    """Set the number of cores that a command computes on, unless it is None.
+
+    The linear algebra of the probes stays in one thread: those of OpenBLAS keep their cores while
+    they wait, and gain little on matrices of this size.
+    """
     if jobs is not None:
         torch.set_num_threads(jobs)
+    ThreadpoolController().select(internal_api="openblas").limit(limits=1)
 
 
 @functools.cache

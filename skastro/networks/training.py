@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring
 from torch import Tensor, nn
 
 from skastro.networks import checkpoints, parallel
@@ -25,6 +25,7 @@ from skastro.networks.inference import prepare_for_inference
 from skastro.networks.parallel import n_processes, rank, share_of
 from skastro.stamps.arrays import read_ahead
 from skastro.utils.files import digest_arrays
+from skastro.utils.progress import show_seconds
 
 Targets = tuple[NDArray[Any], ...]  # each of length n
 
@@ -63,6 +64,7 @@ class Recipe:
     precision: str = "auto"
     seed: int = 0
     verbose: int = 0
+    title: str = "Training"  # printed above the lines of the epochs, such as "Fine-tuning resnet18"
     net_params: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -202,6 +204,55 @@ class _ProgressCallback(Callback):
     def on_batch_end(self, net: NeuralNet, **_: Any) -> None:
         n_epochs = len(net.history) - 1 + len(net.history[-1]["batches"]) / self.n_batches
         self.progress(int(n_epochs * self.n_stamps))
+
+
+@dataclass
+class _PrintCallback(Callback):
+    """Print a heading, and a line for each epoch, without colours or other escape codes."""
+
+    title: str
+    images: Any
+    validates: bool
+    sink: Callable[..., None] = print
+
+    def on_train_begin(self, net: NeuralNet, **_: Any) -> None:  # noqa: ARG002
+        self.seconds_: list[float] = []  # of each epoch
+        self.n_printed_ = 0  # epochs
+
+    def on_epoch_begin(self, net: NeuralNet, **_: Any) -> None:
+        if self.seconds_:
+            return
+        n, bands = self.images.shape[:2]
+        self._print(
+            f"{self.title} on {n:,} stamps of {bands} {'band' if bands == 1 else 'bands'}, "
+            f"{net.max_epochs:,} epochs"
+        )
+        if done := len(net.history) - 1:
+            self._print(f"Epochs 1 to {done:,} are those of the checkpoint.")
+        self._print_row("epoch", "loss", "validation", "seconds", "left")
+
+    def on_epoch_end(self, net: NeuralNet, **_: Any) -> None:
+        row = net.history[-1]
+        self.seconds_.append(row["dur"])
+        left = (net.max_epochs - len(net.history)) * float(np.mean(self.seconds_))
+        loss, validation = (f"{row.get(f'{n}_loss', np.nan):.4f}" for n in ("train", "valid"))
+        seconds, epoch = f"{row['dur']:.1f}", str(len(net.history))
+        self._print_row(epoch, loss, validation, seconds, show_seconds(left))
+        self.n_printed_ = len(net.history)
+
+    def on_train_end(self, net: NeuralNet, **_: Any) -> None:
+        stop = dict(net.callbacks_).get("early_stopping")
+        if self.n_printed_ < len(net.history):  # early stopping has ended the epoch before
+            self.on_epoch_end(net)
+        if stop is not None and len(net.history) < net.max_epochs:
+            self._print(f"Stopped early: epoch {stop.best_epoch_} has the least validation loss.")
+
+    def _print_row(self, epoch: str, loss: str, validation: str, seconds: str, left: str) -> None:
+        validation = f"{validation:>12}" if self.validates else ""
+        self._print(f"{epoch:>7}{loss:>10}{validation}{seconds:>10}{left:>10}")
+
+    def _print(self, line: str) -> None:
+        self.sink(line, flush=True)
 
 
 class _StampNet(NeuralNet):
@@ -360,7 +411,7 @@ def _make_net(
     bfloat16 = uses_bfloat16(recipe.precision, network, device, image_shape=shape, training=True)
     if n_processes() > 1 and device.startswith("cuda"):
         network = synchronise_batch_norms(network)
-    verbose = recipe.verbose if rank() == 0 else 0
+    printer = _PrintCallback(recipe.title, batches.images, validation is not None)
     schedule = LRScheduler(
         torch.optim.lr_scheduler.OneCycleLR, step_every="batch", max_lr=recipe.learning_rate,
         total_steps=recipe.max_epochs * len(batches) + 1,
@@ -374,8 +425,8 @@ def _make_net(
         network.to(memory_format=torch.channels_last), loss, device=device,
         optimizer=torch.optim.AdamW, optimizer__weight_decay=recipe.weight_decay,
         optimizer__fused=True, lr=recipe.learning_rate, max_epochs=recipe.max_epochs,
-        train_split=None, bfloat16=parallel.agree(bfloat16), verbose=verbose, callbacks=callbacks,
-        callbacks__print_log=PrintLog(keys_ignored=["event_lr"]) if verbose else None,
+        train_split=None, bfloat16=parallel.agree(bfloat16), verbose=0, callbacks=callbacks,
+        callbacks__print_log=printer if recipe.verbose and rank() == 0 else None,
     )  # fmt: skip
     return net.set_params(**recipe.net_params).initialize()
 

@@ -26,6 +26,12 @@ from skastro.utils.packages import library_versions
 
 FORMAT_VERSION = 1
 _ENCODER_KEY, _CHECKSUM_KEY = "skastro", "sha256"  # of the header
+CLASSIFIER_KEY, CHECKPOINT_KEY = "skastro classifier", "skastro checkpoint"
+_KINDS = {
+    _ENCODER_KEY: "an encoder",
+    CLASSIFIER_KEY: "a classifier",
+    CHECKPOINT_KEY: "a checkpoint",
+}
 _TORCH_ENDINGS = (".pt", ".pth", ".ckpt", ".bin")
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")  # of checkpoints
 
@@ -113,14 +119,15 @@ def write_encoder(
     """Write tensors and a JSON document to one file, which replaces an earlier one as a whole.
 
     Format and library versions are added to the document. ``kind`` is its name in the header, and
-    `read_encoder` has to ask for the same. The folder must exist.
+    `read_encoder` has to ask for the same. The folder must exist. NumPy scalars become plain
+    numbers.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise ValueError(f"the folder {path.parent} does not exist: create it first.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     versions = {"format_version": FORMAT_VERSION, "libraries": library_versions()}
-    text = json.dumps({**document, **versions})
+    text = json.dumps({**document, **versions}, default=lambda value: value.item())
     header = {kind: text, _CHECKSUM_KEY: _checksum(text, tensors)}
     write_whole(path, to_bytes(tensors, metadata=header))
 
@@ -134,7 +141,8 @@ def read_encoder(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: pass the path given to save().")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {problem}: pass the file that save() has written.")
     tensors, header = _read_safetensors(path)
     return tensors, _read_document(path, header, tensors, kind)
 
@@ -147,16 +155,17 @@ def read_tensors(path: Any) -> dict[str, Tensor]:
     is read as safetensors; a saved encoder is checked as `read_encoder` does. A file that is
     damaged, has no tensors, or has objects that only code can make, is a ValueError.
     """
-    path = Path(path).expanduser()
+    name, path = str(path), Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist: pass 'imagenet' or the path of a file of weights."
+            f"weights={name!r} does not exist, and nothing is downloaded: pass the path of a "
+            "file of weights, or 'imagenet'."
         )
     if path.suffix.lower() in _TORCH_ENDINGS:
         return _read_torch(path)
     tensors, header = _read_safetensors(path)
-    if _ENCODER_KEY in header:
-        _read_document(path, header, tensors, _ENCODER_KEY)
+    for kind in _KINDS.keys() & header.keys():
+        _read_document(path, header, tensors, kind)
     return tensors
 
 
@@ -196,7 +205,12 @@ def _read_document(
     path: Path, header: dict[str, str], tensors: dict[str, Tensor], kind: str
 ) -> dict[str, Any]:
     if kind not in header:
-        raise ValueError(f"{path} holds no skastro encoder: pass the path given to save().")
+        other = next((f" but {noun}" for key, noun in _KINDS.items() if key in header), "")
+        own = _KINDS[kind].split()[-1]
+        raise ValueError(
+            f"{path} holds no skastro {own}{other}: pass a file that save() of the {own} has "
+            "written."
+        )
     try:
         document = json.loads(header[kind])
         version = document["format_version"]

@@ -254,6 +254,47 @@ def test_auto_compares_by_cross_validation(survey, fitted):
     assert model.cv_losses_[model.blend_] == min(model.cv_losses_.values())
 
 
+def test_auto_says_what_it_chose_and_why(survey, fitted, capsys):
+    stamps, labels, _ = survey
+    model = classifier(FrozenEstimator(fitted), verbose=1).fit(stamps, labels)
+    loss = f"{model.cv_losses_[model.blend_]:.3f}"
+    words = "least log loss in 3-fold cross-validation of 60 labels"
+    assert words in model.choice_
+    assert loss in model.choice_
+    chosen = {0.0: "the probe alone", 1.0: "the fine-tuned network alone"}
+    assert f"uses {chosen.get(model.blend_, f'{model.blend_:.0%}')}" in model.choice_
+    printed = capsys.readouterr().out.splitlines()
+    assert model.choice_ in printed
+    headings = [line for line in printed if line.startswith("Fine-tuning")]
+    assert headings[:3] == [
+        f"Fine-tuning stamp_resnet10, fold {i} of 3, on 40 stamps of 3 bands, 5 epochs"
+        for i in (1, 2, 3)
+    ]
+    few = classifier(FrozenEstimator(fitted)).fit(stamps[:6], labels[:6])
+    assert "without a comparison: the smallest class has 3 labels, and a" in few.choice_
+    grouped = classifier(FrozenEstimator(fitted)).fit(stamps, labels, groups=labels)
+    assert "the groups cannot be split into 3 folds" in grouped.choice_
+    assert clone(few).set_params(strategy="probe").fit(stamps[:6], labels[:6]).choice_ == ""
+    assert capsys.readouterr().out == ""
+
+
+def test_the_choice_is_that_of_predictions_with_the_catalogue(survey, fitted, monkeypatch):
+    stamps, labels, properties = survey
+    losses = iter([{0.0: 0.5, 1.0: 0.4}, {0.0: 0.1, 1.0: 0.4}])
+    compare = "skastro.estimators.classifier.compare_shares"
+    monkeypatch.setattr(compare, lambda *_: next(losses))
+    model = classifier(FrozenEstimator(fitted)).fit(stamps, labels, catalog=properties)
+    assert (model.blend_, model.catalog_blend_) == (1.0, 0.0)
+    assert model.catalog_cv_losses_ == {0.0: 0.1, 1.0: 0.4}
+    assert "uses the probe alone" in model.choice_
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read(survey, fitted):
+    encoder = copy.copy(fitted).set_params(device="gpu")
+    with pytest.raises(ValueError, match="device='gpu' is not there: this machine has 'cpu'"):
+        classifier(FrozenEstimator(encoder)).fit(survey[0][:, :1], survey[1])
+
+
 def test_groups_stay_together_in_the_cross_validation(survey, fitted, monkeypatch):
     stamps, labels, _ = survey
     groups = np.arange(60) // 4
@@ -300,7 +341,9 @@ def test_the_blend_is_the_mean_of_probe_and_network(survey, fitted, monkeypatch)
         (np.full(60, "star"), "y holds one class only"),
         (np.full(60, -1), "y holds no label"),
         (np.arange(59) % 2, "y has 59 labels, but X has 60 stamps"),
-        (np.linspace(0, 1, 60), "Unknown label type"),
+        (np.linspace(0, 1, 60), "y holds continuous values: pass classes, and measurements as"),
+        ("class", r"y='class' is a single value: .* such as catalog\['class'\]"),
+        (np.eye(60, 2), r"got an array of shape \(60, 2\) instead: pass one column"),
     ],
 )
 def test_bad_labels_are_refused(survey, fitted, y, message):
@@ -315,6 +358,28 @@ def test_bad_parameters_are_refused(survey, fitted, params):
     name, value = next(iter(params.items()))
     with pytest.raises(ValueError, match=f"{name}={value!r}"):
         classifier(FrozenEstimator(fitted), **params).fit(*survey[:2])
+
+
+@pytest.mark.parametrize("encoder", ["encoder.safetensors", SelfSupervisedClassifier])
+def test_what_is_not_an_encoder_is_refused(survey, encoder):
+    with pytest.raises(ValueError, match=r"must be an encoder, such as .*Encoder\.load\(path\)"):
+        classifier(encoder).fit(*survey[:2])
+
+
+def test_classes_among_the_properties_are_said(survey, fitted):
+    stamps, labels, _ = survey
+    codes = np.unique(labels[:60], return_inverse=True)[1]
+    model = classifier(FrozenEstimator(fitted), strategy="probe")
+    table = pd.DataFrame({"mag": stamps[:60].mean((1, 2, 3)), "kind": codes})
+    with pytest.warns(UserWarning, match="properties column 'kind' has one number for each class"):
+        model.fit(stamps[:60], labels[:60], properties=table)
+
+
+def test_labels_in_another_order_than_the_stamps_are_said(survey, fitted):
+    stamps, labels, _ = survey
+    shuffled = pd.Series(labels[:60]).sample(frac=1, random_state=0)
+    with pytest.warns(UserWarning, match="The index of y has the rows of X in another order"):
+        classifier(FrozenEstimator(fitted)).fit(stamps[:60], shuffled)
 
 
 def test_the_same_seed_gives_the_same_probabilities(survey, fitted):

@@ -1,3 +1,4 @@
+import copy
 import pickle
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skastro import PropertyPretrainedEncoder, measure_properties
+from skastro.stamps.bands import BandArray
 from tests.conftest import make_stamps, tiny_encoder
 
 
@@ -61,16 +63,19 @@ def test_auto_regresses_all_properties_and_no_labels(survey, y, given, source, n
     encoder = tiny_encoder(max_epochs=0)
     encoder.fit(stamps, y, properties=properties if given else None)
     assert encoder.property_source_ == source
-    assert names <= set(encoder.property_names_)
-    assert not {"sky", "measured_sky", "peak_offset"} & set(encoder.property_names_)
+    predicted = set(encoder.predict(stamps[:1]))
+    assert names <= predicted
+    assert not {"sky", "measured_sky", "peak_offset"} & predicted
 
 
 def test_catalogue_and_measured_properties_together(survey):
     stamps, _, properties = survey
     encoder = tiny_encoder(targets="catalog+measured", max_epochs=1)
     encoder.fit(stamps, properties=properties, property_errors=np.full(properties.shape, 0.1))
-    assert encoder.property_names_[:4] == list(properties)
-    assert "measured_ellipticity" in encoder.property_names_
+    assert encoder.property_names_ == list(properties)
+    assert "measured_ellipticity" in encoder.measured_names_
+    names = encoder.property_names_ + encoder.measured_names_
+    assert list(encoder.predict(stamps)) == names
     assert np.isfinite(encoder.score(stamps, properties=properties))
     with pytest.raises(ValueError, match="pass properties= along with X"):
         tiny_encoder(targets="catalog").fit(stamps)
@@ -80,19 +85,21 @@ def test_measured_properties_that_repeat_the_catalogue_are_left_out(survey):
     stamps = survey[0]
     encoder = tiny_encoder(max_epochs=0)
     catalog = measure_properties(stamps)[["mag_band0"]].rename(columns={"mag_band0": "brightness"})
-    names = encoder.fit(stamps, properties=catalog, property_errors=catalog * 0).property_names_
-    assert names[0] == "brightness"
+    encoder.fit(stamps, properties=catalog, property_errors=catalog * 0)
+    names = encoder.measured_names_
+    assert encoder.property_names_ == ["brightness"]
     assert "measured_mag_band0" not in names
     assert {"measured_mag_band1", "measured_concentration"} <= set(names)
     assert encoder.property_units_["measured_mag_band1"] == "mag"
     catalog.iloc[::5] = np.nan  # now the catalogue has too many gaps
-    assert "measured_mag_band0" in encoder.fit(stamps, properties=catalog).property_names_
+    assert "measured_mag_band0" in encoder.fit(stamps, properties=catalog).measured_names_
     twins = catalog.assign(
         measured_ellipticity=-catalog["brightness"]
     )  # the name of a measured one
     encoder.fit(stamps, properties=twins)
-    assert encoder.property_names_[:2] == ["brightness", "measured_ellipticity"]
-    assert encoder.property_names_.count("measured_ellipticity") == 1
+    predicted = list(encoder.predict(stamps[:1]))
+    assert predicted[:2] == ["brightness", "measured_ellipticity"]
+    assert predicted.count("measured_ellipticity") == 1
 
 
 def test_units_of_a_table_are_kept(survey):
@@ -101,7 +108,7 @@ def test_units_of_a_table_are_kept(survey):
     encoder = tiny_encoder(max_epochs=0).fit(stamps, properties=table)
     assert encoder.property_units_["size"] == "arcsec"
     assert encoder.predict(stamps).attrs["units"] == encoder.property_units_
-    assert set(encoder.property_units_) <= set(encoder.property_names_)
+    assert set(encoder.property_units_) <= set(encoder.predict(stamps))
 
 
 def test_the_same_seed_gives_the_same_weights_and_touches_no_global_generator(survey):
@@ -235,6 +242,7 @@ def test_sentinels_are_missing_values(survey):
     [
         ({"targets": "labels"}, "targets='labels' must be one of"),
         ({"max_epochs": -1}, "max_epochs=-1"),
+        ({"max_epochs": "3"}, "max_epochs='3' must be a whole number of at least 0, or None"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"learning_rate": 0}, "learning_rate=0"),
         ({"validation_fraction": 1.5}, "validation_fraction=1.5"),
@@ -259,8 +267,60 @@ def test_the_validation_loss_is_recorded(survey):
 def test_progress_is_printed_when_asked(survey, capsys):
     tiny_encoder(max_epochs=1).fit(survey[0])
     assert capsys.readouterr().out == ""
-    tiny_encoder(max_epochs=1, verbose=1).fit(survey[0])
-    assert "train_loss" in capsys.readouterr().out
+    tiny_encoder(max_epochs=2, verbose=1).fit(survey[0])
+    heading, columns, *rows = capsys.readouterr().out.splitlines()
+    assert heading == "Pretraining stamp_resnet10 on 60 stamps of 3 bands, 2 epochs"
+    assert columns.split() == ["epoch", "loss", "seconds", "left"]
+    assert [row.split()[0] for row in rows] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"device": "gpu"}, "device='gpu' is not there: this machine has 'cpu'"),
+        ({"device": "cuda:77"}, "device='cuda:77' is not there: this machine has 'cpu'"),
+        ({"backbone": "resnet18x"}, "did you mean .*resnet18"),
+        ({"backbone": "hf-hub:timm/resnet18"}, "pass 'resnet18', its name in timm"),
+        ({"weights": "imagenet"}, "needs a timm backbone"),
+        ({"weights": "hf_hub:a/b"}, "weights='hf_hub:a/b' does not exist, and nothing is downl"),
+        ({"weights": "w.pt"}, "weights='w.pt' does not exist"),
+        ({"weights": "{other}"}, "other.safetensors' holds another architecture"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_before_anything_is_computed(
+    survey, fitted, tmp_path, monkeypatch, params, message
+):
+    def fail(*_, **__):
+        raise AssertionError("something was computed")
+
+    monkeypatch.setattr("skastro.estimators.encoder.collect_targets", fail)
+    monkeypatch.setattr("skastro.estimators.encoder.AsinhScaler.fit", fail)
+    if "{other}" in params.values():
+        fitted.save(tmp_path / "other.safetensors")
+        params = {"weights": tmp_path / "other.safetensors", "backbone": "stamp_resnet18"}
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        tiny_encoder(**params).fit(survey[0])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_is_gone_is_an_error_of_transform(survey, fitted):
+    other = copy.copy(fitted).set_params(device="cuda:77")
+    with pytest.raises(ValueError, match="device='cuda:77' is not there: this machine has 'cpu'"):
+        other.transform(survey[0])
+
+
+def test_bands_in_another_order_are_refused(survey):
+    stamps = BandArray.of(survey[0], "ugr")
+    encoder = tiny_encoder(max_epochs=0).fit(stamps)
+    assert encoder.bands_ == ("u", "g", "r")
+    expected = encoder.transform(survey[0])
+    assert_array_equal(encoder.transform(BandArray.of(survey[0], "UGR")), expected)
+    swapped = BandArray.of(survey[0][:, [2, 0, 1]], "rug")
+    with pytest.raises(ValueError, match=r"was fitted with u, g, r: use X\[:, \[1, 2, 0\]\]"):
+        encoder.transform(swapped)
+    assert_array_equal(encoder.transform(swapped[:, [1, 2, 0]]), expected)
+    with pytest.warns(UserWarning, match="X has the bands g, r, i, .* the same filters"):
+        encoder.transform(BandArray.of(survey[0], "gri"))
 
 
 def test_net_params_are_passed_to_skorch(survey):

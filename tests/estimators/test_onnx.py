@@ -123,7 +123,7 @@ def test_the_file_describes_itself(exported):
         ("properties", 4, "tensor(double)"),
     ]
     metadata = session.get_modelmeta().custom_metadata_map
-    assert json.loads(metadata["property_names"]) == encoder.property_names_
+    assert json.loads(metadata["property_names"]) == list(encoder.targets_.names)
     assert json.loads(metadata["property_units"]) == ["mag", "", "", ""]
     assert json.loads(metadata["bands"]) == ["u", "g", "r"]
     assert json.loads(metadata["image_shape"]) == [3, 16, 16]

@@ -196,7 +196,7 @@ def test_files_without_weights_are_refused(tmp_path, content, message):
         torch.save(content, path)
     with pytest.raises(ValueError, match=message):
         read_tensors(path)
-    with pytest.raises(FileNotFoundError, match="pass 'imagenet' or the path of a file"):
+    with pytest.raises(FileNotFoundError, match="nothing is downloaded: pass the path of a file"):
         read_tensors(tmp_path / "none.pt")
 
 

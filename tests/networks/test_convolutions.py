@@ -147,3 +147,60 @@ class Twice(nn.Module):
 def test_a_convolution_on_maps_of_two_sizes_is_not_trimmed():
     net = network(Twice(), (3, 8, 8))
     assert count(fold_network(net, (3, 8, 8))) == count(net)
+
+
+@pytest.fixture
+def two_threads():
+    """Let torch compute in two threads, in which bfloat16 has a gradient of its own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def count_products(conv, maps):
+    """Return whether the gradient of the weights is computed as a matrix product."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return type(conv(maps).grad_fn).__name__ == "_ConvolutionBackward"
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "padding"),
+    [
+        ((8, 8), 3, 1, 1), ((8, 8), 3, 2, 1), ((9, 6), 3, 2, 1), ((2, 2), 3, 1, 1),
+        ((1, 1), 3, 1, 1), ((16, 16), (3, 7), (2, 3), (0, 3)), ((7, 7), 3, 1, "same"),
+    ],
+)  # fmt: skip
+def test_gradients_by_products_are_those_of_float32(side, kernel, stride, padding):
+    torch.manual_seed(0)
+    whole, trimmed = pair(6, 12, kernel, stride=stride, padding=padding, bias=False)
+    trimmed.to(memory_format=torch.channels_last)
+    maps = torch.randn(16, 6, *side, requires_grad=True)
+    others = maps.detach().clone(memory_format=torch.channels_last).requires_grad_()
+    assert count_products(trimmed, others)
+    expected = whole(maps)
+    factors = torch.randn_like(expected)
+    (expected * factors).sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        result = trimmed(others)
+    (result.float() * factors).sum().backward()
+    assert trimmed.weight.grad.dtype == torch.float32
+    for one, other in ((trimmed.weight, whole.weight), (others, maps)):
+        error = (one.grad - other.grad).abs().max() / other.grad.abs().max()
+        assert error < 0.01  # bfloat16 has three digits
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_products_are_for_training_in_bfloat16_on_small_maps_alone():
+    _, conv = pair(32, 8, 3, padding=1, bias=False)
+    small, large = torch.randn(2, 32, 8, 8), torch.randn(2, 32, 16, 16)
+    assert count_products(conv, small)
+    assert not count_products(conv, large)
+    assert count_products(pair(5, 8, 3, padding=1, bias=False)[1], large[:, :5])  # a first layer
+    assert not count_products(pair(32, 8, 1, bias=False)[1], small)
+    assert not count_products(pair(32, 8, 3, padding=1, groups=2, bias=False)[1], small)
+    assert type(conv(small).grad_fn).__name__ == "ConvolutionBackward0"  # float32
+    assert not count_products(conv.eval(), small)
+    torch.set_num_threads(1)
+    assert not count_products(conv.train(), small)

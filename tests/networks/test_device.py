@@ -6,7 +6,7 @@ from torch import nn
 
 from skastro.networks.backbones import make_backbone
 from skastro.networks.convolutions import trim_convolutions
-from skastro.networks.device import uses_bfloat16
+from skastro.networks.device import resolve_device, uses_bfloat16
 
 SHAPE = (4, 8, 8)
 
@@ -17,6 +17,32 @@ def units(monkeypatch):
     capabilities = {"avx2": True, "avx512_bf16": True, "amx_bf16": False, "cpu_name": "EPYC"}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     return capabilities
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:7", "tpu", "meta", "", "GPU", None, 3])
+def test_a_device_that_is_not_there_is_one_sentence_with_those_that_are(monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match="this machine has 'cpu'") as caught:
+        resolve_device(device)
+    assert str(caught.value).startswith(f"device={device!r} is not there: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_reason_is_given_where_a_device_is_there_but_fails(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("CUDA out of memory.\nMore lines.")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "zeros", fail)
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(ValueError, match=r"used \(CUDA out of memory\): .* 'cuda:0', 'cuda:1'"):
+            resolve_device(device)
+    with pytest.raises(ValueError, match="device='cuda:2' is not there"):
+        resolve_device("cuda:2")
+
+
+def test_devices_may_be_those_of_torch():
+    assert resolve_device(torch.device("cpu")) == resolve_device("cpu:0") == "cpu"
 
 
 def decide(choice="auto", network=None, *, device="cpu", training=True):

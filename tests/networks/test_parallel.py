@@ -117,7 +117,7 @@ def test_processes_end_with_the_same_weights(two):
     for name in first:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
     # only process 0 prints, once for each fit, and it removes the checkpoints
-    assert result.stdout.count("valid_loss") == 2
+    assert result.stdout.count("epoch      loss  validation") == 2
     assert not list((folder / "default-checkpoints").iterdir())
 
 

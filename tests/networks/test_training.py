@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from torch import nn
 
 from skastro.networks.device import keep_memory, resolve_device
 from skastro.networks.losses import PropertyLoss
-from skastro.networks.training import Recipe, StampBatches, seeded, train
+from skastro.networks.training import Recipe, StampBatches, _PrintCallback, seeded, train
 
 
 def batches(n, batch_size, *, generator=None):
@@ -99,6 +101,44 @@ def test_a_keyboard_interrupt_ends_the_training_with_an_error():
     stamps, targets = linear_problem()
     with pytest.raises(KeyboardInterrupt):
         train(linear_network(), stamps, targets, loss=PropertyLoss(interrupt), recipe=recipe())
+
+
+def test_lines_of_the_epochs_are_aligned_and_plain(capsys):
+    stamps, (target, weight) = linear_problem()
+    noise = np.random.default_rng(1).normal(size=target.shape).astype(np.float32)
+    options = recipe(verbose=1, title="Pretraining one layer", patience=2, augment=False)
+    history = train(
+        linear_network(), stamps, (noise, weight), loss=PropertyLoss("mse"), recipe=options,
+        validation_rows=np.arange(40),
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert "\x1b" not in printed
+    heading, columns, *rows, end = printed.splitlines()
+    assert heading == "Pretraining one layer on 64 stamps of 1 band, 30 epochs"
+    assert columns.split() == ["epoch", "loss", "validation", "seconds", "left"]
+    assert {len(row) for row in rows} == {len(columns)}
+    assert len(rows) == len(history) < 30
+    best = min(history, key=lambda row: row["valid_loss"])
+    assert end == f"Stopped early: epoch {best['epoch']} has the least validation loss."
+    assert rows[0].split()[:3] == [
+        "1",
+        *(f"{history[0][f'{n}_loss']:.4f}" for n in ("train", "valid")),
+    ]
+
+
+def test_the_time_that_is_left_is_that_of_the_other_epochs():
+    lines = []
+    printer = _PrintCallback(
+        "t", np.zeros((5, 2, 4, 4)), False, lambda line, **_: lines.append(line)
+    )
+    net = SimpleNamespace(history=[], max_epochs=41, callbacks_=[])
+    printer.on_train_begin(net)
+    net.history.append({})
+    printer.on_epoch_begin(net)
+    net.history[-1].update({"dur": 10.0, "train_loss": 0.5})
+    printer.on_epoch_end(net)
+    assert lines[2].split() == ["1", "0.5000", "10.0", "7", "min"]
 
 
 def test_seeds_repeat_and_leave_the_global_generator_alone():
