@@ -152,7 +152,7 @@ def find_targets(task: Task, encoder: PropertyPretrainedEncoder) -> tuple[NDArra
         errors[:] = task.errors.iloc[rows].to_numpy()
     table = pd.concat([catalog, measured.add_prefix("measured_")], axis=1)
     errors = pd.concat([errors, measured_errors.add_prefix("measured_")], axis=1)
-    names = encoder.property_names_
+    names = list(encoder.targets_.names)
     weights = encoder.targets_.weights(errors[names].to_numpy(), len(table))
     return encoder.targets_.standardise(table[names]), weights
 

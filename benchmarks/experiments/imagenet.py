@@ -74,7 +74,7 @@ def make_inputs(task: Task) -> dict[str, tuple[NDArray, nn.Module]]:
     if task.images.shape[1] == 3:
         return {"RGB": (task.images, photograph)}
     inputs = {
-        f"RGB {name}": (to_rgb(task.images, bands=bands), photograph)
+        f"RGB {name}": (to_rgb(task.images, bands=bands, color_smoothing=0), photograph)
         for name, bands in COMPOSITES.items()
     }
     inputs["all bands, inflated"] = (task.images, _scale_bands(task))

@@ -133,7 +133,7 @@ def draw(curve: LabelEfficiencyCurve, path: Path) -> None:
     drawn = curve.scores[~curve.scores["estimator"].isin(NOT_DRAWN)]
     ours_first = drawn.sort_values("estimator", key=lambda names: names != DEFAULT, kind="stable")
     figure = matplotlib.figure.Figure(figsize=(8.0, 4.6), layout="constrained")
-    LabelEfficiencyDisplay.from_curve(
+    LabelEfficiencyDisplay.from_result(
         LabelEfficiencyCurve.from_scores(ours_first), ax=figure.subplots()
     )
     figure.savefig(path, dpi=140)

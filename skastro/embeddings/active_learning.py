@@ -18,7 +18,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_array
 
 from skastro.estimators.linear_probe import LinearProbe
-from skastro.utils.validation import check_groups, check_labels, draw_seed
+from skastro.utils.validation import (
+    check_groups,
+    check_labels,
+    draw_seed,
+    plain_labels,
+    plain_rows,
+)
 
 _STRATEGIES = ("auto", "typical", "uncertain")
 _MIN_LABELS_FOR_UNCERTAIN = 60  # with fewer, the margins of a classifier mean little
@@ -47,9 +53,8 @@ def suggest_labels(
     embeddings : array-like of shape (n_rows, d)
         Finite embeddings. Their columns are standardised here.
     y : array-like of shape (n_rows,), default=None
-        Classes of any dtype. Unlabelled rows are marked as for `SelfSupervisedClassifier`: -1
-        for integers, NaN for floats, None, NaN or ``""`` for text. None means that no row is
-        labelled yet.
+        Classes of any dtype. Unlabelled rows are marked as for `SelfSupervisedClassifier`: -1,
+        NaN, None, masked or blank. None means that no row is labelled yet.
     n : int, default=20
         Number of rows to choose.
     strategy : {"auto", "typical", "uncertain"}, default="auto"
@@ -93,6 +98,7 @@ def suggest_labels(
         raise ValueError(f"n={n!r} must be a whole number of at least 1.")
     if strategy not in _STRATEGIES:
         raise ValueError(f"strategy={strategy!r} must be one of {_STRATEGIES}.")
+    embeddings = plain_rows(embeddings, "embeddings")
     values = check_array(embeddings, dtype=np.float64, input_name="embeddings")
     codes = _read_labels(y, len(values))
     groups = check_groups(groups, len(values), rows_of="embeddings")
@@ -121,11 +127,12 @@ def _read_labels(y: ArrayLike | None, n: int) -> NDArray[np.int64]:
     """Return classes as codes, -1 for none. Unlike in `check_labels`, all may be unlabelled."""
     if y is None:
         return np.full(n, -1)
-    values = pd.Series(np.asarray(y).ravel())
-    if len(values) != n:
-        raise ValueError(f"y has {len(values)} labels, but embeddings has {n} rows: pass one each.")
-    none_labelled = (values.isna() | values.isin(["", -1])).all()
-    return np.full(n, -1) if none_labelled else check_labels(y)[1]
+    _, is_labelled = plain_labels(y)
+    if len(is_labelled) != n:
+        raise ValueError(
+            f"y has {len(is_labelled)} labels, but embeddings has {n} rows: pass one each."
+        )
+    return check_labels(y)[1] if is_labelled.any() else np.full(n, -1)
 
 
 def _draw_free(

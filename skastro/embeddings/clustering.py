@@ -9,15 +9,17 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from hdbscan import HDBSCAN, approximate_predict, membership_vector
-from hdbscan.prediction import approximate_predict_scores
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skastro.embeddings.outliers import draw_rows, outlier_scores
 from skastro.embeddings.projection import has_umap, run_umap
-from skastro.utils.validation import Documented, check_labels, draw_seed
+from skastro.utils.fitting import fits_as_a_whole
+from skastro.utils.tables import as_frame
+from skastro.utils.validation import Documented, check_labels, draw_seed, plain_rows
 
 NOISE = -1
 
@@ -72,7 +74,9 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
     probabilities_ : float64 array of shape (n,)
         Strength with which a row belongs to its cluster, 0 for noise to 1 in the densest place.
     outlier_scores_ : float64 array of shape (n,)
-        GLOSH score between 0 and 1: how much lower the density is than in the surroundings.
+        How unlike all others a row is, by `outlier_scores`: about 1 for rows among their like,
+        more for unusual ones. They come from the embeddings, not from the clusters: HDBSCAN's own
+        scores, those of ``model_``, miss most oddities after the reduction.
     exemplar_indices_ : list of int64 arrays
         Rows in the densest places of each cluster, the densest first.
     n_clusters_ : int
@@ -90,6 +94,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
 
     See Also
     --------
+    outlier_scores : Score how unlike all others each object is, without clusters.
     project_embedding : Project embeddings onto a plane to look at.
     score_embedding : Measure how well clusters agree with classes.
 
@@ -134,6 +139,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         self.max_rows = max_rows
         self.random_state = random_state
 
+    @fits_as_a_whole
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002 - scikit-learn passes it
         """Reduce the rows, and find their clusters.
 
@@ -157,12 +163,9 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         """
         # check, and draw the rows to fit
         self._check_parameters()
-        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        X = validate_data(self, plain_rows(X), dtype=[np.float64, np.float32], ensure_min_samples=2)
         seed = draw_seed(self.random_state)
-        rows: NDArray[np.int64] = np.arange(len(X))
-        if len(X) > self.max_rows:
-            rows = np.sort(np.random.default_rng(seed).choice(len(X), self.max_rows, replace=False))
-        self.fitted_rows_ = rows
+        self.fitted_rows_ = rows = draw_rows(len(X), self.max_rows, seed)
 
         # reduce and cluster them
         self.min_cluster_size_ = self._choose_size(len(rows))
@@ -173,6 +176,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
 
         # label all rows
         self._label(X)
+        self.outlier_scores_ = outlier_scores(X, max_rows=self.max_rows, random_state=seed)
         self.exemplar_indices_ = self._find_exemplars()
         return self
 
@@ -232,7 +236,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         reduced : float64 array of shape (n, n_components)
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        X = validate_data(self, plain_rows(X), reset=False, dtype=[np.float64, np.float32])
         X = X if self._pca is None else self._pca.transform(X)
         X = X if self._placement is None else self._placement.predict(X)
         return X.astype(np.float64)
@@ -275,7 +279,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         if not _is_integer(n_resamples, 1):
             raise ValueError(f"n_resamples={n_resamples!r} must be a whole number of at least 1.")
         if X is not None:
-            X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+            X = validate_data(self, plain_rows(X), reset=False, dtype=[np.float64, np.float32])
             self._check_length(len(X), "X")
             X = X[self.fitted_rows_]
         labels = self.model_.labels_
@@ -338,7 +342,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
             purity = counts.max(axis=1) / summary["n_labelled"]
             summary.insert(summary.columns.get_loc("n_labelled"), "purity", purity)
         if catalog is not None:
-            table = catalog.to_pandas() if hasattr(catalog, "to_pandas") else pd.DataFrame(catalog)
+            table = as_frame(catalog, "catalog")
             self._check_length(len(table), "catalog")
             numbers = table.reset_index(drop=True).select_dtypes("number")
             numbers = numbers.drop(columns="id", errors="ignore")
@@ -390,7 +394,7 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
                 "umap-learn is not installed, so PCA is used, which leaves most objects as noise: "
                 "pip install 'skastro[projection]', or pass reduce='pca'.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
             return "pca"
         return "umap"
@@ -446,20 +450,15 @@ class EmbeddingClusterer(Documented, ClusterMixin, BaseEstimator):
         return labels.astype(np.int64), np.nan_to_num(probabilities, nan=1.0)
 
     def _label(self, X: NDArray[Any]) -> None:
-        """Set labels and scores of all rows; those that were not fitted are predicted."""
+        """Set labels and probabilities of all rows; those that were not fitted are predicted."""
         rows, n = self.fitted_rows_, len(X)
-        self.labels_ = np.full(n, NOISE)
-        self.probabilities_, self.outlier_scores_ = np.zeros(n), np.zeros(n)
+        self.labels_, self.probabilities_ = np.full(n, NOISE), np.zeros(n)
         self.labels_[rows] = self.model_.labels_
         self.probabilities_[rows] = np.nan_to_num(self.model_.probabilities_, nan=1.0)
-        with np.errstate(invalid="ignore"):
-            self.outlier_scores_[rows] = np.nan_to_num(self.model_.outlier_scores_, nan=0.0)
         others = np.setdiff1d(np.arange(n), rows)
         if len(others):
             reduced = self.reduced(X[others])
             self.labels_[others], self.probabilities_[others] = self._place(reduced)
-            scores = approximate_predict_scores(self.model_, reduced)
-            self.outlier_scores_[others] = np.clip(np.nan_to_num(scores, nan=0.0), 0, 1)
 
     def _find_exemplars(self) -> list[NDArray[np.int64]]:
         if self.n_clusters_ == 0:

@@ -44,7 +44,7 @@ _CHUNK_ROWS = 4096
 _CHUNKS_PER_THREAD = 2  # sent to a cluster: one is computed, one waits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EmbeddedSurvey:
     """Where the embeddings of a survey are, and how fast they were computed.
 
@@ -63,8 +63,8 @@ class EmbeddedSurvey:
 
     Examples
     --------
-    >>> EmbeddedSurvey(Path("e.zarr"), n=5000, n_features=256, n_resumed=1000, seconds=2.0).rate
-    2000.0
+    >>> EmbeddedSurvey(Path("e.zarr"), n=5000, n_features=256, n_resumed=1000, seconds=2.0)
+    EmbeddedSurvey of 5,000 objects in 256 columns: e.zarr (2,000 objects per second)
     """
 
     path: Path
@@ -78,6 +78,15 @@ class EmbeddedSurvey:
         """Objects per second that this call embedded; NaN if none were left to embed."""
         n = self.n - self.n_resumed
         return n / self.seconds if n else float("nan")
+
+    def __repr__(self) -> str:
+        rate = "nothing was left to embed"
+        if self.n > self.n_resumed:
+            rate = f"{self.rate:,.0f} objects per second"
+        return (
+            f"EmbeddedSurvey of {self.n:,} objects in {self.n_features} columns: {self.path} "
+            f"({rate})"
+        )
 
     def read(self) -> Embeddings:
         """Read all embeddings and their ids into memory.

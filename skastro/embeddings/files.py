@@ -13,17 +13,20 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pandas.api.types import is_numeric_dtype
 
+from skastro.catalogs.columns import find_column
 from skastro.catalogs.matching import find_rows
-from skastro.catalogs.reading import read_catalog
+from skastro.catalogs.reading import CATALOG_ENDINGS, read_catalog
 from skastro.catalogs.writing import TABLES, write_table
 from skastro.utils.files import check_ending, replacing, write_arrays
+from skastro.utils.notebooks import list_some
+from skastro.utils.validation import plain_rows
 
 _NUMBERED_NAME = re.compile(r"(.*?)(0|[1-9]\d*)")
 _ARRAY_FILES = (".npz", ".npy")
 EMBEDDING_FILES = (*TABLES, *_ARRAY_FILES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Embeddings:
     """Embeddings with the ids of their objects.
 
@@ -38,13 +41,18 @@ class Embeddings:
 
     Examples
     --------
-    >>> Embeddings(np.zeros((2, 3), np.float32), np.arange(2), named=False).values.shape
-    (2, 3)
+    >>> Embeddings(np.zeros((2, 3), np.float32), np.arange(2), named=False)
+    Embeddings of 2 objects in 3 columns, without ids
     """
 
     values: NDArray[np.float32]
     ids: NDArray[Any]
     named: bool = True
+
+    def __repr__(self) -> str:
+        n, n_columns = self.values.shape
+        ids = f"ids {list_some(self.ids)}" if self.named else "without ids"
+        return f"Embeddings of {n:,} objects in {n_columns} columns, {ids}"
 
 
 def write_embeddings(path: str | os.PathLike[str], embeddings: ArrayLike, ids: ArrayLike) -> None:
@@ -82,7 +90,8 @@ def write_embeddings(path: str | os.PathLike[str], embeddings: ArrayLike, ids: A
     """
     target = Path(path).expanduser()
     ending = check_ending(target, EMBEDDING_FILES)
-    values, names = np.asarray(embeddings, dtype=np.float32), np.asarray(ids)
+    rows = plain_rows(embeddings, "embeddings")
+    values, names = np.asarray(rows, dtype=np.float32), np.asarray(ids)
     if ending not in _ARRAY_FILES:
         table = pd.DataFrame(values, columns=[f"e{i}" for i in range(values.shape[1])])
         table.insert(0, "id", names)
@@ -129,7 +138,13 @@ def read_embeddings(path: str | os.PathLike[str]) -> Embeddings:
     """
     source = Path(path).expanduser()
     if not source.is_file():
-        raise FileNotFoundError(f"{source} does not exist: pass a file of embeddings.")
+        problem = "is a folder" if source.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{source} {problem}: pass a file of embeddings.")
+    if not source.name.lower().endswith((*CATALOG_ENDINGS, *_ARRAY_FILES)):
+        raise ValueError(
+            f"{source} is not a file of embeddings: pass one that `skastro embed` has written, "
+            "such as embeddings.parquet."
+        )
     values, ids = (_read_arrays if source.suffix.lower() in _ARRAY_FILES else _read_columns)(source)
     if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
         raise ValueError(
@@ -176,7 +191,8 @@ def _read_columns(source: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
             f"{source} has no columns numbered like e0, e1, e2: pass a file of `skastro embed`, "
             "or rename the columns."
         )
-    ids = table["id"].to_numpy() if "id" in table else None
+    column = find_column(table, "id")
+    ids = None if column is None else table[column].to_numpy()
     return table[[longest[number] for number in sorted(longest)]].to_numpy(), ids
 
 

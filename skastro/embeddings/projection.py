@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
@@ -17,7 +18,7 @@ from sklearn.utils.validation import check_array
 from threadpoolctl import threadpool_limits
 
 from skastro.utils.packages import import_optional
-from skastro.utils.validation import draw_seed
+from skastro.utils.validation import draw_seed, plain_rows
 
 METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}  # as people write them
 _MAX_COMPONENTS = 50  # principal components that t-SNE and UMAP start from
@@ -119,7 +120,7 @@ def project_embedding(
         raise ValueError(f"method={method!r} must be 'tsne', 'umap' or 'pca'.")
     if method == "tsne" and not perplexity > 0:
         raise ValueError(f"perplexity={perplexity!r} must be positive.")
-    X = check_array(E, dtype=np.float32, ensure_min_samples=4, input_name="E")
+    X = check_array(plain_rows(E, "E"), dtype=np.float32, ensure_min_samples=4, input_name="E")
     if np.ptp(X, axis=0).max() == 0:
         raise ValueError("E has the same values in every row: there is nothing to project.")
     seed = draw_seed(random_state)
@@ -147,7 +148,7 @@ def _run_tsne(
     opentsne = import_optional("openTSNE", extra="projection", needed_by="method='tsne'")
     # the initial coordinates need two columns
     X = X if X.shape[1] > 1 else np.column_stack([X, np.zeros(len(X), X.dtype)])
-    model = opentsne.TSNE(perplexity=perplexity, random_state=seed, n_jobs=n_jobs or 1)
+    model = opentsne.TSNE(perplexity=perplexity, random_state=seed, n_jobs=effective_n_jobs(n_jobs))
     return np.asarray(model.fit(X), dtype=np.float32)
 
 

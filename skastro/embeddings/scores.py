@@ -23,6 +23,7 @@ from skastro.utils.validation import (
     check_labels,
     count_independent_rows,
     draw_seed,
+    plain_rows,
     stratified_folds,
 )
 
@@ -49,8 +50,8 @@ def score_embedding(
     E : array-like of shape (n, d)
         Embeddings with columns of one scale, as `PropertyPretrainedEncoder` returns them.
     y : array-like of shape (n,)
-        Classes of any dtype. Unlabelled rows (-1, NaN, None or "") count in no score, but are
-        clustered with the others.
+        Classes of any dtype. Unlabelled rows (-1, NaN, None, masked or blank) count in no score,
+        but are clustered with the others.
     groups : array-like of shape (n,), default=None
         Groups of rows that stay together in the cross-validation.
     n_neighbors : int, default=10
@@ -94,7 +95,7 @@ def score_embedding(
     >>> score_embedding(E, y)[["knn_accuracy", "probe_accuracy", "n_labelled"]].tolist()
     [1.0, 1.0, 100.0]
     """
-    X = check_array(E, dtype=[np.float32, np.float64], input_name="E")
+    X = check_array(plain_rows(E, "E"), dtype=[np.float32, np.float64], input_name="E")
     classes, codes = check_labels(y)
     if len(codes) != len(X):
         raise ValueError(f"y has {len(codes)} labels, but E has {len(X)} rows: pass one for each.")

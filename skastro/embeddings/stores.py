@@ -41,7 +41,7 @@ class EmbeddingStore:
         """Make an empty store. The manifest is written last."""
         self.path.mkdir()
         if manifest["predict"]:
-            names, units = encoder.property_names_, encoder.property_units_
+            names, units = list(encoder.targets_.names), encoder.property_units_
             manifest = {**manifest, "property_names": names, "property_units": units}
         write_whole(self.path / _MANIFEST_FILE, json.dumps(manifest).encode())
 
@@ -117,9 +117,9 @@ class _ZarrStore(EmbeddingStore):
             "embeddings": ("float32", (len(encoder.embedding_mean_),)),
         }
         if manifest["predict"]:
-            group.attrs["property_names"] = encoder.property_names_
+            group.attrs["property_names"] = list(encoder.targets_.names)
             group.attrs["property_units"] = encoder.property_units_
-            arrays["properties"] = "float32", (len(encoder.property_names_),)
+            arrays["properties"] = "float32", (len(encoder.targets_.names),)
         for name, (dtype, width) in arrays.items():
             group.create_array(
                 name,

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from skastro.utils.validation import check_labels
+from skastro.utils.masks import fill_masked
+from skastro.utils.validation import check_labels, plain_labels
 
 _SUM_TOLERANCE = 1e-3  # sums of float16 probabilities differ from 1 by about this much
 
@@ -159,7 +160,7 @@ def risk_coverage(
     return table.drop_duplicates("threshold", keep="last", ignore_index=True)
 
 
-def abstain(probabilities: ArrayLike, classes: ArrayLike, *, threshold: float) -> NDArray[Any]:
+def abstain(probabilities: ArrayLike, classes: ArrayLike, threshold: float) -> NDArray[Any]:
     """Predict the most probable class, or no class where its probability is too low.
 
     Parameters
@@ -167,7 +168,7 @@ def abstain(probabilities: ArrayLike, classes: ArrayLike, *, threshold: float) -
     probabilities : array-like of shape (n, n_classes)
     classes : array-like of shape (n_classes,)
         The class of each column, such as ``classes_`` of a classifier.
-    threshold : float
+    threshold : float in [0, 1]
         Smallest probability of a prediction; `risk_coverage` lists thresholds with their accuracy.
 
     Returns
@@ -179,13 +180,16 @@ def abstain(probabilities: ArrayLike, classes: ArrayLike, *, threshold: float) -
     Raises
     ------
     ValueError
-        Shapes do not fit, rows of ``probabilities`` do not sum to 1, or -1 is itself a class.
+        Shapes do not fit, rows of ``probabilities`` do not sum to 1, ``threshold`` is
+        not between 0 and 1, or -1 is itself a class.
 
     Examples
     --------
-    >>> abstain([[0.4, 0.6], [0.1, 0.9]], ["galaxy", "star"], threshold=0.8).tolist()
+    >>> abstain([[0.4, 0.6], [0.1, 0.9]], ["galaxy", "star"], 0.8).tolist()
     ['', 'star']
     """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold={threshold!r} must be a probability: pass 0.7, for example.")
     classes = np.asarray(classes)
     table = _check_probabilities(probabilities, len(classes))
     kind = classes.dtype.kind
@@ -276,14 +280,14 @@ def accuracy_by_magnitude(
     1       20.5  4    0.5
     """
     _, codes = check_labels(y_true)
-    magnitude = np.asarray(magnitude, dtype=np.float64)
-    predicted = np.asarray(y_pred, dtype=object)
+    magnitude = fill_masked(magnitude).astype(np.float64)
+    true, predicted = (plain_labels(y)[0].astype(object) for y in (y_true, y_pred))
     if not len(predicted) == len(codes) == len(magnitude):
         raise ValueError(
             f"y_true, y_pred and magnitude have {len(codes)}, {len(predicted)} and "
             f"{len(magnitude)} rows: pass one of each for each object."
         )
-    right = np.asarray(y_true, dtype=object) == predicted
+    right = true == predicted
     used = np.flatnonzero((codes >= 0) & np.isfinite(magnitude))
     if not len(used):
         raise ValueError("magnitude is NaN in all labelled rows: choose another.")

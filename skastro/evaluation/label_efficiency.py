@@ -25,13 +25,16 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import has_fit_parameter
 
 from skastro.evaluation.splits import Split, check_counts, draw_splits, number_groups
+from skastro.stamps.containers import to_array
 from skastro.utils.files import replacing
+from skastro.utils.notebooks import as_html
 from skastro.utils.progress import report_to, reporting
 from skastro.utils.validation import (
     check_labels,
     check_properties,
     check_property_errors,
     take_rows,
+    warn_of_classes,
 )
 
 METHOD = "self-supervised"  # skastro's own method among the estimators of a study
@@ -263,6 +266,9 @@ class LabelEfficiencyCurve:
             f"{len(self.label_counts)} label counts, {len(runs)} runs{describe_means(self)}"
         )
 
+    def _repr_html_(self) -> str:
+        return describe_html(self, repr(self))
+
 
 def describe_means(curve: LabelEfficiencyCurve) -> str:
     """Return the mean scores of a curve as text, one table for each metric."""
@@ -270,8 +276,36 @@ def describe_means(curve: LabelEfficiencyCurve) -> str:
     for metric in curve.metrics:
         means = curve.summary(metric).pivot(index="estimator", columns="n_labels", values="mean")
         table = means.reindex(curve.estimators).rename_axis(index=None, columns=None)
-        text += f"\n\nmean {metric} by number of labels\n{table.to_string(float_format='%.3f')}"
+        name = metric_name(metric)
+        text += f"\n\nmean {name} by number of labels\n{table.to_string(float_format='%.3f')}"
     return text
+
+
+def tabulate_scores(curve: LabelEfficiencyCurve, metric: str, *, sign: int = 1) -> pd.DataFrame:
+    """Return the scores as text: a row for each estimator, a column for each number of labels.
+
+    Each cell holds the mean, times ``sign``, and the half-width of its 95 % interval, if it has
+    one: draws of all labels are the same draw.
+    """
+    summary = curve.summary(metric)
+    summary["text"] = [
+        f"{sign * row.mean:.3f}".replace("-", "\N{MINUS SIGN}")
+        + (f" \u00b1 {row.high - row.mean:.3f}" if row.high > row.mean else "")
+        for row in summary.itertuples()
+    ]
+    table = summary.pivot(index="estimator", columns="n_labels", values="text")
+    return table.reindex(curve.estimators)
+
+
+def describe_html(curve: LabelEfficiencyCurve, text: str) -> str:
+    """Return HTML of a text before its first empty line, and of the scores with 95 % intervals."""
+    tables: list[pd.DataFrame | str] = []
+    for metric in curve.metrics:
+        tables += [
+            f"<p>{metric_name(metric)} by number of labels, with 95 % intervals</p>",
+            tabulate_scores(curve, metric).rename_axis(index=None, columns=None),
+        ]
+    return as_html(text.partition("\n\n")[0], *tables)
 
 
 def select_metric(curve: LabelEfficiencyCurve, metric: str | None) -> pd.DataFrame:
@@ -327,8 +361,8 @@ def label_efficiency_curve(
     X : array-like of shape (n, bands, height, width) or (n, features)
         Array, memmap, DataFrame or lazy array-like; only the rows in use are read.
     y : array-like of shape (n,)
-        Class labels. Unlabelled rows (-1 for integers, NaN for floats; None, NaN or ``""``
-        for text) are used by the pretraining only.
+        Class labels. Unlabelled rows (-1, NaN, None, masked or blank, as in
+        `SelfSupervisedClassifier`) are used by the pretraining only.
     label_counts : sequence of int
         Sizes of the label subsets, in any order: at least one label for each class, at
         most the labelled rows outside the test rows.
@@ -417,6 +451,8 @@ def label_efficiency_curve(
     entries = _check_entries(estimators, X, len(codes))
     scorers = check_scorers(scoring)
     targets = _check_targets(properties, property_errors, len(codes))
+    if properties is not None:
+        warn_of_classes(targets["properties"], codes)
     if catalog is not None:
         catalog = check_properties(catalog, len(codes), name="catalog")
     extras = {"groups": number_groups(groups, len(codes)), "catalog": catalog}
@@ -468,10 +504,12 @@ def label_efficiency_curve(
 
 def _check_entries(estimators: Mapping[str, Any], X: Any, n: int) -> list[_Entry]:
     if not isinstance(estimators, Mapping) or not estimators:
-        raise ValueError("estimators must be a dict of name to estimator with at least one entry.")
+        raise ValueError('estimators must be a dict, such as {"probe": LinearProbe()}.')
+    X = _open_stamps(X)
     entries = []
     for name, value in estimators.items():
         estimator, own_X = value if isinstance(value, tuple) else (value, X)
+        own_X = _open_stamps(own_X)
         if not hasattr(estimator, "fit") or isinstance(estimator, type):
             raise TypeError(
                 f"estimators[{name!r}] is not an estimator: pass an instance with a fit method."
@@ -483,6 +521,11 @@ def _check_entries(estimators: Mapping[str, Any], X: Any, n: int) -> list[_Entry
             )
         entries.append(_Entry(str(name), estimator, own_X))
     return entries
+
+
+def _open_stamps(X: Any) -> Any:
+    """Return stamps of four dimensions such that any rows can be taken, in any order."""
+    return to_array(X) if len(getattr(X, "shape", ())) == 4 else X
 
 
 def _check_targets(properties: Any, property_errors: Any, n: int) -> dict[str, Any]:

@@ -12,17 +12,19 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
-from skastro.catalogs.columns import select_columns
+from skastro.catalogs.columns import match_columns
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.linear_probe import LinearProbe
 from skastro.evaluation.label_efficiency import (
     LabelEfficiencyCurve,
     Scoring,
     check_scorers,
+    describe_html,
     describe_means,
     label_efficiency_curve,
 )
 from skastro.evaluation.splits import check_counts, draw_splits
+from skastro.stamps.containers import to_array
 from skastro.utils.validation import (
     check_labels,
     check_properties,
@@ -107,6 +109,9 @@ class PropertyAblation:
     def __repr__(self) -> str:
         means = describe_means(self.curve)
         return f"PropertyAblation: {len(self.sets)} sets, compared with {self.reference!r}{means}"
+
+    def _repr_html_(self) -> str:
+        return describe_html(self.curve, repr(self))
 
 
 def property_ablation(
@@ -213,7 +218,7 @@ def property_ablation(
             "pretrained anew on every set of properties."
         )
     _, codes = check_labels(y)
-    if (n := X.shape[0] if hasattr(X, "shape") else len(X)) != len(codes):
+    if (n := (X := to_array(X)).shape[0]) != len(codes):
         raise ValueError(f"X has {n} stamps, but y has {len(codes)} labels: pass one for each.")
     table = check_properties(properties, len(codes))
     errors = None if property_errors is None else check_property_errors(property_errors, table)
@@ -307,7 +312,7 @@ def _choose_columns(
     for name, wanted in sets.items():
         patterns = [wanted] if isinstance(wanted, str) else list(wanted)
         of_catalog = [pattern for pattern in patterns if pattern != MEASURED]
-        chosen = select_columns(names, of_catalog, name=f"sets[{name!r}]", table="properties")
+        chosen = match_columns(names, of_catalog, name=f"sets[{name!r}]", table="properties")
         in_order = [column for column in names if column in chosen]
         columns[str(name)] = in_order + [MEASURED] * (MEASURED in patterns)
     return columns

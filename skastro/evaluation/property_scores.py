@@ -95,8 +95,8 @@ def grade_properties(true: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFram
     """Measure how well each property is predicted, in the units of the tables' ``attrs``.
 
     Returns one row for each predicted property: ``property``, ``unit``, ``n_test`` (rows with a
-    true value), ``r2`` (NaN for fewer than two rows) and ``scatter`` (robust standard deviation
-    of the error).
+    true value), ``r2`` and ``scatter`` (robust standard deviation of the error); both are NaN for
+    fewer than two rows.
 
     Examples
     --------
@@ -110,6 +110,8 @@ def grade_properties(true: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFram
     for name in predicted:
         is_measured = np.isfinite(true[name].to_numpy())
         values, guesses = (table[name].to_numpy()[is_measured] for table in (true, predicted))
-        r2 = r2_score(values, guesses) if len(values) > 1 else np.nan
-        rows.append((name, units.get(name, ""), len(values), r2, robust_sigma(guesses - values)))
+        r2 = scatter = np.nan
+        if len(values) > 1:
+            r2, scatter = r2_score(values, guesses), robust_sigma(guesses - values)
+        rows.append((name, units.get(name, ""), len(values), r2, scatter))
     return pd.DataFrame(rows, columns=GRADE_COLUMNS)

@@ -101,7 +101,8 @@ def test_stores_have_text_ids_and_properties(fitted, many, tmp_path, ending):
     embeddings = embed(encoder, many, out, ids=ids, predict=True, chunk=48).read()
     assert embeddings.ids.tolist() == ids.tolist()
     np.testing.assert_allclose(embeddings.values, fitted.transform(many), atol=1e-5)
-    properties, names = fitted.predict(many), fitted.property_names_
+    properties = fitted.predict(many)
+    names = list(properties)
     if ending == "parquet":
         written = pd.read_parquet(out)[names]
         assert len(list(out.glob("*.parquet"))) == 5

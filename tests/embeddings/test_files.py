@@ -43,7 +43,8 @@ def test_embedding_columns_of_other_programs_are_recognised_by_their_numbers(tmp
         ("t.npz", b"nothing", "cannot be read as arrays"),
         ("t.npy", b"nothing", "cannot be read as arrays"),
         ("t.csv", "id,e0,e1\n1,2,\n", "not finite in row 0"),
-        ("t.txt", "e0,e1\n1,2\n", "is not a catalogue"),
+        ("t.doc", "e0,e1\n1,2\n", "t.doc is not a file of embeddings"),
+        ("", None, "is a folder"),
     ],
 )
 def test_files_without_embeddings_are_refused(tmp_path, name, content, message):

@@ -102,7 +102,7 @@ def test_abstaining_raises_the_accuracy_of_the_other_predictions():
     ],
 )
 def test_abstentions_are_marked_like_unlabelled_rows(classes, expected):
-    predicted = abstain([[0.4, 0.6], [0.1, 0.9]], classes, threshold=0.8)
+    predicted = abstain([[0.4, 0.6], [0.1, 0.9]], classes, 0.8)
     assert predicted.tolist() == expected
     everything = abstain([[0.4, 0.6], [0.1, 0.9]], classes, threshold=0.6)
     assert everything.tolist() == [np.asarray(classes)[1]] * 2
@@ -127,6 +127,7 @@ def test_abstentions_of_float_classes_are_nan():
             "n_bins=0 must be at least 1",
         ),
         (lambda: abstain([[0.5, 0.5]], [-1, 1], threshold=0.9), "classes holds -1"),
+        (lambda: abstain([[0.5, 0.5]], [0, 1], 70), "threshold=70 must be a probability"),
         (
             lambda: accuracy_by_magnitude([0, 1], [0, 1], [20.0]),
             "have 2, 2 and 1 rows",

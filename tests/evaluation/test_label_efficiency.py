@@ -339,6 +339,15 @@ def test_pretraining_gets_the_properties_of_its_rows():
     assert_array_equal(entry["property_errors"][:, 0], entry["rows"] / 100)
 
 
+def test_classes_among_the_properties_are_said():
+    y = np.tile(["a", "b"], 50)
+    table = pd.DataFrame({"mag": np.linspace(18.0, 22.0, 100), "kind": y == "a"})
+    with pytest.warns(UserWarning, match="properties column 'kind' has one number for each class"):
+        label_efficiency_curve(
+            {"p": GaussianNB()}, row_numbers(100), y, label_counts=[20], properties=table
+        )
+
+
 def test_frozen_encoder_and_the_callers_estimators_stay_unchanged():
     _, y = survey()
     X = row_numbers(200)
@@ -453,7 +462,7 @@ BAD = {
     "no count": ({"label_counts": []}, "must be whole numbers"),
     "unknown metric": ({"scoring": "acuracy"}, "scoring='acuracy' is not a metric"),
     "no metric": ({"scoring": []}, "scoring is empty"),
-    "no estimator": ({"estimators": {}}, "at least one entry"),
+    "no estimator": ({"estimators": {}}, "must be a dict, such as"),
     "one class": ({"y": np.ones(200, dtype=int)}, "one class only"),
     "class of one row": ({"y": [0] * 120 + [1] * 79 + [2]}, "class 2 too rarely: no training"),
     "short y": ({"y": np.array([0, 1, 2] * 20)}, "has 200 rows, but y has 60"),

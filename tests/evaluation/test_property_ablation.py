@@ -83,7 +83,7 @@ def test_each_set_is_pretrained_on_its_own_properties(survey, fits):
         "catalog", "catalog", "catalog+measured", "measured",
     ]  # fmt: skip
     assert fits[0]["encoder"].property_names_ == ["mag_u", "mag_g", "mag_r"]
-    assert "measured_mag_band0" in fits[2]["encoder"].property_names_
+    assert "measured_mag_band0" in fits[2]["encoder"].measured_names_
     assert fits[3]["encoder"].history_ == []
     assert len({fit["encoder"].seed_ for fit in fits}) == 1
 

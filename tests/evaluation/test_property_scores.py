@@ -26,7 +26,7 @@ def test_missing_true_values_are_left_out_of_the_grades():
     assert quality["unit"].tolist() == ["mag", "", ""]
     assert quality.loc[0, ["r2", "scatter"]].tolist() == [1.0, 0.0]
     assert quality["r2"].isna().tolist() == [False, True, True]
-    assert quality["scatter"].isna().tolist() == [False, False, True]
+    assert quality["scatter"].isna().tolist() == [False, True, True]
 
 
 def test_measured_properties_are_named_as_the_encoder_names_them():
