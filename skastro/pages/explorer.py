@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,17 +13,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from skastro.catalogs.columns import USUAL_COLUMN_NAMES, plain_name
 from skastro.pages.thumbnails import encode_thumbnails, sheet_columns
 from skastro.plots.style import OKABE_ITO, check_coordinates
+from skastro.stamps.arrays import as_stack
 from skastro.utils.files import write_whole
 from skastro.utils.packages import import_optional
+from skastro.utils.tables import as_frame
 
 # as in the displays, 7 colours and 8 markers make 56 different pairs
 _MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus", "hex", "star")
 _MAX_CLASSES = len(OKABE_ITO) * len(_MARKERS)
 _MAX_INTEGER_CLASSES = 12  # integer columns of more distinct values are numbers
 _MAX_CANVAS_POINTS = 8000  # more points are drawn by WebGL
-_DIGITS = 5  # significant digits of the numbers on the page
+_PADDING = 0.08  # empty share of the canvas in each direction
+_DIGITS = 5  # significant digits of the numbers on the page, more if they are large
+_DECIMALS_OF_COORDINATES = 7  # of a degree
+_OTHER_COORDINATES = ("l", "b", "glon", "glat", "gal_l", "gal_b", "lon", "lat", "elon", "elat")
+_MAX_INTEGER = 2**53  # larger ones are ids, which JavaScript would round
 _NEEDED = {"extra": "report", "needed_by": "The projection page"}
 
 
@@ -105,8 +113,9 @@ def write_explorer(
     ...     "</html>" in page.read_text()
     True
     """
-    sheet = None
+    sheet, table = None, as_frame(table, "table")
     if images is not None:
+        images = as_stack(images, name="images")
         _check_rows("images", len(images), len(table))
         sheet = encode_thumbnails(images, bands=bands)
     parts = explorer_parts(
@@ -222,28 +231,62 @@ def _check_names(table: pd.DataFrame, **arguments: str | Mapping[str, str] | Non
 
 
 def _describe_column(values: pd.Series, *, unit: str | None, cluster: bool) -> dict[str, Any]:
-    """Return a column as JSON: numbers, codes of classes (-1 = missing), or text."""
-    column = {"name": str(values.name), "unit": unit or ""}
+    """Return a column as JSON: numbers, codes of classes (-1 = missing), or text.
+
+    Numbers that are ``exact`` are shown with all their digits. Integers that JavaScript would round
+    are text.
+    """
+    column: dict[str, Any] = {"name": str(values.name), "unit": unit or ""}
     present = values.notna() & (values.astype(str) != "")
     if cluster:
         present &= values.astype(str) != "-1"
     is_numeric = values.dtype.kind in "iuf"
     distinct = values[present].unique()
+    form: Callable[[Any], str] = str
     if is_numeric and not cluster:
         whole = (np.asarray(distinct, dtype=np.float64) % 1 == 0).all()
-        if not whole or len(distinct) > _MAX_INTEGER_CLASSES:
+        is_id = whole and len(distinct) and abs(distinct).max() > _MAX_INTEGER
+        if not whole or (len(distinct) > _MAX_INTEGER_CLASSES and not is_id):
+            exact = _is_coordinate(values.name)
             numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-            rounded = [float(f"{x:.{_DIGITS}g}") if np.isfinite(x) else None for x in numbers]
-            return column | {"kind": "number", "values": rounded}
+            rounded = [_round(x, exact=exact) if np.isfinite(x) else None for x in numbers]
+            return column | {"kind": "number", "exact": exact, "values": rounded}
+    if is_numeric:
+        form = _format_integer
     # sort numbers as numbers, and show 2.0 as 2
-    form = "{:g}".format if is_numeric else str
     levels = list(dict.fromkeys(map(form, sorted(distinct if is_numeric else map(str, distinct)))))
     if len(levels) > _MAX_CLASSES:
-        return column | {"kind": "text", "values": values.where(present, "").astype(str).tolist()}
+        return column | {
+            "kind": "text",
+            "values": [form(x) if there else "" for x, there in zip(values, present, strict=True)],
+        }
     text = values[present].map(form).reindex(values.index)
     codes = pd.Categorical(text, categories=levels).codes.tolist()
     missing = "noise" if cluster else "none"
     return column | {"kind": "class", "levels": levels, "missing": missing, "values": codes}
+
+
+def _is_coordinate(name: Any) -> bool:
+    usual = (*USUAL_COLUMN_NAMES["ra"], *USUAL_COLUMN_NAMES["dec"], *_OTHER_COORDINATES)
+    return plain_name(name) in usual
+
+
+def _format_integer(x: float) -> str:
+    return str(int(x))
+
+
+def _round(x: float, *, exact: bool) -> float:
+    """Round a coordinate to seven decimals, others to five digits, at least three after the point.
+
+    Examples
+    --------
+    >>> [_round(x, exact=False) for x in (0.0012345678, 58849.1234567, 1234567.0)]
+    [0.0012346, 58849.123, 1234567.0]
+    """
+    if exact:
+        return round(x, _DECIMALS_OF_COORDINATES)
+    n_whole = math.floor(math.log10(abs(x))) + 1 if x else 0
+    return float(f"{x:.{max(_DIGITS, n_whole + 3)}g}")
 
 
 def _first_color(
@@ -270,12 +313,14 @@ def _scatter_plot(points: NDArray[np.float32]) -> dict[str, Any]:
     source = plotting.ColumnDataSource(columns, name="objects")
     figure = plotting.figure(
         tools="pan,wheel_zoom,box_select,lasso_select,tap,reset", active_drag=None,
-        toolbar_location=None, sizing_mode="stretch_both", min_height=200, match_aspect=True,
+        toolbar_location=None, sizing_mode="stretch_both", min_height=200,
         background_fill_color=None, border_fill_color=None, outline_line_color=None,
         # without a graphics card, explorer.js uses the canvas
         output_backend="canvas" if n <= _MAX_CANVAS_POINTS else "webgl", name="projection",
     )  # fmt: skip
     figure.add_tools(models.HoverTool(tooltips=None))
+    for axis_range in (figure.x_range, figure.y_range):  # the axes have no unit: fill the canvas
+        axis_range.range_padding = _PADDING
     figure.axis.visible = False
     figure.grid.visible = False
     figure.scatter(

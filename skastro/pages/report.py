@@ -14,7 +14,14 @@ import pandas as pd
 
 from skastro.evaluation.label_efficiency import LabelEfficiencyCurve, metric_name
 from skastro.pages.explorer import ExplorerParts, explorer_parts, render, stamp_style
-from skastro.pages.summary import confusion_table, score_table, summarise, text_table
+from skastro.pages.summary import (
+    confusion_table,
+    magnitude_sentence,
+    metric_title,
+    score_table,
+    summarise,
+    text_table,
+)
 from skastro.pages.thumbnails import sheet_columns
 from skastro.utils.files import write_whole
 
@@ -22,6 +29,7 @@ _OPTIONAL_SECTIONS = ("by_magnitude", "calibration", "representations", "ablatio
 _MAX_CARDS = 24  # mistakes or outliers shown
 _MAX_CLUSTERS = 20
 _MAX_STAMPS = 12  # of a cluster
+_MAX_EXAMPLES = 18  # stamps at the top of the page, of all classes together
 _CERTAINTY = "cluster_probability"  # column by which the members of a cluster are sorted
 
 
@@ -37,11 +45,14 @@ def write_report(folder: str | Path) -> Path:
         - ``objects.csv``: the same ``id`` as ``predictions.csv``, row by row, and any of ``x``
           and ``y`` (the interactive projection), ``cluster`` (-1 is noise),
           ``cluster_probability``, ``outlier_score`` and properties;
-        - ``thumbnails.webp``, of the same rows, as `write_thumbnails` makes it: stamps of the
-          projection and the clusters, the most confident mistakes and the outliers;
+        - ``thumbnails.webp``, of the same rows, as `write_thumbnails` makes it: typical stamps
+          of each class at the top, stamps of the projection and the clusters, the most
+          confident mistakes and the outliers;
         - ``by_magnitude.csv``, ``calibration.csv``, ``representations.csv``, ``ablation.csv``:
           tables of any columns, of which the first names the rows; from ``confidence``,
-          ``accuracy`` and ``n`` in ``calibration.csv``, the calibration error is computed;
+          ``accuracy`` and ``n`` in ``calibration.csv``, the calibration error is computed, and
+          from ``score``, ``low`` and ``high`` in ``by_magnitude.csv``, whether faint objects
+          are classified worse;
         - ``.png`` files with the names of these tables, and ``pretext.png`` and
           ``confusion.png``.
 
@@ -85,18 +96,25 @@ def _content(folder: Path) -> dict[str, Any]:
         folder / "pretext.csv", keep_default_na=False, na_values={"r2": [""], "scatter": [""]}
     )
     projection = config.get("projection") or {}
-    objects = _Objects.read(folder)
+    objects, steps = _Objects.read(folder), config["plan"]["steps"]
     return {
         "config": config,
-        "sentences": summarise(curve),
+        "sentences": summarise(curve, steps=steps),
+        "examples": objects.examples(),
         "figure": _embed_figure(folder / "label_efficiency.png"),
         "alt": (
             f"{metric_name(curve.metrics[0]).capitalize()} on unseen stamps against the number of "
             f"labels, one line each for {', '.join(curve.estimators)}. The same numbers are in "
             "the table below."
         ),
+        "caption": _caption(curve, steps),
         "counts": curve.label_counts,
-        "tables": [(metric_name(metric), score_table(curve, metric)) for metric in curve.metrics],
+        "methods": curve.estimators,
+        "tables": [
+            (metric_title(metric), score_table(curve, metric, steps=steps))
+            for metric in curve.metrics
+        ],
+        "measured": pretext["property"].str.startswith("measured_").any(),
         "pretext": pretext.sort_values("r2", ascending=False).to_dict("records"),
         "pretext_figure": _embed_figure(folder / "pretext.png"),
         "confusion": confusion_table(objects.table),
@@ -111,6 +129,20 @@ def _content(folder: Path) -> dict[str, Any]:
         "outliers": objects.outliers(),
         "files": sorted({path.name for path in folder.glob("[!.]*")} - {"index.html"}),
     }
+
+
+def _caption(curve: LabelEfficiencyCurve, steps: int | None) -> str:
+    """Return what the figure of the curve shows: intervals, and networks that learned too little.
+
+    A single draw of the labels has no interval.
+    """
+    n_draws = len(curve.scores[["split", "repeat"]].drop_duplicates())
+    sentences = []
+    if n_draws > 1:
+        sentences.append(f"Bands: 95 % interval of the mean over {n_draws} draws of the labels.")
+    if steps and "scratch" in curve.estimators:
+        sentences.append(f"In this quick study, scratch was trained for {steps} steps only.")
+    return " ".join(sentences)
 
 
 @dataclass(frozen=True)
@@ -148,7 +180,7 @@ class _Objects:
         if not {"x", "y"} <= set(self.table.columns):
             return None
         # only test rows are right or wrong: the classifier may have learned the others
-        tested = (self.table["label"] != "") & (self.table["split"] == "test")
+        tested = self._tested()
         right = np.where(self.table["label"] == self.table["prediction"], "right", "wrong")
         table = self.table.drop(columns=["x", "y"])
         table.insert(4, "verdict", np.where(tested, right, ""))
@@ -159,6 +191,19 @@ class _Objects:
             cluster="cluster" if "cluster" in table else None, certainty=certainty, units=units,
             projection=projection.get("method", "projection"),
         )  # fmt: skip
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return stamps of each class: the most confident of the right predictions."""
+        if self.sheet is None or "confidence" not in self.table:
+            return []
+        right = self._tested() & (self.table["label"] == self.table["prediction"])
+        ordered = self.table[right].sort_values("confidence", ascending=False, kind="stable")
+        classes = list(ordered.groupby("label"))[:_MAX_EXAMPLES]
+        n_each = _MAX_EXAMPLES // max(len(classes), 1)
+        return [
+            {"name": name, "cards": [self._card(row, "") for row in members.index[:n_each]]}
+            for name, members in classes
+        ]
 
     def clusters(self) -> list[dict[str, Any]]:
         """Return the contact sheets of the clusters, the largest first."""
@@ -182,8 +227,7 @@ class _Objects:
         """Return the wrongly classified test rows, the most confident first."""
         if self.sheet is None or "confidence" not in self.table:
             return []
-        tested = (self.table["split"] == "test") & (self.table["label"] != "")
-        wrong = self.table[tested & (self.table["label"] != self.table["prediction"])]
+        wrong = self.table[self._tested() & (self.table["label"] != self.table["prediction"])]
         wrong = wrong.sort_values("confidence", ascending=False, kind="stable").head(_MAX_CARDS)
         return [
             self._card(
@@ -203,6 +247,10 @@ class _Objects:
             for row, score in scores.head(_MAX_CARDS).items()
         ]
 
+    def _tested(self) -> pd.Series:
+        """Return which rows are labelled rows of the test."""
+        return (self.table["split"] == "test") & (self.table["label"] != "")
+
     def _card(self, row: int, text: str) -> dict[str, Any]:
         """Return the place of a stamp on the sheet of thumbnails, its id and a text."""
         line, column = divmod(row, sheet_columns(len(self.table)))
@@ -215,15 +263,16 @@ def _percent(share: float) -> str:
 
 def _optional_sections(folder: Path) -> dict[str, Any]:
     """Return the sections that have a table or a figure."""
+    sentences = {"calibration": _calibration_sentence, "by_magnitude": magnitude_sentence}
     sections = {}
     for name in _OPTIONAL_SECTIONS:
         table, figure = folder / f"{name}.csv", _embed_figure(folder / f"{name}.png")
         frame = pd.read_csv(table) if (has_table := table.is_file()) else None
         if has_table or figure is not None:
             sections[name] = {
-                "sentence": _calibration_sentence(frame) if name == "calibration" else "",
+                "sentence": sentences[name](frame) if has_table and name in sentences else "",
                 "figure": figure,
-                "table": text_table(frame, best=name == "representations") if has_table else None,
+                "table": text_table(frame) if has_table else None,
             }
     return sections
 
@@ -239,9 +288,9 @@ def _embed_figure(path: Path) -> dict[str, str | None] | None:
     return None if wide is None else {"wide": wide, "phone": phone}
 
 
-def _calibration_sentence(bins: pd.DataFrame | None) -> str:
+def _calibration_sentence(bins: pd.DataFrame) -> str:
     """Return the expected calibration error (Naeini et al. 2015) of each group of bins."""
-    if bins is None or not {"confidence", "accuracy", "n"} <= set(bins.columns):
+    if not {"confidence", "accuracy", "n"} <= set(bins.columns):
         return ""
     keys = [name for name in bins.columns if name in {"estimator", "n_labels"}]
     errors = []

@@ -7,40 +7,57 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skastro.evaluation.label_efficiency import METHOD, LabelEfficiencyCurve, metric_name
+from skastro.evaluation.label_efficiency import (
+    METHOD,
+    LabelEfficiencyCurve,
+    metric_name,
+    tabulate_scores,
+)
 from skastro.evaluation.label_saving import label_saving
 
 _TYPICAL_LABELS = 100  # the summary uses the measured number of labels nearest to it
+_SCRATCH = "scratch"
 _BASELINES = {
-    "scratch": "a network trained from scratch",
+    _SCRATCH: "a network trained from scratch",
     "catalogue": "the catalogue columns alone",
+    "aperture": "aperture photometry",
+    "ImageNet": "ImageNet features",
 }
-_MIN_SAVING = 1.05  # smaller savings are called "as many"
+_ALWAYS_COMPARED = (_SCRATCH, "catalogue")
+_MIN_SAVING = 1.05  # a smaller factor is no saving
+_COLUMN_NAMES = {
+    "score": "balanced accuracy",
+    "low": "95 % interval from",
+    "high": "95 % interval to",
+    "n": "objects",
+    "knn_accuracy": "balanced accuracy of nearest neighbours",
+    "probe_accuracy": "balanced accuracy of a linear probe",
+    "silhouette": "silhouette of the classes",
+    "kmeans_ari": "k-means: adjusted Rand index",
+    "kmeans_nmi": "k-means: normalised mutual information",
+    "hdbscan_ari": "HDBSCAN: adjusted Rand index",
+    "hdbscan_nmi": "HDBSCAN: normalised mutual information",
+    "hdbscan_clusters": "HDBSCAN: clusters",
+    "hdbscan_noise": "HDBSCAN: share in no cluster",
+    "n_labelled": "labelled objects",
+    "n_classes": "classes",
+}
 
 
-def text_table(frame: pd.DataFrame, *, best: bool = False) -> dict[str, Any]:
+def text_table(frame: pd.DataFrame) -> dict[str, Any]:
     """Return the cells of a table as text; the first column names the rows.
 
-    ``columns`` are names, and ``rows`` are lists of dicts with ``text`` and ``best`` (whether
-    the number is the largest of its column, always False without the option ``best``).
+    ``columns`` are the names of the columns in words, and ``rows`` are lists of texts.
 
     Examples
     --------
-    >>> frame = pd.DataFrame({"row": ["a", "b"], "k_NN": [0.5, 0.75], "n": [1200, 7]})
-    >>> table = text_table(frame, best=True)
-    >>> table["columns"], [cell["text"] for cell in table["rows"][0]]
-    (['row', 'k NN', 'n'], ['a', '0.500', '1,200'])
+    >>> table = text_table(pd.DataFrame({"row": ["a", "b"], "k_NN": [0.5, 0.75], "n": [1200, 7]}))
+    >>> table["columns"], table["rows"][0]
+    (['row', 'k NN', 'objects'], ['a', '0.500', '1,200'])
     """
-    numeric = frame.select_dtypes("number").columns.difference(frame.columns[:1])
-    largest = frame[numeric].max() if best else {}
-    rows = [
-        [
-            {"text": _cell(row[name]), "best": name in largest and row[name] == largest[name]}
-            for name in row
-        ]
-        for row in frame.to_dict("records")
-    ]
-    return {"columns": [str(name).replace("_", " ") for name in frame.columns], "rows": rows}
+    names = [_COLUMN_NAMES.get(name, name.replace("_", " ")) for name in map(str, frame.columns)]
+    rows = [[_cell(value) for value in row.values()] for row in frame.to_dict("records")]
+    return {"columns": names, "rows": rows}
 
 
 def _cell(value: Any) -> str:
@@ -55,38 +72,86 @@ def _cell(value: Any) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def score_table(curve: LabelEfficiencyCurve, metric: str | None = None) -> list[dict[str, Any]]:
+def score_table(
+    curve: LabelEfficiencyCurve, metric: str | None = None, *, steps: int | None = None
+) -> list[dict[str, Any]]:
     """Return the scores as text, by default of the first metric.
 
     Each row has the ``name`` of the estimator and its ``cells``, one dict for each number of
-    labels: ``text`` (mean ± half-width of the 95 % interval) and ``best`` (bool).
+    labels: ``text`` (mean ± half-width of the 95 % interval) and ``best`` (bool). The best mean
+    is marked together with all that cannot be told from it: the 95 % interval of the paired
+    difference includes zero. Nothing is marked where a single run, or draws that hold all labels
+    each, leave that open. A negated error, such as ``neg_log_loss``, is shown as the error.
+    ``steps`` tells that the network from scratch was trained for so few steps only.
 
     Examples
     --------
     >>> scores = pd.DataFrame({
     ...     "estimator": ["probe", "probe", "scratch", "scratch"], "n_labels": 30, "split": 0,
-    ...     "repeat": [0, 1, 0, 1], "metric": "accuracy", "score": [0.6, 0.62, 0.4, 0.5],
+    ...     "repeat": [0, 1, 0, 1], "metric": "accuracy", "score": [0.6, 0.62, 0.4, 0.42],
     ... })
-    >>> score_table(LabelEfficiencyCurve.from_scores(scores))[0]
+    >>> for row in score_table(LabelEfficiencyCurve.from_scores(scores), steps=40):
+    ...     print(row)
     {'name': 'probe', 'cells': [{'text': '0.610 ± 0.127', 'best': True}]}
+    {'name': 'scratch (40 steps only)', 'cells': [{'text': '0.410 ± 0.127', 'best': False}]}
     """
-    summary = curve.summary(metric or curve.metrics[0])
-    best = summary.groupby("n_labels")["mean"].max()
+    metric = metric or curve.metrics[0]
+    sign = -1 if metric.startswith("neg_") else 1
+    texts, best = tabulate_scores(curve, metric, sign=sign), _find_best(curve, metric)
     rows = []
     for name in curve.estimators:
-        cells = []
-        for row in summary[summary["estimator"] == name].sort_values("n_labels").itertuples():
-            half = row.high - row.mean
-            text = f"{row.mean:.3f}" if np.isnan(half) else f"{row.mean:.3f} ± {half:.3f}"
-            cells.append({"text": text, "best": bool(row.mean == best[row.n_labels])})
-        rows.append({"name": name, "cells": cells})
+        cells = [
+            {"text": text, "best": (name, count) in best} for count, text in texts.loc[name].items()
+        ]
+        rows.append({"name": row_name(name, steps), "cells": cells})
     return rows
 
 
-def summarise(curve: LabelEfficiencyCurve) -> list[str]:
+def row_name(estimator: str, steps: int | None) -> str:
+    """Return the name of an estimator in tables and figures, with the ``steps`` of scratch if few.
+
+    Examples
+    --------
+    >>> row_name("aperture", 40), row_name("scratch", 40), row_name("scratch", None)
+    ('aperture', 'scratch (40 steps only)', 'scratch')
+    """
+    return f"{estimator} ({steps} steps only)" if steps and estimator == _SCRATCH else estimator
+
+
+def metric_title(metric: str) -> str:
+    """Return the name of a metric as `score_table` shows it.
+
+    Examples
+    --------
+    >>> metric_title("f1_macro"), metric_title("neg_calibration_error")
+    ('macro-F1', 'expected calibration error (lower is better)')
+    """
+    name = metric_name(metric)
+    if not metric.startswith("neg_"):
+        return name
+    return f"{name.removeprefix('negative ').lstrip(chr(0x2212))} (lower is better)"
+
+
+def _find_best(curve: LabelEfficiencyCurve, metric: str) -> set[tuple[str, int]]:
+    """Return the estimators, by number of labels, that cannot be told from the best."""
+    summary = curve.summary(metric).dropna(subset="mean")
+    found = set()
+    for count, means in summary.groupby("n_labels"):
+        best = means.loc[means["mean"].idxmax()]
+        if best["high"] == best["mean"]:  # the same score in all draws, which are of all labels
+            continue
+        paired = curve.difference_to(best["estimator"]).summary(metric)
+        equal = paired[(paired["n_labels"] == count) & (paired["high"] >= 0)]
+        found |= {(name, count) for name in equal["estimator"]}
+    return found
+
+
+def summarise(curve: LabelEfficiencyCurve, *, steps: int | None = None) -> list[str]:
     """Return sentences about the score of self-supervised classification, and the labels it saves.
 
-    It is compared with scratch and the catalogue, at the measured number of labels nearest to 100.
+    The first names the strongest baseline. The others compare the method with it, with scratch
+    and with the catalogue. All are about the measured number of labels nearest to 100. ``steps``
+    tells that the network from scratch was trained for so few steps only, as in a quick study.
 
     Examples
     --------
@@ -96,53 +161,116 @@ def summarise(curve: LabelEfficiencyCurve) -> list[str]:
     ... })
     >>> for sentence in summarise(LabelEfficiencyCurve.from_scores(scores)):
     ...     print(sentence)
-    With 100 labels, self-supervised classification reaches an accuracy of 0.80 on unseen stamps.
-    A network trained from scratch with 100 labels reaches 0.75: self-supervised needs 55
-    labels, 1.8 times fewer.
+    With 100 labels, self-supervised classification reaches an accuracy of 0.80 on unseen
+    stamps; the strongest baseline, a network trained from scratch, reaches 0.75.
+    Compared with a network trained from scratch (0.75 with 100 labels), self-supervised
+    classification needs 55 labels: 1.8 times fewer.
     """
     counts = np.array(curve.label_counts)
     count = int(counts[np.abs(np.log(counts / _TYPICAL_LABELS)).argmin()])
-    summary = curve.summary(curve.metrics[0]).set_index(["estimator", "n_labels"])["mean"]
+    means = _of_count(curve, count)["mean"]
+    differences = _of_count(curve.difference_to(METHOD), count)
+    equal = (differences["low"] <= 0) & (differences["high"] >= 0)
+    phrases = {name: _BASELINES.get(name, name) for name in means.index}
+    if steps and _SCRATCH in phrases:
+        phrases[_SCRATCH] += f" for {steps} steps only, as this is a quick study"
+
+    # our score, and that of the strongest baseline
     metric = metric_name(curve.metrics[0])
-    article = "an" if metric[0] in "aeiou" else "a"
-    score = summary[METHOD, count]
-    reached = f"{METHOD} classification reaches {article} {metric} of {score:.2f}"
-    sentences = [f"With {count:,} labels, {reached} on unseen stamps."]
-    for baseline, phrase in _BASELINES.items():
-        if baseline in curve.estimators:
-            saving = label_saving(curve, METHOD, baseline).set_index("n_labels").loc[count]
-            verb = "reach" if phrase.startswith("the") else "reaches"
-            sentences.append(
-                f"{phrase[0].upper()}{phrase[1:]} with {count:,} labels {verb} "
-                f"{saving['baseline_score']:.2f}: {_saving_text(saving)}."
-            )
+    score = f"{'an' if metric[0] in 'aeiou' else 'a'} {metric} of {means[METHOD]:.2f}"
+    headline = f"With {count:,} labels, {METHOD} classification reaches {score} on unseen stamps"
+    baselines = means.drop([name for name in means.index if name.startswith(METHOD)]).dropna()
+    if baselines.empty:
+        return [f"{headline}."]
+    strongest = baselines.idxmax()
+    rival = f"the strongest baseline, {phrases[strongest]}, reaches {baselines[strongest]:.2f}"
+    ending = ", a difference within the uncertainty" if equal[strongest] else ""
+    sentences = [f"{headline}; {rival}{ending}."]
+
+    # the labels that are saved
+    for name in dict.fromkeys([strongest, *_ALWAYS_COMPARED]):
+        if name not in baselines:
+            continue
+        reached = f"{baselines[name]:.2f} with {count:,} labels"
+        if steps and name == _SCRATCH:
+            text = f"{phrases[name]}, reaches {reached}: too few steps for a fair comparison."
+            sentences.append(text[0].upper() + text[1:])
+            continue
+        saving = label_saving(curve, METHOD, name).set_index("n_labels").loc[count]
+        text = _saving_text(saving, equal=bool(equal[name]))
+        sentences.append(
+            f"Compared with {phrases[name]} ({reached}), {METHOD} classification {text}."
+        )
     return sentences
 
 
-def _saving_text(saving: pd.Series) -> str:
-    """Compare self-supervised classification with a baseline by one row of `label_saving`."""
-    ratio, labels = saving["saving"], f"{saving['method_labels']:,.0f} labels"
-    times = f"{ratio:.1f} times fewer" if ratio >= 1 else f"{1 / ratio:.1f} times more"
+def _of_count(curve: LabelEfficiencyCurve, count: int) -> pd.DataFrame:
+    """Return the summary of the first metric at one number of labels, by estimator."""
+    summary = curve.summary(curve.metrics[0])
+    return summary[summary["n_labels"] == count].set_index("estimator")
+
+
+def _saving_text(saving: pd.Series, *, equal: bool) -> str:
+    """Say by one row of `label_saving` what the method needs; ``equal`` scores leave it open."""
+    ratio, low, high = saving["saving"], saving["low"], saving["high"]
+    at_least, labels = saving["bound"] == ">=", f"{saving['method_labels']:,.0f} labels"
+    uncertain = equal or (low < _MIN_SAVING if ratio > 1 else high > 1 / _MIN_SAVING)
     if saving["bound"] == "<=":
-        return f"{METHOD} does not reach that, even with {labels}"
-    if saving["bound"] == ">=" and ratio < _MIN_SAVING:
-        return f"{METHOD} is better with as many labels"
-    if saving["bound"] == ">=":
-        return f"{METHOD} is already better with {labels}, at least {times}{_interval(saving)}"
+        return f"stays behind{' on average' if uncertain else ''}, even with {labels}"
     if 1 / _MIN_SAVING < ratio < _MIN_SAVING:
-        return f"{METHOD} needs as many labels{_interval(saving)}"
-    return f"{METHOD} needs {labels}, {times}{_interval(saving)}"
+        if not at_least:
+            return "needs as many labels"
+        return f"is {'as good' if equal else 'better'} with as many labels"
+    needs = f"needs {labels}{' or fewer' if at_least else ''}"
+    if uncertain:
+        noun = "a saving" if ratio > 1 else "a loss"
+        return f"{needs} on average, but the draws of labels vary too much to call this {noun}"
+    if at_least:
+        sure, extent = (low, ", with 95 % confidence") if low < ratio else (ratio, "")
+        return f"{needs}: at least {sure:.1f} times fewer{extent}"
+    noun = "times fewer"
+    if ratio < 1:
+        noun, ratio, low, high = "times more", 1 / ratio, 1 / high, 1 / low if low else np.inf
+    return f"{needs}: {ratio:.1f} {noun}{_interval(low, high)}"
 
 
-def _interval(saving: pd.Series) -> str:
-    low, high = saving["low"], saving["high"]
-    if np.isnan([low, high]).any() or (low == 0 and np.isinf(high)):
+def _interval(low: float, high: float) -> str:
+    if np.isnan(low):
         return ""
     if np.isinf(high):
-        return f" (saving at least {low:.1f}, 95 % bound)"
-    if low == 0:
-        return f" (saving at most {high:.1f}, 95 % bound)"
-    return f" (saving {low:.1f} to {high:.1f}, 95 % interval)"
+        return f" (at least {low:.1f}, 95 % bound)"
+    return f" ({low:.1f} to {high:.1f}, 95 % interval)"
+
+
+def magnitude_sentence(bins: pd.DataFrame) -> str:
+    """Say whether the scores of the brightest and of the faintest bin differ.
+
+    Bins without ``score``, ``low`` and ``high`` give an empty sentence.
+
+    Examples
+    --------
+    >>> bins = pd.DataFrame({"score": [0.9, 0.8, 0.6], "low": [0.8, 0.7, 0.5], "high": 0.95})
+    >>> magnitude_sentence(bins.assign(high=[0.95, 0.9, 0.7]))
+    'The score falls from 0.90 in the brightest bin to 0.60 in the faintest.'
+    >>> print(magnitude_sentence(bins))
+    The score of the faintest bin (0.60) cannot be told from that of the brightest (0.90): their
+    95 % intervals overlap.
+    """
+    if not {"score", "low", "high"} <= set(bins.columns):
+        return ""
+    known = bins.dropna(subset=["score", "low", "high"])
+    if len(known) < 2:
+        return ""
+    bright, faint = known.iloc[0], known.iloc[-1]
+    ends = f"{bright['score']:.2f} in the brightest bin to {faint['score']:.2f} in the faintest"
+    if bright["low"] > faint["high"]:
+        return f"The score falls from {ends}."
+    if bright["high"] < faint["low"]:
+        return f"The score rises from {ends}."
+    return (
+        f"The score of the faintest bin ({faint['score']:.2f}) cannot be told from that of the "
+        f"brightest ({bright['score']:.2f}): their 95 % intervals overlap."
+    )
 
 
 def confusion_table(predictions: pd.DataFrame) -> dict[str, Any]:

@@ -45,8 +45,8 @@ def write_thumbnails(
     images : array-like of shape (n, bands, height, width)
         Stamps for `to_rgb`: linear pixels, or uint8 pixels that are shown unchanged.
     bands : sequence of three int or str, default=None
-        Bands shown as red, green and blue. By default, 3, 2, 1 of five bands or more (i, r, g
-        of ugriz), 2, 1, 0 of fewer bands, and 0, 1, 2 of uint8 pixels.
+        Bands shown as red, green and blue. By default, those named i, r and g, if there are; else
+        3, 2, 1 of five bands or more, 2, 1, 0 of fewer bands, and 0, 1, 2 of uint8 pixels.
     max_bytes : int, default=8_500_000
         Largest size of the picture. Very many stamps may need more with the smallest tiles.
 
@@ -80,7 +80,7 @@ def encode_thumbnails(
     images: Any, *, bands: Sequence[int | str] | None = None, max_bytes: int = MAX_BYTES
 ) -> bytes:
     """Return the WebP picture that `write_thumbnails` writes."""
-    stack = as_stack(images)
+    stack = as_stack(images, name="images")
     n, bands = len(stack), display_bands(stack) if bands is None else bands
     max_columns = _MAX_SIDE // _TILES[-1]
     if n > max_columns**2:

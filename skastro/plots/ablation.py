@@ -8,6 +8,8 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from skastro.evaluation.label_efficiency import metric_name
+from skastro.evaluation.property_ablation import PropertyAblation
 from skastro.plots import style
 
 _ROW_HEIGHT = 0.34  # inches, of the row of one setting
@@ -17,12 +19,14 @@ _ROW_HEIGHT = 0.34  # inches, of the row of one setting
 class AblationDisplay(style.Display):
     """Differences of scores by setting, as points with intervals about zero.
 
-    `from_scores` or `from_ablation` make and draw it. A new figure is 6.4 inches wide.
+    `from_result` makes and draws it. A new figure is 6.4 inches wide.
 
     Parameters
     ----------
     table : DataFrame
-        A row for each setting and number of labels, as in `from_scores`.
+        Columns ``setting`` (drawn from top to bottom in the order of their first rows),
+        ``mean``, ``low`` and ``high`` (NaN where there is no interval). With a column
+        ``n_labels``, each setting has a point for each number of labels.
     metric : str, default="score"
         Name of the score, for the axis.
     reference : str, default=None
@@ -34,14 +38,19 @@ class AblationDisplay(style.Display):
     points_ : dict of int to errorbar container
         Points by number of labels; without such a column the only key is None.
 
+    Raises
+    ------
+    ValueError
+        ``table`` lacks a column, or has no row.
+
     Examples
     --------
     >>> table = pd.DataFrame({
     ...     "setting": ["colours", "sizes"], "mean": [-0.01, -0.09],
     ...     "low": [-0.02, -0.12], "high": [0.01, -0.06],
     ... })
-    >>> display = AblationDisplay.from_scores(table, metric="balanced accuracy", reference="all")
-    >>> display.ax_.get_xlabel()
+    >>> display = AblationDisplay(table, metric="balanced accuracy", reference="all")
+    >>> display.plot().ax_.get_xlabel()
     'difference in balanced accuracy from "all"'
     """
 
@@ -50,48 +59,17 @@ class AblationDisplay(style.Display):
     metric: str = "score"
     reference: str | None = None
 
-    @classmethod
-    def from_scores(
-        cls,
-        table: pd.DataFrame,
-        *,
-        metric: str = "score",
-        reference: str | None = None,
-        **plot_params: Any,
-    ) -> Self:
-        """Draw a table of differences.
-
-        Parameters
-        ----------
-        table : DataFrame
-            Columns ``setting`` (drawn from top to bottom in the order of their first rows),
-            ``mean``, ``low`` and ``high`` (NaN where there is no interval). With a column
-            ``n_labels``, each setting has a point for each number of labels.
-        metric : str, default="score"
-            Name of the score, for the axis.
-        reference : str, default=None
-            Setting that the differences are measured from, for the axis.
-        **plot_params
-            Passed to `plot`.
-
-        Returns
-        -------
-        display : AblationDisplay
-
-        Raises
-        ------
-        ValueError
-            A column is missing, or there is no row.
-        """
+    def __post_init__(self) -> None:
         needed = ["setting", "mean", "low", "high"]
-        if missing := [name for name in needed if name not in table.columns]:
+        if missing := [name for name in needed if name not in self.table.columns]:
             raise ValueError(f"table lacks the column {missing[0]!r}: it needs {needed}.")
-        if table.empty:
+        if self.table.empty:
             raise ValueError("table has no row: pass one for each setting.")
-        return cls(table, metric=metric, reference=reference).plot(**plot_params)
 
     @classmethod
-    def from_ablation(cls, ablation: Any, *, metric: str | None = None, **plot_params: Any) -> Self:
+    def from_result(
+        cls, ablation: PropertyAblation, *, metric: str | None = None, **plot_params: Any
+    ) -> Self:
         """Draw the paired differences of a `property_ablation`.
 
         Parameters
@@ -119,10 +97,12 @@ class AblationDisplay(style.Display):
             "set": "setting", "n_labels": "n_labels", "difference": "mean",
             "difference_low": "low", "difference_high": "high",
         }  # fmt: skip
-        return cls.from_scores(
+        display = cls(
             others[list(columns)].rename(columns=columns),
-            metric=metric.replace("_", " "), reference=ablation.reference, **plot_params,
-        )  # fmt: skip
+            metric=metric_name(metric),
+            reference=ablation.reference,
+        )
+        return display.plot(**plot_params)
 
     def _settings(self) -> list[str]:
         return list(dict.fromkeys(self.table["setting"]))

@@ -21,7 +21,7 @@ _STAMP_GAP = 0.06  # between stamps, in sides of a stamp
 class ClusterDisplay(style.Display):
     r"""Contact sheet: a row of stamps for each cluster, the largest first, noise last.
 
-    `from_predictions` or `from_clusterer` make and draw it. A new figure fits the sheet.
+    `from_predictions` or `from_estimator` make and draw it. A new figure fits the sheet.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class ClusterDisplay(style.Display):
             Classes, unlabelled rows marked as in `SelfSupervisedClassifier.fit`. The majority
             class of each cluster is written next to it.
         bands : sequence of three int or str, default=None
-            Bands shown as red, green and blue; by default 3, 2, 1 of five bands or more.
+            Bands shown as red, green and blue, by default those of `write_thumbnails`.
         n_stamps : int, default=10
             Largest number of stamps of a cluster.
         max_clusters : int, default=12
@@ -120,7 +120,7 @@ class ClusterDisplay(style.Display):
         return display.plot(**plot_params)
 
     @classmethod
-    def from_clusterer(cls, clusterer: Any, images: Any, **params: Any) -> Self:
+    def from_estimator(cls, clusterer: Any, images: Any, **params: Any) -> Self:
         """Draw the clusters of a fitted clusterer.
 
         Parameters

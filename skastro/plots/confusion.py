@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skastro.plots import style
-from skastro.utils.validation import check_labels
+from skastro.utils.validation import as_column, check_labels
 
 _TEXT_SHARE = 0.46  # share of the height of a cell for its text, above its stamps
 _MAX_PALE_SHARE = 0.55  # cells with larger shares are dark blue: their text is white
@@ -79,7 +79,7 @@ class ConfusionDisplay(style.Display):
         images : array-like of shape (n, bands, height, width), default=None
             Stamps to show in the cells, composed by `to_rgb`.
         bands : sequence of three int or str, default=None
-            Bands shown as red, green and blue; by default 3, 2, 1 of five bands or more.
+            Bands shown as red, green and blue, by default those of `write_thumbnails`.
         confidence : array-like of shape (n,), default=None
             Probability of each prediction. Each cell shows its most probable predictions. By
             default, it shows objects that are evenly spaced in row order.
@@ -98,10 +98,10 @@ class ConfusionDisplay(style.Display):
             Lengths differ.
         """
         # numbers of objects by true and predicted class
-        y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+        y_true, y_pred = as_column(y_true), as_column(y_pred)
         n = len(y_true)
         style.check_values(n, y_pred=y_pred, confidence=confidence)
-        classes, codes = check_labels(np.concatenate([y_true, y_pred]))
+        classes, codes = check_labels([*y_true.tolist(), *y_pred.tolist()])
         true, predicted = codes[:n], codes[n:]
         labelled = (true >= 0) & (predicted >= 0)
         counts = np.zeros((len(classes), len(classes)), dtype=np.int64)

@@ -22,6 +22,7 @@ from skastro.plots import style
 
 _NAME_SIZE = 9.5  # points, of the names at the ends of the lines
 _OUTSIDE_COST = 1e6  # cost of a text that reaches out of the axes: higher than any other
+_MIN_SAVING = 1.05  # a smaller factor is no saving
 _MIN_ARROW_FACTOR = 1.2  # for smaller savings, the arrow would be shorter than its head
 
 
@@ -29,7 +30,7 @@ _MIN_ARROW_FACTOR = 1.2  # for smaller savings, the arrow would be shorter than 
 class LabelEfficiencyDisplay:
     """Test score against the number of labels, one line for each estimator.
 
-    `from_curve` or `from_estimators` make and draw it.
+    `from_result` or `from_estimator` make and draw it.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ class LabelEfficiencyDisplay:
     saving: pd.Series | None = None
 
     @classmethod
-    def from_curve(
+    def from_result(
         cls,
         curve: LabelEfficiencyCurve,
         *,
@@ -108,9 +109,9 @@ class LabelEfficiencyDisplay:
         return cls(summary, metric=metric, saving=row).plot(**plot_params)
 
     @classmethod
-    def from_estimators(
+    def from_estimator(
         cls,
-        estimators: Mapping[str, Any],
+        estimators: Any,
         X: Any,
         y: ArrayLike,
         *,
@@ -122,11 +123,12 @@ class LabelEfficiencyDisplay:
 
         Parameters
         ----------
-        estimators : dict of str to estimator
+        estimators : estimator, or dict of str to estimator
+            One estimator, which is named after its class, or several by name.
         X : array-like of n rows
         y : array-like of shape (n,)
         saving : tuple, default=None
-            Saving to draw, as in `from_curve`.
+            Saving to draw, as in `from_result`.
         ax : matplotlib Axes, default=None
             Axes to draw into. By default, a new figure is made.
         **curve_params
@@ -137,15 +139,17 @@ class LabelEfficiencyDisplay:
         -------
         display : LabelEfficiencyDisplay
         """
+        if not isinstance(estimators, Mapping):
+            estimators = {type(estimators).__name__: estimators}
         curve = label_efficiency_curve(estimators, X, y, **curve_params)
-        return cls.from_curve(curve, saving=saving, ax=ax)
+        return cls.from_result(curve, saving=saving, ax=ax)
 
     def plot(
         self,
         ax: Any = None,
         *,
         intervals: str | None = "band",
-        legend: bool | str = False,
+        legend: bool | str | None = None,
         of: str = "stamps",
         line_params: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Self:
@@ -157,10 +161,11 @@ class LabelEfficiencyDisplay:
             Axes to draw into. By default, a new figure of 7.2 by 4.4 inches is made.
         intervals : {"band", "bars"} or None, default="band"
             How the intervals are drawn; None draws none.
-        legend : bool or "below", default=False
+        legend : bool, "below" or None, default=None
             True draws a legend inside the axes, "below" one below them, for narrow figures.
-            By default, the names stand at the ends of the lines, right of the axes. A given
-            figure needs ``layout="constrained"`` to make room for names outside of the axes.
+            False writes the names at the ends of the lines, right of the axes. None does that if
+            the figure has ``layout="constrained"``, which makes room for the names, and draws a
+            legend inside the axes otherwise.
         of : str, default="stamps"
             Objects that were scored, for the axis.
         line_params : dict of str to dict, default=None
@@ -180,8 +185,8 @@ class LabelEfficiencyDisplay:
         names, line_params = self.summary["estimator"].unique().tolist(), line_params or {}
         if intervals not in ("band", "bars", None):
             raise ValueError(f"intervals={intervals!r} is unknown: choose 'band', 'bars' or None.")
-        if legend not in (True, False, "below"):
-            raise ValueError(f"legend={legend!r} is unknown: choose True, False or 'below'.")
+        if legend not in (True, False, "below", None):
+            raise ValueError(f"legend={legend!r} is unknown: choose True, False, 'below' or None.")
         if unknown := [name for name in line_params if name not in names]:
             raise ValueError(f"line_params names {unknown[0]!r}: choose from {names}.")
         self.ax_ = ax = style.make_axes(ax, (7.2, 4.4))
@@ -200,6 +205,8 @@ class LabelEfficiencyDisplay:
         ax.set_ylabel(f"{metric_name(self.metric)} on unseen {of}")
         # names of the lines, that with the best score at the end first
         by_score = sorted(self.lines_.values(), key=lambda line: -line.get_ydata()[-1])
+        if legend is None:
+            legend = not style.has_room_outside(ax)
         if legend:
             _draw_legend(ax, by_score, below=legend == "below")
         else:
@@ -376,6 +383,10 @@ def _saving_text(saving: pd.Series) -> str:
         with np.errstate(divide="ignore"):
             values = 1 / values[[0, 2, 1]]
         bound, noun = {"<=": ">=", ">=": "<="}.get(bound, bound), "more labels"
+    if bound == ">=":  # a bound counts as far as its interval confirms it
+        values[0] = np.fmin(values[0], values[1])
+        if values[0] < _MIN_SAVING:
+            return f"{noun}, not certain"
     signs = {"=": "", ">=": "\N{GREATER-THAN OR EQUAL TO} ", "<=": "\N{LESS-THAN OR EQUAL TO} "}
     factor, low, high = (f"{v:.1f}" if v < 9.95 else f"{v:,.0f}" for v in values)
     text = f"{signs[bound]}{factor}\N{MULTIPLICATION SIGN} {noun}"

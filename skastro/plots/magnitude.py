@@ -17,7 +17,7 @@ from skastro.plots import style
 class MagnitudeDisplay(style.Display):
     """Accuracy by magnitude, one line for each classifier, above the numbers of objects.
 
-    `from_predictions` makes and draws it. A new figure is 6.4 by 4.2 inches.
+    `from_predictions` or `from_estimator` make and draw it. A new figure is 6.4 by 4.2 inches.
 
     Parameters
     ----------
@@ -105,6 +105,33 @@ class MagnitudeDisplay(style.Display):
         }
         score_name = "balanced accuracy" if balanced else "accuracy"
         return cls(scores, name=name, unit=unit, score_name=score_name).plot(**plot_params)
+
+    @classmethod
+    def from_estimator(
+        cls, classifier: Any, X: Any, y: ArrayLike, magnitude: ArrayLike, **params: Any
+    ) -> Self:
+        """Predict classes, measure with `accuracy_by_magnitude`, and draw.
+
+        Parameters
+        ----------
+        classifier : fitted classifier, or dict of str to fitted classifier
+        X : array-like of n rows
+            Objects that the classifiers were not fitted on.
+        y : array-like of shape (n,)
+            True classes.
+        magnitude : array-like of shape (n,)
+            Magnitudes, NaN where not measured.
+        **params
+            Passed to `from_predictions`.
+
+        Returns
+        -------
+        display : MagnitudeDisplay
+        """
+        if not isinstance(classifier, Mapping):
+            classifier = {type(classifier).__name__: classifier}
+        predicted = {name: fitted.predict(X) for name, fitted in classifier.items()}
+        return cls.from_predictions(y, predicted, magnitude, **params)
 
     def _draw(self, ax: Any) -> None:
         self.lines_, self.bands_ = {}, {}

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from skastro.embeddings.projection import METHOD_NAMES, project_embedding
 from skastro.plots import style
-from skastro.utils.validation import check_labels, is_continuous
+from skastro.utils.masks import fill_masked
+from skastro.utils.validation import as_column, check_labels, is_continuous
 
 _KINDS = ("class", "property", "cluster", "error")
 _RIGHT_COLOUR = "#a9c9dd"
@@ -27,6 +28,9 @@ _LEGEND = {
     "frameon": False, "fontsize": 9, "title_fontsize": 9, "labelcolor": style.INK,
     "alignment": "left", "handletextpad": 0.3, "borderaxespad": 0.2,
 }  # fmt: skip
+_INNER_LEGEND_SIZES = (9, 7.5, 6, 5)  # points, of its text: the largest that leaves room
+_MARGIN = 0.04  # around the objects, as a share of their extent
+_MAX_INNER_LEGEND = 0.35  # share of the height of the axes
 _Entry = tuple[str, str, str]  # of a legend: name, colour and marker
 
 
@@ -34,14 +38,14 @@ _Entry = tuple[str, str, str]  # of a legend: name, colour and marker
 class ProjectionDisplay:
     """Objects in the plane of a projection, coloured by class, property, cluster or error.
 
-    `from_projection`, `from_embedding`, `from_estimator` or `from_embeddings` make and draw it.
+    `from_result`, `from_embedding`, `from_estimator` or `from_embeddings` make and draw it.
 
     Parameters
     ----------
     coordinates : float array of shape (n, 2)
         Positions of the objects, without NaN.
     color : array of shape (n,), default=None
-        Classes, values, clusters or errors, as in `from_projection`.
+        Classes, values, clusters or errors, as in `from_result`.
     kind : {"auto", "class", "property", "cluster", "error"}, default="auto"
         Meaning of ``color``.
     name, unit : str, default=None
@@ -64,7 +68,7 @@ class ProjectionDisplay:
     Examples
     --------
     >>> coordinates = np.random.default_rng(0).normal(size=(6, 2))
-    >>> display = ProjectionDisplay.from_projection(
+    >>> display = ProjectionDisplay.from_result(
     ...     coordinates, color=["star", "star", "galaxy", "", "star", "galaxy"], method="tsne"
     ... )
     >>> [text.get_text() for text in display.legend_.get_texts()]
@@ -83,7 +87,7 @@ class ProjectionDisplay:
     trustworthiness: float | None = None
 
     @classmethod
-    def from_projection(
+    def from_result(
         cls,
         projection: Any,
         *,
@@ -128,7 +132,7 @@ class ProjectionDisplay:
             getattr(projection, "coordinates", projection), np.float64, name="projection"
         )
         if color is not None:
-            color = np.asarray(color)
+            color = as_column(color, name="color")
             style.check_values(len(coordinates), color=color)
         display = cls(
             coordinates, color=color, kind=_find_kind(color, kind), name=name, unit=unit,
@@ -157,14 +161,14 @@ class ProjectionDisplay:
         random_state : int, RandomState or None, default=None
             Seed of `project_embedding`.
         **params
-            Passed to `from_projection`.
+            Passed to `from_result`.
 
         Returns
         -------
         display : ProjectionDisplay
         """
         projection = project_embedding(E, method=method, random_state=random_state)
-        return cls.from_projection(projection, **params)
+        return cls.from_result(projection, **params)
 
     @classmethod
     def from_estimator(cls, encoder: Any, X: Any, **params: Any) -> Self:
@@ -203,7 +207,7 @@ class ProjectionDisplay:
         embeddings : dict of str to array-like of shape (n, d), or to Projection
             Representations by name. Embeddings are projected first.
         y : array-like of shape (n,)
-            Classes or other values that colour the objects: ``color`` of `from_projection`.
+            Classes or other values that colour the objects: ``color`` of `from_result`.
         method : str, default="tsne"
             Method of `project_embedding`.
         random_state : int, RandomState or None, default=None
@@ -214,7 +218,7 @@ class ProjectionDisplay:
             Empty figure to draw into, preferably with ``layout="constrained"``; by default a
             new one.
         **params
-            Passed to `from_projection`.
+            Passed to `from_result`.
 
         Returns
         -------
@@ -224,7 +228,7 @@ class ProjectionDisplay:
         Raises
         ------
         ValueError
-            There is no representation, or `from_projection` refuses one.
+            There is no representation, or `from_result` refuses one.
 
         Examples
         --------
@@ -248,7 +252,7 @@ class ProjectionDisplay:
         for (name, E), ax in zip(embeddings.items(), axes, strict=False):
             common = {"color": y, "ax": ax, "legend": False, **params}
             projection = E if hasattr(E, "coordinates") else project_embedding(E, **options)
-            displays[name] = cls.from_projection(projection, **common)
+            displays[name] = cls.from_result(projection, **common)
             ax.set_title(name, loc="left", fontsize=10.5)
         for ax in axes[len(displays) :]:
             ax.remove()
@@ -271,15 +275,16 @@ class ProjectionDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw into. By default, a new figure of 7.2 by 5.4 inches is made.
+            Axes to draw into, with the legend inside. By default, a new figure of 7.2 by 5.4
+            inches is made, with the legend to the right of the axes.
         images : array-like of shape (n, bands, height, width), default=None
             Stamps of the objects. As many as do not overlap are drawn at their positions.
         bands : sequence of three int or str, default=None
-            Bands shown as red, green and blue; by default 3, 2, 1 of five bands or more.
+            Bands shown as red, green and blue, by default those of `write_thumbnails`.
         thumbnail_size : float, default=0.06
             Height of a drawn stamp, as a share of the height of the axes.
         legend : bool, default=True
-            Whether to draw a legend to the right of the axes.
+            Whether to draw a legend.
 
         Returns
         -------
@@ -294,6 +299,7 @@ class ProjectionDisplay:
         """
         if not 0 < thumbnail_size <= 1:
             raise ValueError(f"thumbnail_size={thumbnail_size} must be in (0, 1].")
+        is_given = ax is not None
         self.ax_ = ax = style.make_axes(ax, (7.2, 5.4))
         self.figure_ = ax.figure
         self.thumbnails_: list[Any] = []
@@ -302,7 +308,7 @@ class ProjectionDisplay:
         method = METHOD_NAMES.get(self.method or "", self.method or "projection")
         ax.set(xlabel=f"{method} 1", ylabel=f"{method} 2", xticks=[], yticks=[])
         ax.set_aspect("equal", adjustable="datalim")
-        ax.margins(0.04)
+        ax.margins(_MARGIN)
         ax.spines[:].set_color("#bbbbbb")
         # notes below the frame, where they cover no objects
         notes = []
@@ -312,7 +318,8 @@ class ProjectionDisplay:
             notes.append(f"grey: {self.entries_[0][0]}")
         place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "top"}
         ax.text(1, -0.015, "\n".join(notes), fontsize=8, color=style.MUTED, **place)
-        self.legend_ = _draw_legend(self) if legend else None
+        draw_legend = _draw_inner_legend if is_given else _draw_legend
+        self.legend_ = draw_legend(self) if legend and self.color is not None else None
         if images is not None:
             self._draw_thumbnails(images, bands, thumbnail_size)
         return self
@@ -328,7 +335,7 @@ class ProjectionDisplay:
         size = float(np.clip(900 * inches.prod() / n, 3.5, 30))
         look: dict[str, Any] = {"s": size, "linewidths": 0, "rasterized": n > _MAX_VECTOR_POINTS}
         if self.kind == "property":
-            values = np.asarray(self.color, dtype=np.float64)
+            values = fill_masked(as_column(self.color)).astype(np.float64)
             look |= {"c": values[order], "plotnonfinite": True, **_colour_scale(values)}
         else:  # code -1 selects the last entry, that of objects of unknown colour
             look["c"] = [entries[code][1] for code in codes[order].tolist()]
@@ -348,15 +355,15 @@ class ProjectionDisplay:
         """Return the legend entries, unknown objects last, and the entry of each object or -1."""
         if self.color is None:
             return [("", style.OKABE_ITO[0], "o")], np.zeros(len(self.coordinates), dtype=np.int64)
-        names, looks, unknown, values = [], [], "unlabelled", np.asarray(self.color)
+        names, looks, unknown, values = [], [], "unlabelled", as_column(self.color)
         if self.kind == "property":
             unknown = "not measured"
-            codes = np.where(np.isfinite(values.astype(np.float64)), 0, -1)
+            codes = np.where(np.isfinite(fill_masked(values).astype(np.float64)), 0, -1)
         elif self.kind == "error":
-            names, codes = ["right", "wrong"], values.astype(bool).astype(np.int64)
+            names, codes = ["right", "wrong"], np.where(values.mask, -1, values.astype(bool))
             looks = [(_RIGHT_COLOUR, "o"), (style.OKABE_ITO[1], "X")]
         else:
-            classes, codes = check_labels(self.color)
+            classes, codes = check_labels(self.color, name="color")
             names = [str(label) for label in classes.tolist()]
             if self.kind == "cluster":
                 names, unknown = [f"cluster {name}" for name in names], "in no cluster"
@@ -397,8 +404,6 @@ class ProjectionDisplay:
 
 def _draw_legend(display: ProjectionDisplay, axes: list[Any] | None = None) -> Any:
     """Draw a legend or colour bar to the right of the axes, or one for several axes."""
-    if display.color is None:
-        return None
     if display.kind == "property":
         places = display.ax_ if axes is None else axes
         bar = display.figure_.colorbar(
@@ -407,16 +412,53 @@ def _draw_legend(display: ProjectionDisplay, axes: list[Any] | None = None) -> A
         )  # fmt: skip
         bar.outline.set_visible(False)
         return bar
-    handles = [
-        display.ax_.plot([], [], marker, color=colour, markersize=6, label=label)[0]
-        for label, colour, marker in display.entries_
-    ]
+    handles = _legend_handles(display)
     if axes is None:
         columns = math.ceil(len(handles) / _MAX_LEGEND_ROWS)
         place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "ncols": columns}
         return display.ax_.legend(handles=handles, title=display.name, **place, **_LEGEND)
     place = {"loc": "outside lower center", "ncols": min(len(handles), 4)}
     return display.figure_.legend(handles=handles, title=display.name, **place, **_LEGEND)
+
+
+def _draw_inner_legend(display: ProjectionDisplay) -> Any:
+    """Draw a legend or colour bar in the upper part of the axes, and move the objects below it."""
+    ax = display.ax_
+    ax.figure.canvas.figure.draw_without_rendering()  # a constrained layout moves the axes
+    window = ax.get_window_extent()
+    if display.kind == "property":
+        inset = ax.inset_axes((0.03, 0.94, 0.45, 0.03))
+        label = style.with_unit(display.name or "", display.unit)
+        legend = ax.figure.colorbar(display.points_, cax=inset, orientation="horizontal")
+        legend.set_label(label, fontsize=8, labelpad=1)
+        legend.outline.set_visible(False)
+        inset.tick_params(labelsize=7, length=2)
+        bottom = inset.get_tightbbox().y0
+    else:
+        handles = _legend_handles(display)
+        look: dict[str, Any] = {"handles": handles, "title": display.name, "loc": "upper left"}
+        for size in _INNER_LEGEND_SIZES:
+            look |= _LEGEND | {"fontsize": size, "title_fontsize": size, "markerscale": size / 9}
+            column = ax.legend(**look).get_window_extent()
+            n_columns = max(1, int(0.95 * window.width / column.width))
+            legend = ax.legend(ncols=n_columns, **look)
+            bottom = legend.get_window_extent().y0
+            if window.y1 - bottom <= _MAX_INNER_LEGEND * window.height:
+                break
+    # let the limits of the data reach so high that all objects lie below the legend
+    share = max((bottom - window.y0) / window.height - _MARGIN, 0.3)
+    low, high = ax.dataLim.intervaly
+    height = (high - low) / (share * (1 + 2 * _MARGIN) - _MARGIN)
+    ax.update_datalim([(ax.dataLim.x0, low + height)])
+    ax.autoscale_view()
+    return legend
+
+
+def _legend_handles(display: ProjectionDisplay) -> list[Any]:
+    return [
+        display.ax_.plot([], [], marker, color=colour, markersize=6, label=label)[0]
+        for label, colour, marker in display.entries_
+    ]
 
 
 def _find_kind(color: NDArray[Any] | None, kind: str) -> str:

@@ -16,6 +16,7 @@ from skastro.utils.validation import check_properties, check_property_errors
 _MAX_POINTS = 1500  # objects drawn as points; more are drawn as hexagons
 _MIN_COLOUR_COUNT = 0.3  # objects per hexagon at the palest colour: a single object is visible
 _AXES_QUANTILES = (0.0015, 0.9985)  # of the values, between which the axes reach: without outliers
+_GAP = 0.4  # between the two axes, in their mean heights, where no layout makes room for the labels
 
 
 @dataclass(eq=False, repr=False)
@@ -198,7 +199,8 @@ class PropertyDisplay(style.Display):
         if (place := ax.get_subplotspec()) is None:
             raise ValueError("ax is not one of a figure's subplots: use figure.subplots().")
         ax.set_axis_off()
-        grid = place.subgridspec(2, 1, height_ratios=(2.1, 1))
+        gap = None if style.has_room_outside(ax) else _GAP
+        grid = place.subgridspec(2, 1, height_ratios=(2.1, 1), hspace=gap)
         self.ax_, self.residual_ax_ = (ax.figure.add_subplot(cell) for cell in grid)
         # above: the objects, and numbers that summarise them
         low, high = np.quantile([self.true, self.predicted], _AXES_QUANTILES)

@@ -74,6 +74,13 @@ def make_axes(ax: Any, size: tuple[float, float]) -> Any:
     return import_matplotlib("pyplot").subplots(figsize=size, layout="constrained")[1]
 
 
+def has_room_outside(ax: Any) -> bool:
+    """Return whether the figure's layout makes room for legends and names outside of its axes."""
+    layouts = import_matplotlib("layout_engine")
+    kinds = layouts.ConstrainedLayoutEngine, layouts.TightLayoutEngine
+    return isinstance(ax.figure.get_layout_engine(), kinds)
+
+
 def dress_axes(ax: Any, *, grid: str = "y") -> None:
     """Hide the upper and right spines, and draw grid lines behind the data."""
     ax.spines[["top", "right"]].set_visible(False)
@@ -110,11 +117,14 @@ def signed(value: float, form: str) -> str:
 
 
 def place_legend_above(ax: Any, n_entries: int, **params: Any) -> None:
-    """Place a legend above the axes, in rows of at most four entries."""
+    """Place a legend above the axes in rows of at most four entries, or inside without room."""
+    place = {"loc": "best", "framealpha": 0.8, "edgecolor": "none"}
+    if has_room_outside(ax):
+        place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "frameon": False}
+        place["ncols"] = min(n_entries, 4)
     ax.legend(
-        loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=min(n_entries, 4), frameon=False,
         handlelength=2.6, labelcolor=INK, fontsize=9, title_fontsize=9, alignment="left",
-        columnspacing=1.4, **params,
+        columnspacing=1.4, **place, **params,
     )  # fmt: skip
 
 
@@ -138,7 +148,7 @@ def check_values(n: int, **arguments: Any) -> None:
 
 def check_stack(images: Any, n: int) -> Any:
     """Return the stamps without a copy, or raise a ValueError unless there are n of them."""
-    stack = as_stack(images)
+    stack = as_stack(images, name="images")
     if len(stack) != n:
         raise ValueError(f"images has {len(stack)} stamps for {n} objects: pass one each.")
     return stack

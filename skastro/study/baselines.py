@@ -86,7 +86,7 @@ def standardise(table: ArrayLike, pool: NDArray[np.int64]) -> NDArray[np.float64
 
 def _embed_imagenet(images: Any, device: str, *, views: bool) -> NDArray[np.float32]:
     """Embed colour composites with frozen ImageNet weights, in the scaling that they expect."""
-    rgb = to_rgb(images, bands=display_bands(images))
+    rgb = to_rgb(images, bands=display_bands(images), color_smoothing=0)
     offset, scale = (torch.full((3,), value) for value in _IMAGENET_INPUT)
     scaling = InputScaling(offset, scale, stretch=False)
     network = make_network(_IMAGENET, rgb.shape[1:], 1, scaling=scaling, weights="imagenet")

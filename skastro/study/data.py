@@ -15,13 +15,14 @@ from skastro.catalogs.labels import clean_labels
 from skastro.simulation.survey import make_survey
 from skastro.simulation.telescope import choose_jobs
 from skastro.surveys.folders import read_data
+from skastro.utils.notebooks import as_html, list_some, picture_strip
 from skastro.utils.progress import Say, say_nothing
 from skastro.utils.validation import check_groups, name_near
 
 SURVEY_OBJECTS = 6000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class StudyData:
     """Stamps of a study and the columns of their catalogue: n rows of the same objects."""
 
@@ -36,6 +37,19 @@ class StudyData:
     group_by: str = ""  # name of the column of the groups; "" without groups
     error_columns: dict[str, str] = field(default_factory=dict)  # by the name of the property
 
+    def __repr__(self) -> str:
+        classes = pd.Series(self.labels).value_counts().drop("", errors="ignore")
+        lines = [
+            f"StudyData of {len(self.labels):,} stamps: {self.source}",
+            f"{self.label}: {list_some(classes.to_dict())}",
+        ]
+        if self.properties is not None:
+            lines.append(f"properties: {list_some(self.properties.columns)}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), picture_strip(self.images))
+
 
 def load_data(
     folder: str | Path | None = None,
@@ -45,7 +59,6 @@ def load_data(
     id: str | None = None,  # noqa: A002 - the catalogue's word, as in read_catalog
     ra: str | None = None,
     dec: str | None = None,
-    size: int | None = None,
     label: str | None = None,
     properties: Sequence[str] = (),
     errors: Sequence[str] = (),
@@ -55,6 +68,7 @@ def load_data(
     n_objects: int = SURVEY_OBJECTS,
     random_state: int = 0,
     say: Say | None = None,
+    **options: Any,
 ) -> StudyData:
     """Read a data folder or two files, or simulate a survey, and choose its columns.
 
@@ -69,8 +83,6 @@ def load_data(
         Stamps: a file, a folder, a pattern, or mosaics as ``"band=path"``; see `load_survey`.
     id, ra, dec : str, default=None
         Columns of the ids and positions; None finds them by their usual names.
-    size : int, default=None
-        Height and width of the stamps in pixels; required for mosaics.
     label : str, default=None
         Column of the classes.
     properties, errors : sequence of str, default=()
@@ -88,6 +100,9 @@ def load_data(
         Seed of the simulated survey.
     say : callable, default=None
         Called with sentences for the user.
+    **options
+        ``size`` of the stamps in pixels, which mosaics require, ``bands``, ``hdu`` and ``axes``;
+        see `load_survey`.
 
     Returns
     -------
@@ -122,7 +137,7 @@ def load_data(
             properties, errors = ("mag_*",), ("err_*",)
     else:
         survey, source = read_data(
-            folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
+            folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, **options
         )
         say(survey.join)
         if label is None:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from skastro.embeddings.projection import Projection
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.evaluation.calibration import accuracy_by_magnitude, reliability_curve
-from skastro.evaluation.label_efficiency import METHOD, LabelEfficiencyCurve
+from skastro.evaluation.label_efficiency import METHOD, LabelEfficiencyCurve, describe_html
 from skastro.pages.report import write_report
+from skastro.pages.summary import row_name, summarise
 from skastro.pages.thumbnails import write_thumbnails
 from skastro.plots.confusion import ConfusionDisplay
 from skastro.plots.label_efficiency import LabelEfficiencyDisplay
@@ -40,7 +41,7 @@ STUDY_FILES = frozenset(
 _PHONE_WIDTH = 4.2  # inches; at this width the text of a figure is readable on a phone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Study:
     """Results of a study of n stamps, as `run_study` returns them."""
 
@@ -61,6 +62,13 @@ class Study:
     representations: pd.DataFrame  # scores of each representation, by `score_embedding`
     magnitude: str  # property by which results are binned
     config: dict[str, Any]  # what is needed to repeat the study, for JSON
+
+    def __repr__(self) -> str:
+        sentences = summarise(self.curve, steps=self.config["plan"]["steps"])
+        return "\n".join([f"Study of {len(self.embeddings):,} stamps", *sentences])
+
+    def _repr_html_(self) -> str:
+        return describe_html(self.curve, repr(self))
 
 
 def write_study(study: Study, data: StudyData, folder: Path) -> None:
@@ -99,10 +107,12 @@ def _draw_curve(study: Study, folder: Path) -> None:
     plan = study.config["plan"]
     is_fair = plan["scratch"] and not plan["steps"] and len(study.curve.label_counts) > 1
     saving = (METHOD, "scratch") if is_fair else None
+    names = [row_name(name, plan["steps"]) for name in study.curve.scores["estimator"]]
+    curve = LabelEfficiencyCurve(study.curve.scores.assign(estimator=names))
     for ending, size, legend in (("", (8.0, 4.6), False), ("_phone", (_PHONE_WIDTH, 4.8), "below")):
         with _new_figure(folder / f"label_efficiency{ending}.png", size) as figure:
-            LabelEfficiencyDisplay.from_curve(
-                study.curve, saving=saving, legend=legend, ax=figure.subplots()
+            LabelEfficiencyDisplay.from_result(
+                curve, saving=saving, legend=legend, ax=figure.subplots()
             )
 
 

@@ -186,7 +186,7 @@ def run_study(
         study.config["command"] = command
         study.config["resumed"] = finished.resumed
         study.config["seconds"] = round(perf_counter() - start, 1)
-        report_to("writing")(0)
+        report_to("writing the report")(0)
         with writing(Path(out)):
             write_study(study, data, folder)
     return study
@@ -360,7 +360,9 @@ def _project(
     report, projections = report_to("projecting", len(names)), {}
     for done, name in enumerate(names):
         report(done)
-        projections[name] = project_embedding(representations[name], random_state=seed, n_jobs=-1)
+        projections[name] = project_embedding(
+            representations[name], random_state=seed, n_jobs=torch.get_num_threads()
+        )
     return projections
 
 
@@ -368,6 +370,7 @@ def _tabulate_objects(
     data: StudyData, embeddings: NDArray[Any], projection: Projection, true: pd.DataFrame, seed: int
 ) -> pd.DataFrame:
     """Return the projected position, cluster and properties of each object, for the report."""
+    report_to("clustering")(0)
     clusterer = EmbeddingClusterer(random_state=seed).fit(embeddings)
     table = pd.DataFrame(projection.coordinates, columns=["x", "y"])
     table.insert(0, "id", data.ids)

@@ -247,6 +247,53 @@ def test_kinds_of_columns():
     assert kinds["mag_g"]["values"][0] is None
 
 
+def test_coordinates_and_large_numbers_keep_their_digits():
+    _, table, _ = make_objects()
+    table["RAJ2000"] = 150.1234567 + np.arange(N) / 1000
+    table["dec"] = np.float32(-2.25)
+    table.loc[0, "dec"] = -0.0000123
+    table["mjd"] = 58849.1234567 + np.arange(N)
+    table["count"] = 1234567 + np.arange(N)
+    table["field"] = 1234567 + np.arange(N) % 2
+    table["objid"] = 1237648720693755918 + np.arange(N)
+    columns = {column["name"]: column for column in content(table=table)["columns"]}
+    assert columns["RAJ2000"]["values"][:2] == [150.1234567, 150.1244567]
+    assert columns["dec"]["values"][0] == pytest.approx(-0.0000123)
+    assert columns["RAJ2000"]["exact"]
+    assert columns["mjd"]["values"][0] == 58849.123
+    assert columns["count"]["values"][:2] == [1234567, 1234568]
+    assert columns["field"]["levels"] == ["1234567", "1234568"]
+    assert columns["objid"]["values"][:2] == ["1237648720693755918", "1237648720693755919"]
+
+
+def test_the_page_shows_all_digits_of_coordinates_and_counts(tmp_path, look):
+    points, table, _ = make_objects()
+    table["ra"] = 150.1234567 + np.arange(N) / 1000
+    table["count"] = 1234567 + np.arange(N)
+    path = write_explorer(tmp_path / "explore.html", points, table=table, color="label")
+    page = ready(look(path))
+    page.locator(".explorer-search input").fill(table["id"][1])
+    page.get_by_text("Find", exact=True).click()
+    facts = page.locator(".explorer-object .explorer-facts").inner_text()
+    assert "150.1244567" in facts
+    assert "1234568" in facts
+
+
+def test_the_points_fill_the_plot(page):
+    """The longer side of the screen is used, too."""
+    places = np.array([page.evaluate(POSITION, i) for i in range(N)])
+    box = page.locator(".explorer-plot").bounding_box()
+    assert np.ptp(places[:, 0]) > 0.8 * box["width"]
+    assert np.ptp(places[:, 1]) > 0.8 * box["height"]
+
+
+def test_ids_are_not_broken_into_lines(page):
+    page.locator(".explorer-search input").fill("1237648720693755918")
+    page.get_by_text("Find", exact=True).click()
+    title = page.locator(".explorer-object .explorer-title span").last
+    assert title.bounding_box()["height"] < 30
+
+
 def test_clusters_are_classes_and_minus_one_is_noise():
     (cluster,) = (c for c in content(cluster="cluster")["columns"] if c["name"] == "cluster")
     assert cluster["levels"] == ["0", "1"]

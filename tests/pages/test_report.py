@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from skastro.evaluation.label_efficiency import LabelEfficiencyCurve
 from skastro.pages.report import write_report
-from skastro.pages.summary import confusion_table, score_table, summarise, text_table
 from skastro.pages.thumbnails import write_thumbnails
+from tests.pages.test_summary import make_curve
 
 CONFIG = {
     "command": "skastro study <mine> --quick",
@@ -32,18 +31,6 @@ CONFIG = {
     "seconds": 12.3,
     "versions": {"python": "3.11", "skastro": "0"},
 }
-
-
-def make_curve(means, counts=(30, 100, 300), jitter=0.002):
-    rows = [
-        (name, count, 0, repeat, metric, mean + jitter * repeat)
-        for name, scores in means.items()
-        for count, mean in zip(counts, scores, strict=True)
-        for repeat in range(2)
-        for metric in ("balanced_accuracy", "f1_macro")
-    ]
-    columns = ["estimator", "n_labels", "split", "repeat", "metric", "score"]
-    return LabelEfficiencyCurve.from_scores(pd.DataFrame(rows, columns=columns))
 
 
 @pytest.fixture
@@ -146,11 +133,76 @@ def test_the_page_holds_numbers_command_and_a_described_figure(folder):
     assert ">nan" not in page
 
 
-def test_a_quick_study_says_that_its_baseline_is_weak(folder):
+def test_a_quick_study_says_that_scratch_is_weak_wherever_its_number_stands(folder):
     quick = {**CONFIG, "plan": {**CONFIG["plan"], "steps": 40}}
-    assert "saving against it too high" not in write_report(folder).read_text()
+    assert "40 steps" not in write_report(folder).read_text()
     (folder / "config.json").write_text(json.dumps(quick))
-    assert "saving against it too high" in write_report(folder).read_text()
+    page = write_report(folder).read_text()
+    assert "a network trained from scratch for 40 steps only, as this is a quick study" in page
+    assert "too few steps for a fair comparison" in page
+    assert "1.8 times fewer" not in page
+    # in the tables of both metrics, and under the figure
+    assert page.count('<th scope="row">scratch (40 steps only)</th>') == 2
+    assert ">scratch</th>" not in page
+    assert "In this quick study, scratch was trained for 40 steps only.</figcaption>" in page
+
+
+def test_captions_and_methods_name_what_is_there(folder, full):
+    page = write_report(folder).read_text()
+    assert "over 2 draws of the labels.</figcaption>" in page
+    assert "EfficientNet" not in page
+    assert "measured_</code>" not in page
+    scores = pd.read_csv(full / "scores.csv")
+    one = scores[scores["repeat"] == 0]
+    scratch = one[one["estimator"] == "scratch"]
+    one = pd.concat([one, scratch.assign(estimator="ImageNet")])
+    one.to_csv(full / "scores.csv", index=False)
+    pd.DataFrame(
+        {"property": ["measured_sky"], "unit": "", "n_test": 1, "r2": 1, "scatter": 0}
+    ).to_csv(full / "pretext.csv", index=False)
+    page = write_report(full).read_text()
+    assert "draws of the labels.</figcaption>" not in page
+    assert "EfficientNet" in page
+    assert "measured_</code>" in page
+
+
+def test_stamps_of_each_class_stand_before_the_scores(folder, full):
+    assert 'class="examples"' not in write_report(folder).read_text()
+    page = write_report(full).read_text()
+    part = page[page.index('class="examples"') : page.index("<table>")]
+    assert re.findall("<figcaption>(.*?)</figcaption>", part) == [
+        "galaxy"
+    ]  # all stars are in training
+    # test rows that were classified right, the most certain first
+    stamps = re.findall(r"stamp of (object-\d+)", part)
+    assert stamps == [f"object-{row}" for row in (36, 28, 20, 12, 4)]
+
+
+def test_the_sentence_on_magnitudes_is_true_of_the_table(full):
+    assert "classified worse" not in write_report(full).read_text()
+    for scores, words in (
+        (
+            [0.9, 0.8, 0.6],
+            "The score falls from 0.90 in the brightest bin to 0.60 in the faintest.",
+        ),
+        (
+            [0.6, 0.8, 0.9],
+            "The score rises from 0.60 in the brightest bin to 0.90 in the faintest.",
+        ),
+        ([0.9, 0.7, 0.85], "cannot be told from that of the brightest (0.90)"),
+    ):
+        score = np.array(scores)
+        bins = {
+            "magnitude": [16, 18, 20],
+            "score": score,
+            "low": score - 0.05,
+            "high": score + 0.05,
+        }
+        pd.DataFrame(bins).to_csv(full / "by_magnitude.csv", index=False)
+        page = write_report(full).read_text()
+        assert words in page
+        assert "faint objects are hard" not in page
+        assert '<th scope="col">balanced accuracy</th>' in page
 
 
 def test_links_inside_the_page_have_a_target(folder, full):
@@ -169,62 +221,6 @@ def test_an_unfinished_study_is_refused(folder, name):
     with pytest.raises(FileNotFoundError, match=f"has no {re.escape(name)}: pass the folder"):
         write_report(folder)
     assert not (folder / "index.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("method", "baseline", "words"),
-    [
-        ((0.7, 0.8, 0.9), (0.5, 0.75, 0.8), "needs 55 labels, 1.8 times fewer"),
-        ((0.5, 0.6, 0.7), (0.5, 0.65, 0.8), "times more"),
-        ((0.8, 0.82, 0.85), (0.5, 0.6, 0.7), "better with 30 labels, at least 3.3 times fewer"),
-        ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7), "does not reach that, even with 300 labels"),
-        ((0.5, 0.6, 0.7), (0.5, 0.6, 0.7), "needs as many labels"),
-    ],
-)
-def test_the_summary_says_the_saving_in_words(method, baseline, words):
-    curve = make_curve({"self-supervised": method, "scratch": baseline}, jitter=0)
-    first, second = summarise(curve)
-    assert first.startswith("With 100 labels, self-supervised classification reaches a balanced")
-    assert words in second
-
-
-def test_the_summary_takes_the_count_nearest_to_100():
-    curve = make_curve({"self-supervised": (0.5, 0.6), "catalogue": (0.4, 0.5)}, counts=(20, 60))
-    assert "With 60 labels" in summarise(curve)[0]
-    assert "catalogue columns alone with 60 labels reach 0.5" in summarise(curve)[1]
-
-
-def test_a_better_score_at_the_fewest_labels_is_not_a_measured_saving():
-    curve = make_curve({"self-supervised": (0.9,), "scratch": (0.4,)}, counts=(30,))
-    assert summarise(curve)[1].endswith("self-supervised is better with as many labels.")
-
-
-def test_the_best_of_each_column_is_marked():
-    curve = make_curve({"a": (0.7, 0.7, 0.9), "b": (0.6, 0.8, 0.9)})
-    best = [[cell["best"] for cell in row["cells"]] for row in score_table(curve)]
-    assert best == [[True, False, True], [False, True, True]]
-
-
-def test_a_single_repeat_has_no_interval():
-    scores = make_curve({"a": (0.7, 0.8, 0.9)}).scores.query("repeat == 0")
-    table = score_table(LabelEfficiencyCurve.from_scores(scores), "f1_macro")
-    assert [cell["text"] for cell in table[0]["cells"]] == ["0.700", "0.800", "0.900"]
-
-
-def test_confusion_counts_test_rows_only():
-    table = confusion_table(
-        pd.DataFrame(
-            {
-                "split": ["test", "test", "test", "train"],
-                "label": ["a", "a", "b", "b"],
-                "prediction": ["a", "b", "b", "a"],
-            }
-        )
-    )
-    assert table["classes"] == ["a", "b"]
-    counts = [[cell["count"] for cell in row["cells"]] for row in table["rows"]]
-    assert counts == [[1, 1], [0, 1]]
-    assert table["rows"][0]["cells"][0]["share"] == 0.5
 
 
 SECTIONS = [
@@ -293,19 +289,6 @@ def test_calibration_error_is_printed(full):
     )
     page = write_report(full).read_text()
     assert "Expected calibration error: 0.040 (100 labels), 0.040 (1,000 labels)." in page
-
-
-def test_tables_are_text():
-    frame = pd.DataFrame(
-        {"which_one": ["a", "b"], "k": [-0.5, 0.75], "n": [1200, 7], "m": [18.25, np.nan]}
-    )
-    table = text_table(frame, best=True)
-    assert table["columns"] == ["which one", "k", "n", "m"]
-    cells = [[cell["text"] for cell in row] for row in table["rows"]]
-    minus, dash = "\N{MINUS SIGN}", "\N{EN DASH}"
-    assert cells == [["a", f"{minus}0.500", "1,200", "18.2"], ["b", "0.750", "7", dash]]
-    best = [[cell["best"] for cell in row] for row in table["rows"]]
-    assert best == [[False, False, True, True], [False, True, False, False]]
 
 
 def test_objects_of_other_rows_are_refused(full):

@@ -10,7 +10,7 @@ from tests.plots.conftest import DIFFERENCES
 
 
 def test_settings_stand_in_order_with_a_point_for_each_number_of_labels():
-    display = AblationDisplay.from_scores(DIFFERENCES, reference="all")
+    display = AblationDisplay(DIFFERENCES, reference="all").plot()
     assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["colours", "sizes"]
     assert list(display.points_) == [30, 100]
     assert_allclose(display.points_[30].lines[0].get_xydata()[:, 0], [-0.02, -0.1])
@@ -21,7 +21,7 @@ def test_settings_stand_in_order_with_a_point_for_each_number_of_labels():
     assert (np.abs(upper - [0, 1]) < 0.5).all()
     assert display.ax_.get_ylim() == (1.5, -0.5)
     assert display.ax_.get_xlabel() == 'difference in score from "all"'
-    one = AblationDisplay.from_scores(DIFFERENCES.drop(columns="n_labels").iloc[[0, 2]])
+    one = AblationDisplay(DIFFERENCES.drop(columns="n_labels").iloc[[0, 2]]).plot()
     assert list(one.points_) == [None]
     assert one.ax_.get_legend() is None
 
@@ -36,7 +36,7 @@ def test_property_ablation_is_drawn_as_paired_differences():
         columns=["estimator", "n_labels", "split", "repeat", "metric", "score"],
     )
     curve = LabelEfficiencyCurve.from_scores(scores)
-    display = AblationDisplay.from_ablation(
+    display = AblationDisplay.from_result(
         PropertyAblation(curve, {"all": ["r", "r50"], "sizes": ["r50"]}, "all")
     )
     assert display.table["setting"].tolist() == ["sizes"]
@@ -46,6 +46,6 @@ def test_property_ablation_is_drawn_as_paired_differences():
 
 def test_tables_without_columns_or_rows_are_refused():
     with pytest.raises(ValueError, match="table lacks the column 'low'"):
-        AblationDisplay.from_scores(DIFFERENCES.drop(columns="low"))
+        AblationDisplay(DIFFERENCES.drop(columns="low"))
     with pytest.raises(ValueError, match="table has no row"):
-        AblationDisplay.from_scores(DIFFERENCES[:0])
+        AblationDisplay(DIFFERENCES[:0])

@@ -21,7 +21,7 @@ def test_clusters_stand_by_size_and_noise_is_last():
 def test_fitted_clusterer_is_drawn():
     E = np.repeat([[0.0, 0], [20, 20]], [60, 40], axis=0) + PLANE[:100]
     clusterer = EmbeddingClusterer(random_state=0).fit(E)
-    display = ClusterDisplay.from_clusterer(clusterer, STAMPS[:100], y=E[:, 0] > 10)
+    display = ClusterDisplay.from_estimator(clusterer, STAMPS[:100], y=E[:, 0] > 10)
     clusters = display.table[display.table["cluster"] >= 0]
     assert len(clusters) == clusterer.n_clusters_ >= 2
     assert (clusters["purity"] == 1).all()
@@ -35,10 +35,10 @@ def test_exemplars_come_first_and_then_the_strongest_members():
         probabilities_=np.array([0.2, 0.9, 0.5, 1.0, 0.1, 0.3]),
         exemplar_indices_={0: np.array([2])},
     )
-    display = ClusterDisplay.from_clusterer(clusterer, stamps, n_stamps=3)
+    display = ClusterDisplay.from_estimator(clusterer, stamps, n_stamps=3)
     shown = [[int(picture[0, 0, 0]) for picture in row] for row in display.pictures]
     assert shown == [[2, 3, 1], [5, 4]]
-    as_list = ClusterDisplay.from_clusterer(clusterer, stamps, exemplars=[[0], [4]], n_stamps=1)
+    as_list = ClusterDisplay.from_estimator(clusterer, stamps, exemplars=[[0], [4]], n_stamps=1)
     assert [int(row[0][0, 0, 0]) for row in as_list.pictures] == [0, 4]
 
 

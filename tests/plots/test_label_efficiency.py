@@ -58,7 +58,7 @@ def boxes(display):
 
 
 def test_lines_and_bands_hold_the_means_and_intervals(curve):
-    display = LabelEfficiencyDisplay.from_curve(curve, metric="f1_macro")
+    display = LabelEfficiencyDisplay.from_result(curve, metric="f1_macro")
     summary = curve.summary("f1_macro")
     assert list(display.lines_) == list(display.bands_) == list(MEANS)
     for name, line in display.lines_.items():
@@ -72,7 +72,7 @@ def test_lines_and_bands_hold_the_means_and_intervals(curve):
 
 
 def test_bars_reach_over_the_interval(curve):
-    display = LabelEfficiencyDisplay.from_curve(curve, intervals="bars")
+    display = LabelEfficiencyDisplay.from_result(curve, intervals="bars")
     row = curve.summary("balanced_accuracy").iloc[0]
     (segments,) = display.bands_["self-supervised"].lines[2]
     assert_allclose(segments.get_segments()[0][:, 1], [row["low"], row["high"]])
@@ -80,14 +80,14 @@ def test_bars_reach_over_the_interval(curve):
 
 def test_single_run_is_drawn_without_interval(curve):
     single = LabelEfficiencyCurve.from_scores(curve.scores[curve.scores["repeat"] == 0])
-    display = LabelEfficiencyDisplay.from_curve(single)
+    display = LabelEfficiencyDisplay.from_result(single)
     assert len(display.lines_) == 5
     assert display.bands_ == {}
-    assert LabelEfficiencyDisplay.from_curve(curve, intervals=None).bands_ == {}
+    assert LabelEfficiencyDisplay.from_result(curve, intervals=None).bands_ == {}
 
 
 def test_axes_have_names_and_the_label_counts(curve):
-    display = LabelEfficiencyDisplay.from_curve(curve, of="galaxies")
+    display = LabelEfficiencyDisplay.from_result(curve, of="galaxies")
     ax = display.ax_
     assert ax.get_xscale() == "log"
     assert [label.get_text() for label in ax.get_xticklabels()] == [
@@ -98,7 +98,7 @@ def test_axes_have_names_and_the_label_counts(curve):
 
 
 def test_names_stand_in_order_of_the_last_score_without_overlap(curve):
-    display = LabelEfficiencyDisplay.from_curve(curve)
+    display = LabelEfficiencyDisplay.from_result(curve)
     last = {name: line.get_ydata()[-1] for name, line in display.lines_.items()}
     by_score = sorted(last, key=lambda name: -last[name])
     assert texts(display) == by_score
@@ -111,8 +111,15 @@ def test_names_stand_in_order_of_the_last_score_without_overlap(curve):
         assert box.x1 <= figure.x1
 
 
+def test_names_become_a_legend_where_no_layout_makes_room_for_them(curve):
+    _, axes = plt.subplots(2, 2)
+    display = LabelEfficiencyDisplay.from_result(curve, ax=axes[0, 0])
+    assert texts(display) == []
+    assert len(display.ax_.get_legend().get_texts()) == len(MEANS)
+
+
 def test_legend_replaces_the_names(curve):
-    display = LabelEfficiencyDisplay.from_curve(curve, legend=True)
+    display = LabelEfficiencyDisplay.from_result(curve, legend=True)
     assert texts(display) == []
     entries = [text.get_text() for text in display.ax_.get_legend().get_texts()]
     assert sorted(entries) == sorted(MEANS)
@@ -131,7 +138,7 @@ def test_a_legend_below_stays_clear_of_the_axes_in_as_many_columns_as_fit(
 ):
     scores = curve.scores.assign(estimator=curve.scores["estimator"] + suffix)
     curve = LabelEfficiencyCurve.from_scores(scores)
-    display = LabelEfficiencyDisplay.from_curve(curve, ax=narrow, legend="below")
+    display = LabelEfficiencyDisplay.from_result(curve, ax=narrow, legend="below")
     display.figure_.draw_without_rendering()
     (legend,) = display.figure_.legends
     axes, names = narrow.get_tightbbox(), legend.get_window_extent()
@@ -148,7 +155,7 @@ def test_a_legend_below_stays_clear_of_the_axes_in_as_many_columns_as_fit(
 
 def test_numbers_of_narrow_axes_do_not_meet(curve, narrow):
     scores = curve.scores.replace({"n_labels": {1000: 1900}})
-    LabelEfficiencyDisplay.from_curve(LabelEfficiencyCurve.from_scores(scores), ax=narrow)
+    LabelEfficiencyDisplay.from_result(LabelEfficiencyCurve.from_scores(scores), ax=narrow)
     narrow.figure.draw_without_rendering()
     extents = [label.get_window_extent() for label in narrow.get_xticklabels()]
     assert len(extents) == 4
@@ -159,7 +166,7 @@ def test_numbers_of_narrow_axes_do_not_meet(curve, narrow):
 @pytest.mark.parametrize("n_labels", COUNTS)
 def test_text_of_the_saving_stays_inside_narrow_axes(curve, narrow, n_labels):
     saving = ("self-supervised", "scratch", n_labels)
-    display = LabelEfficiencyDisplay.from_curve(curve, saving=saving, ax=narrow, legend="below")
+    display = LabelEfficiencyDisplay.from_result(curve, saving=saving, ax=narrow, legend="below")
     (box,) = [box for text, box in boxes(display).items() if "labels" in text]
     inside = narrow.get_window_extent()
     assert inside.contains(*box.min)
@@ -178,12 +185,14 @@ def test_lines_differ_in_colour_and_without_it():
 def test_axes_of_a_subfigure_can_be_drawn_into(curve):
     figure = plt.figure(layout="constrained")
     ax = figure.subfigures(1, 2)[0].subplots()
-    display = LabelEfficiencyDisplay.from_curve(curve, ax=ax, saving=("self-supervised", "scratch"))
+    display = LabelEfficiencyDisplay.from_result(
+        curve, ax=ax, saving=("self-supervised", "scratch")
+    )
     assert len(texts(display)) == 6
 
 
 def test_line_params_change_their_line_only(curve):
-    display = LabelEfficiencyDisplay.from_curve(curve, line_params={"scratch": {"linewidth": 7}})
+    display = LabelEfficiencyDisplay.from_result(curve, line_params={"scratch": {"linewidth": 7}})
     assert display.lines_["scratch"].get_linewidth() == 7
     assert display.lines_["aperture"].get_linewidth() < 7
 
@@ -192,7 +201,7 @@ def test_a_very_small_saving_is_written_without_an_arrow(curve):
     scores = curve.scores[curve.scores["estimator"] == "scratch"]
     twin = scores.assign(estimator="twin", score=scores["score"] - 0.002)
     both = LabelEfficiencyCurve.from_scores(pd.concat([scores, twin]))
-    display = LabelEfficiencyDisplay.from_curve(both, saving=("twin", "scratch", 100))
+    display = LabelEfficiencyDisplay.from_result(both, saving=("twin", "scratch", 100))
     assert not any(
         getattr(note, "arrow_patch", None)
         and note.get_text() == ""
@@ -203,7 +212,7 @@ def test_a_very_small_saving_is_written_without_an_arrow(curve):
 
 
 def test_saving_is_an_arrow_at_the_baselines_score(curve):
-    display = LabelEfficiencyDisplay.from_curve(
+    display = LabelEfficiencyDisplay.from_result(
         curve, saving=("self-supervised", "aperture", 1000), metric="balanced_accuracy"
     )
     row = label_saving(curve, "self-supervised", "aperture").set_index("n_labels").loc[1000]
@@ -219,7 +228,7 @@ def test_saving_is_an_arrow_at_the_baselines_score(curve):
 
 
 def test_text_of_the_saving_stays_clear_of_the_lines(curve):
-    display = LabelEfficiencyDisplay.from_curve(curve, saving=("self-supervised", "scratch", 100))
+    display = LabelEfficiencyDisplay.from_result(curve, saving=("self-supervised", "scratch", 100))
     (box,) = [box for text, box in boxes(display).items() if "labels" in text]
     assert display.ax_.get_window_extent().containsx(box.x0)
     assert display.ax_.get_window_extent().containsx(box.x1)
@@ -229,13 +238,13 @@ def test_text_of_the_saving_stays_clear_of_the_lines(curve):
 
 
 def test_saving_defaults_to_the_fewest_labels_that_measure_it(curve):
-    display = LabelEfficiencyDisplay.from_curve(curve, saving=("self-supervised", "aperture"))
+    display = LabelEfficiencyDisplay.from_result(curve, saving=("self-supervised", "aperture"))
     assert display.saving["n_labels"] == 100
     assert display.saving["bound"] == "="
 
 
 def test_a_saving_that_is_only_a_bound_is_written_as_one(curve):
-    display = LabelEfficiencyDisplay.from_curve(curve, saving=("self-supervised", "catalogue"))
+    display = LabelEfficiencyDisplay.from_result(curve, saving=("self-supervised", "catalogue"))
     assert display.saving["bound"] == ">="
     assert "≥ 101\u00d7 fewer labels" in texts(display)
 
@@ -245,14 +254,17 @@ def test_a_saving_that_is_only_a_bound_is_written_as_one(curve):
     [
         (1.68, 1.23, 2.11, "=", "1.7\u00d7 fewer labels (1.2 to 2.1)"),
         (123.4, 99.0, 1500.0, "=", "123\u00d7 fewer labels (99 to 1,500)"),
-        (3.3, 2.0, np.inf, ">=", "≥ 3.3\u00d7 fewer labels"),
+        (3.3, 3.3, np.inf, ">=", "≥ 3.3\u00d7 fewer labels"),
+        (3.3, 2.0, np.inf, ">=", "≥ 2.0\u00d7 fewer labels"),
+        (3.3, 1.0, np.inf, ">=", "fewer labels, not certain"),
         (2.0, np.nan, np.nan, "=", "2.0\u00d7 fewer labels"),
         (0.5, 0.25, 0.8, "=", "2.0\u00d7 more labels (1.2 to 4.0)"),
         (2.0, 1.5, np.inf, "=", "2.0\u00d7 fewer labels (at least 1.5)"),
         (2.0, 0.0, 3.0, "=", "2.0\u00d7 fewer labels (at most 3.0)"),
         (0.5, 0.0, np.inf, "=", "2.0\u00d7 more labels"),
         (0.5, 0.0, 0.8, "=", "2.0\u00d7 more labels (at least 1.2)"),
-        (0.5, 0.0, 0.8, "<=", "≥ 2.0\u00d7 more labels"),
+        (0.5, 0.0, 0.4, "<=", "≥ 2.0\u00d7 more labels"),
+        (0.5, 0.0, 0.8, "<=", "≥ 1.2\u00d7 more labels"),
     ],
 )
 def test_text_of_a_saving(saving, low, high, bound, text):
@@ -262,30 +274,32 @@ def test_text_of_a_saving(saving, low, high, bound, text):
 
 def test_unknown_names_are_errors(curve):
     with pytest.raises(ValueError, match="saving asks for 50 labels of 'scratch'"):
-        LabelEfficiencyDisplay.from_curve(curve, saving=("aperture", "scratch", 50))
+        LabelEfficiencyDisplay.from_result(curve, saving=("aperture", "scratch", 50))
     with pytest.raises(ValueError, match="'x' is not in the curve"):
-        LabelEfficiencyDisplay.from_curve(curve, saving=("x", "scratch"))
+        LabelEfficiencyDisplay.from_result(curve, saving=("x", "scratch"))
     with pytest.raises(ValueError, match="intervals='violin' is unknown"):
-        LabelEfficiencyDisplay.from_curve(curve, intervals="violin")
-    with pytest.raises(ValueError, match="legend='right' is unknown: choose True, False or 'bel"):
-        LabelEfficiencyDisplay.from_curve(curve, legend="right")
+        LabelEfficiencyDisplay.from_result(curve, intervals="violin")
+    with pytest.raises(ValueError, match="legend='right' is unknown: choose True, False, 'below'"):
+        LabelEfficiencyDisplay.from_result(curve, legend="right")
     with pytest.raises(ValueError, match="line_params names 'x'"):
-        LabelEfficiencyDisplay.from_curve(curve, line_params={"x": {}})
+        LabelEfficiencyDisplay.from_result(curve, line_params={"x": {}})
 
 
 def test_estimators_are_measured_and_drawn():
     X, y = load_wine(return_X_y=True)
-    display = LabelEfficiencyDisplay.from_estimators(
+    display = LabelEfficiencyDisplay.from_estimator(
         {"bayes": GaussianNB(), "ridge": RidgeClassifier()}, X, y,
         label_counts=[10, 30], n_repeats=2, random_state=0, scoring=["accuracy", "f1_macro"],
     )  # fmt: skip
     assert display.ax_.get_ylabel() == "accuracy on unseen stamps"
     assert display.lines_["bayes"].get_ydata()[1] > 0.9
+    one = LabelEfficiencyDisplay.from_estimator(GaussianNB(), X, y, label_counts=[30], n_repeats=2)
+    assert list(one.lines_) == ["GaussianNB"]
 
 
 def test_one_label_count_can_be_drawn(curve):
     one = LabelEfficiencyCurve.from_scores(curve.scores[curve.scores["n_labels"] == 100])
-    display = LabelEfficiencyDisplay.from_curve(one)
+    display = LabelEfficiencyDisplay.from_result(one)
     assert [label.get_text() for label in display.ax_.get_xticklabels()] == ["100"]
 
 

@@ -1,4 +1,5 @@
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.naive_bayes import GaussianNB
 
 from skastro import MagnitudeDisplay, accuracy_by_magnitude
 from tests.plots.conftest import GUESS, MAGNITUDE, TRUTH
@@ -23,3 +24,12 @@ def test_accuracies_by_magnitude_are_drawn_for_each_classifier():
     single = MagnitudeDisplay.from_predictions(TRUTH, GUESS, MAGNITUDE, balanced=False)
     assert single.ax_.get_legend() is None
     assert single.ax_.get_ylabel() == "accuracy"
+
+
+def test_fitted_classifiers_predict_before_they_are_drawn():
+    classifier = GaussianNB().fit(MAGNITUDE[:, None], TRUTH)
+    display = MagnitudeDisplay.from_estimator(
+        classifier, MAGNITUDE[:, None], TRUTH, MAGNITUDE, bins=4
+    )
+    table = accuracy_by_magnitude(TRUTH, classifier.predict(MAGNITUDE[:, None]), MAGNITUDE, bins=4)
+    assert_allclose(display.lines_["GaussianNB"].get_ydata(), table["score"])

@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -15,7 +16,7 @@ from tests.plots.conftest import GUESS, MAGNITUDE, PLANE, STAMPS, TRUTH, N, lie_
 def test_points_keep_their_colour_and_marker():
     y = np.array(["star", "galaxy", "", "star"])
     plane = np.array([[0.0, 0], [1, 0], [2, 0], [3, 0]])
-    display = ProjectionDisplay.from_projection(plane, color=y)
+    display = ProjectionDisplay.from_result(plane, color=y)
     colours = {
         tuple(place): mpl.colors.to_hex(colour)
         for place, colour in zip(
@@ -48,12 +49,12 @@ def test_points_keep_their_colour_and_marker():
     ],
 )
 def test_kind_is_inferred_from_the_values(color, kind):
-    assert ProjectionDisplay.from_projection(PLANE, color=color).kind == kind
+    assert ProjectionDisplay.from_result(PLANE, color=color).kind == kind
 
 
 def test_properties_have_a_scale_with_a_unit_and_gaps_in_grey():
     values = np.where(np.arange(N) % 4 == 0, np.nan, MAGNITUDE)
-    display = ProjectionDisplay.from_projection(PLANE, color=values, name="r", unit="mag")
+    display = ProjectionDisplay.from_result(PLANE, color=values, name="r", unit="mag")
     assert display.legend_.ax.get_ylabel() == "r (mag)"
     assert [text.get_text() for text in display.ax_.texts] == ["grey: not measured (100)"]
     low, high = display.points_.get_clim()
@@ -66,16 +67,16 @@ def test_properties_have_a_scale_with_a_unit_and_gaps_in_grey():
 
 def test_clusters_and_errors_are_named():
     labels = np.arange(N) % 4 - 1
-    display = ProjectionDisplay.from_projection(PLANE, color=labels, kind="cluster")
+    display = ProjectionDisplay.from_result(PLANE, color=labels, kind="cluster")
     entries = [name for name, _, _ in display.entries_]
     assert entries == [*(f"cluster {i} (100)" for i in range(3)), "in no cluster (100)"]
-    wrong = ProjectionDisplay.from_projection(PLANE, color=TRUTH != GUESS)
+    wrong = ProjectionDisplay.from_result(PLANE, color=TRUTH != GUESS)
     number = (TRUTH != GUESS).sum()
     assert [name for name, _, _ in wrong.entries_] == [f"right ({N - number})", f"wrong ({number})"]
 
 
 def test_thumbnails_do_not_overlap_and_stay_in_the_axes():
-    display = ProjectionDisplay.from_projection(PLANE, color=TRUTH, images=STAMPS)
+    display = ProjectionDisplay.from_result(PLANE, color=TRUTH, images=STAMPS)
     display.figure_.draw_without_rendering()
     boxes = [box.get_window_extent() for box in display.thumbnails_]
     assert len(boxes) > 20
@@ -90,7 +91,7 @@ def test_thumbnails_do_not_overlap_and_stay_in_the_axes():
 
 def test_method_and_trustworthiness_of_a_projection_are_written():
     projection = SimpleNamespace(coordinates=PLANE, method="umap", trustworthiness=0.9712)
-    display = ProjectionDisplay.from_projection(projection)
+    display = ProjectionDisplay.from_result(projection)
     assert display.ax_.get_ylabel() == "UMAP 2"
     assert display.ax_.texts[0].get_text() == "trustworthiness 0.971"
     assert display.legend_ is None
@@ -136,6 +137,7 @@ def test_representations_share_one_figure_and_legend():
         (np.zeros((3, 3)), {}, "shape .3, 3."),
         ([[0, np.nan]], {}, "not finite in row 0"),
         (PLANE, {"color": [0]}, "color has shape .1,."),
+        (PLANE, {"color": "class"}, "color='class' is a single value: pass one value for each row"),
         (PLANE, {"color": TRUTH, "kind": "klass"}, "kind='klass' is unknown"),
         (PLANE, {"color": [f"s{i // 4}" for i in range(N)]}, "color has 100 classes, of 56 at"),
         (PLANE, {"images": STAMPS, "thumbnail_size": 0}, "thumbnail_size=0 must be"),
@@ -144,7 +146,29 @@ def test_representations_share_one_figure_and_legend():
 )
 def test_wrong_arguments_raise_one_sentence(projection, params, message):
     with pytest.raises(ValueError, match=message):
-        ProjectionDisplay.from_projection(projection, **params)
+        ProjectionDisplay.from_result(projection, **params)
+
+
+MANY = np.array([f"class number {i}" for i in range(18)])[np.arange(N) % 18]
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+@pytest.mark.parametrize("color", [TRUTH, MANY, MAGNITUDE, TRUTH != GUESS], ids="123E")
+def test_the_legend_stays_inside_given_axes_and_above_the_objects(color, layout):
+    figure, axes = plt.subplots(2, 2, figsize=(8, 7), layout=layout)
+    places = [ax.get_position().bounds for ax in axes.flat]
+    display = ProjectionDisplay.from_result(PLANE, color=color, name="r", ax=axes[0, 1])
+    figure.draw_without_rendering()
+    legend, window = display.legend_, display.ax_.get_window_extent()
+    box = legend.ax.get_tightbbox() if color is MAGNITUDE else legend.get_window_extent()
+    assert window.contains(*box.min)
+    assert window.contains(*box.max)
+    points = display.ax_.transData.transform(display.coordinates)
+    assert points[:, 1].max() < box.y0
+    assert (points > window.min).all()
+    assert (points < window.max).all()
+    if layout is None:
+        assert [ax.get_position().bounds for ax in axes.flat] == places
 
 
 def test_no_representation_is_refused():

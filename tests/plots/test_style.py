@@ -43,15 +43,15 @@ DISPLAYS = {
     "cluster": lambda **p: ClusterDisplay.from_predictions(
         np.arange(N) % 5 - 1, STAMPS, y=TRUTH, **p
     ),
-    "projection": lambda **p: ProjectionDisplay.from_projection(PLANE, color=TRUTH, **p),
-    "projection of a property": lambda **p: ProjectionDisplay.from_projection(
+    "projection": lambda **p: ProjectionDisplay.from_result(PLANE, color=TRUTH, **p),
+    "projection of a property": lambda **p: ProjectionDisplay.from_result(
         PLANE, color=MAGNITUDE, name="r", unit="mag", **p
     ),
     "magnitude": lambda **p: MagnitudeDisplay.from_predictions(
         TRUTH, {"probe": GUESS, "other": TRUTH}, MAGNITUDE, name="r", **p
     ),
     "reliability": lambda **p: ReliabilityDisplay.from_predictions(TRUTH, PROBABILITIES, **p),
-    "ablation": lambda **p: AblationDisplay.from_scores(DIFFERENCES, **p),
+    "ablation": lambda **p: AblationDisplay(DIFFERENCES).plot(**p),
 }
 
 
@@ -75,6 +75,35 @@ def test_given_axes_are_drawn_into_and_defaults_left_alone(draw):
     assert display.ax_ is axes[1] or display.ax_.get_subplotspec().get_topmost_subplotspec() == half
     assert dict(mpl.rcParams) == before
     assert lie_inside(figure)
+
+
+@pytest.mark.parametrize("draw", DISPLAYS.values(), ids=DISPLAYS)
+def test_legends_and_names_stay_inside_given_axes_without_a_layout(draw):
+    figure, axes = plt.subplots(2, 2, figsize=(11, 9))
+    display = draw(ax=axes[1, 1])
+    figure.draw_without_rendering()
+    place = axes[1, 1].get_subplotspec().get_position(figure).transformed(figure.transFigure)
+    for ax in {*figure.axes} - {*axes.flat[:3]}:
+        if (legend := ax.get_legend()) is not None:
+            box = legend.get_window_extent()
+            assert place.contains(*box.min)
+            assert place.contains(*box.max)
+    assert not figure.legends
+    assert display.figure_ is figure
+
+
+CONSTRUCTORS = {
+    "from_estimator", "from_predictions", "from_result", "from_embedding", "from_embeddings",
+}  # fmt: skip
+
+
+def test_displays_share_the_names_of_their_constructors():
+    displays = {type(draw()) for draw in DISPLAYS.values()}
+    for display in displays:
+        names = {name for name in dir(display) if name.startswith("from_")}
+        assert names
+        assert names <= CONSTRUCTORS, display.__name__
+        assert "from_estimator" in names or display is AblationDisplay
 
 
 @pytest.mark.parametrize("draw", DISPLAYS.values(), ids=DISPLAYS)

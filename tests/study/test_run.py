@@ -186,7 +186,8 @@ def test_every_stage_reports_its_progress(done):
     stages = done[3]
     assert list(stages) == [
         "measuring the stamps", "checking the stamps", "pretraining", "embedding",
-        "learning from few labels", "projecting", "scoring representations", "writing",
+        "learning from few labels", "projecting", "clustering", "scoring representations",
+        "writing the report",
     ]  # fmt: skip
     for name in list(stages)[:5]:
         assert stages[name][-1][0] == stages[name][-1][1], name

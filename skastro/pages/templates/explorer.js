@@ -26,7 +26,11 @@
 
   const grouped = (n) => n.toLocaleString("en");
   const counted = (n, noun) => `${grouped(n)} ${noun}${n === 1 ? "" : "s"}`;
-  const number = (x) => String(Number(x.toPrecision(4))).replace("-", "\u2212");
+  // four digits, and at least two after the point
+  const number = (x) => {
+    const whole = x ? Math.floor(Math.log10(Math.abs(x))) + 1 : 0;
+    return String(Number(x.toPrecision(Math.min(Math.max(4, whole + 2), 17)))).replace("-", "\u2212");
+  };
   const range = (n) => Array.from({ length: n }, (_, i) => i);
   const isDark = () =>
     (document.documentElement.dataset.theme
@@ -235,14 +239,17 @@
 
     colorBar(column) {
       const [low, high] = this.limits(column.values);
-      const ticks = range(5).map((i) => low + (i / 4) * (high - low));
+      const step = (high - low) / 4, ticks = range(5).map((i) => low + i * step);
+      // neighbouring ticks differ in their last two digits
+      const decimals = Math.max(0, 1 - Math.floor(Math.log10(step || 1)));
+      const tick = (x) => (decimals < 7 ? x.toFixed(decimals).replace("-", "\u2212") : number(x));
       const lost = column.values.filter((x) => x === null).length;
       const bar = make("div", { class: "bar" });
       bar.style.background = `linear-gradient(to right, ${this.ramp().join(",")})`;
       return make("div", { class: "explorer-ramp" },
         make("div", {}, this.label(column), make("span", { class: "note" }, " \u00b7 2nd to 98th percentile")),
         bar,
-        make("div", { class: "ticks" }, ...ticks.map((x) => make("span", {}, number(Number(x.toPrecision(3)))))),
+        make("div", { class: "ticks" }, ...ticks.map((x) => make("span", {}, tick(x)))),
         lost ? make("div", { class: "note" }, `${counted(lost, "object")} without a value, in grey`) : null);
     }
 
@@ -260,7 +267,7 @@
     value(column, i) {
       const value = column.values[i];
       if (column.kind === "class") return value < 0 ? column.missing : column.levels[value];
-      if (column.kind === "number") return value === null ? "\u2013" : number(value);
+      if (column.kind === "number" && value !== null) return column.exact ? String(value) : number(value);
       return value || "\u2013";
     }
 
@@ -309,7 +316,7 @@
 
     table(rows) {
       const classes = this.data.columns.filter((column) => column.kind === "class" && column.name !== this.by);
-      const shown = [this.columns.get(this.by), ...classes].filter(Boolean).slice(0, 3);
+      const shown = [this.columns.get(this.by), ...classes].filter(Boolean).slice(0, 2);
       const kind = (column) => ({ class: column.kind === "number" ? "number" : null });
       const head = make("tr", {},
         this.data.sheet ? make("th", { scope: "col" }, "stamp") : null,
