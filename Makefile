@@ -17,9 +17,10 @@ help:  ## list the tasks
 install: $(INSTALLED)  ## make .venv and install skastro with all its extras
 
 $(INSTALLED): pyproject.toml
+	@echo "Installing skastro and the libraries it needs into .venv: this takes some minutes."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[all]'
+	$(BIN)/python -m pip install --progress-bar off -e '.[all]'
 	@touch $@
 
 study: install  ## a small study of a simulated survey, in minutes
@@ -63,5 +64,5 @@ lowest: constraints/lowest.txt  ## run the tests with the lowest supported relea
 clean:  ## remove everything that can be made again
 	rm -rf .venv $(LOWEST) .pytest_cache .ruff_cache .hypothesis .coverage docs/_build docs/api/generated
 	rm -rf docs/auto_examples docs/sg_execution_times.rst
-	rm -rf build dist study-survey
+	rm -rf build dist study-survey .study*.partial
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -10,7 +12,7 @@ import typer
 
 from skastro import __version__
 from skastro.cli.encoders import embed, export, pretrain
-from skastro.cli.objects import classify, cluster, explore, suggest
+from skastro.cli.objects import classify, cluster, explore, predict, suggest
 from skastro.cli.study import study
 from skastro.cli.surveys import check, fetch, simulate
 from skastro.cli.terminal import end
@@ -60,6 +62,11 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "skastro classify survey --labels labels.csv --label class",
         "skastro classify survey --encoder encoder.safetensors --abstain 0.8 --out p.fits",
         "skastro classify survey --labels labels.csv --properties 'mag_*' --inputs 'mag_*'",
+        "skastro classify survey --labels labels.csv --save classifier.safetensors",
+    ),
+    predict: (
+        "skastro predict classifier.safetensors new_survey",
+        "skastro predict classifier.safetensors --images new_stamps.npy --out p.fits",
     ),
     cluster: (
         "skastro cluster embeddings.parquet",
@@ -74,12 +81,14 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "skastro suggest embeddings.parquet --labels labels.csv --labels suggested.csv --out b.csv",
     ),
     export: (
-        "skastro export encoder.safetensors encoder.onnx",
-        "skastro export encoder.safetensors encoder.onnx --bands u,g,r,i,z",
+        "skastro export encoder.safetensors --out encoder.onnx",
+        "skastro export encoder.safetensors --bands u,g,r,i,z",
     ),
 }
 for command, lines in _EXAMPLES.items():
-    app.command(epilog="\n\n".join(["[bold]Examples[/bold]", *lines]))(command)
+    # typer keeps the line breaks of a docstring: the terminal breaks paragraphs instead
+    text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
+    app.command(help=text, epilog="\n\n".join(["[bold]Examples[/bold]", *lines]))(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -21,13 +21,16 @@ def pretrain(
     ra: o.Ra = None,
     dec: o.Dec = None,
     size: o.CutTo = None,
+    bands: o.Bands = None,
+    hdu: o.Hdu = None,
+    axes: o.Axes = None,
     label: o.Label = None,
     properties: o.Properties = None,
     errors: o.Errors = None,
     backbone: o.Backbone = None,
     epochs: o.Epochs = None,
     hold_out: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of the rows to test the encoder on.")
+        float, typer.Option(min=0, max=0.9, help="Share of the rows that tests the encoder.")
     ] = 0.1,
     checkpoint_dir: o.CheckpointDir = None,
     seed: o.Seed = 0,
@@ -44,13 +47,25 @@ def pretrain(
     """
     with talking(quiet=quiet, lines=json) as terminal:
         target = o.check_target(out, (".safetensors",), overwrite=overwrite)
-        load_libraries(terminal, jobs)
+        load_libraries(terminal, jobs, device)
         from skastro.cli import steps
 
-        survey = steps.load_objects(
-            folder, terminal.say, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
-        )
         encoder = steps.make_encoder(backbone, epochs, device, seed, checkpoint_dir)
+        survey = steps.load_objects(
+            folder,
+            terminal.say,
+            catalog=catalog,
+            images=images,
+            id=id,
+            ra=ra,
+            dec=dec,
+            size=size,
+            bands=bands,
+            hdu=hdu,
+            axes=axes,
+        )
+        if label is not None:
+            steps.take_column(survey.catalog, label, "label")
         quality = steps.pretrain(
             encoder, survey, properties, errors, label, terminal.say, target, hold_out=hold_out
         )
@@ -77,6 +92,9 @@ def embed(
     ra: o.Ra = None,
     dec: o.Dec = None,
     size: o.CutTo = None,
+    bands: o.Bands = None,
+    hdu: o.Hdu = None,
+    axes: o.Axes = None,
     workers: o.Workers = None,
     jobs: o.Jobs = None,
     device: o.Device = "auto",
@@ -95,14 +113,24 @@ def embed(
 
         target = o.check_target(out, EMBEDDING_FILES, overwrite=overwrite)
         properties_target = predicted and o.check_target(predicted, TABLES, overwrite=overwrite)
-        load_libraries(terminal, jobs)
+        load_libraries(terminal, jobs, device)
         from skastro.cli import steps
         from skastro.embeddings.embed_survey import embed_survey
 
         fitted = steps.load_encoder(encoder, device=device)
         check_width(target, 1 + len(fitted.embedding_mean_))
         survey = steps.load_objects(
-            folder, terminal.say, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
+            folder,
+            terminal.say,
+            catalog=catalog,
+            images=images,
+            id=id,
+            ra=ra,
+            dec=dec,
+            size=size,
+            bands=bands,
+            hdu=hdu,
+            axes=axes,
         )
 
         # chunks are kept next to the output, where an interrupted command resumes
@@ -128,7 +156,7 @@ def embed(
 
 def export(
     encoder: o.SavedEncoder,
-    out: Annotated[Path, typer.Argument(help="File to write: .onnx.")] = Path("encoder.onnx"),
+    out: Annotated[Path, typer.Option(help="File for the model: .onnx.")] = Path("encoder.onnx"),
     bands: Annotated[
         str | None, typer.Option(help="Names of the bands, to store in the file: 'u,g,r'.")
     ] = None,

@@ -1,4 +1,4 @@
-"""The commands `skastro classify`, `cluster`, `explore` and `suggest`."""
+"""The commands `skastro classify`, `predict`, `cluster`, `explore` and `suggest`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ def classify(
     ra: o.Ra = None,
     dec: o.Dec = None,
     size: o.CutTo = None,
+    bands: o.Bands = None,
+    hdu: o.Hdu = None,
+    axes: o.Axes = None,
     properties: o.Properties = None,
     errors: o.Errors = None,
     inputs: o.Inputs = None,
@@ -30,9 +33,18 @@ def classify(
     save_encoder: Annotated[
         Path | None, typer.Option(help="File for the encoder that is pretrained.")
     ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="File for the classifier, for `skastro predict`.")
+    ] = None,
     backbone: o.Backbone = None,
     epochs: o.Epochs = None,
-    strategy: Annotated[str, typer.Option(help="auto, probe, finetune or scratch.")] = "auto",
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="How to learn the labels: probe (from the embeddings), finetune, scratch, or auto "
+            "(the best in cross-validation)."
+        ),
+    ] = "auto",
     abstain: Annotated[
         float, typer.Option(min=0, max=1, help="Probability below which no class is predicted.")
     ] = 0.6,
@@ -48,33 +60,52 @@ def classify(
 
     Labels come from tables (--labels) or from a column of the catalogue.
 
-    Without --encoder an encoder is pretrained on all stamps.
+    Without --encoder an encoder is pretrained on all stamps. With --save, `skastro predict`
+    classifies other stamps later.
     """
     with talking(quiet=quiet, lines=json) as terminal:
         from skastro.catalogs.writing import TABLES, write_table
 
         target = o.check_target(out, TABLES, overwrite=overwrite)
-        if save_encoder:
-            save_encoder = o.check_target(save_encoder, (".safetensors",), overwrite=overwrite)
+        kinds = (".safetensors",)
+        save_encoder = save_encoder and o.check_target(save_encoder, kinds, overwrite=overwrite)
+        save = save and o.check_target(save, kinds, overwrite=overwrite)
         o.check_choice("strategy", strategy, ("auto", "probe", "finetune", "scratch"))
         if encoder is not None:
             _refuse_pretraining(properties, errors, epochs, backbone, save_encoder)
-        load_libraries(terminal, jobs)
+        load_libraries(terminal, jobs, device)
         from skastro.cli import steps
 
-        fitted = None if encoder is None else steps.load_encoder(encoder, device=device)
+        fitted = steps.find_encoder(encoder, backbone, epochs, device, seed)
         survey = steps.load_objects(
-            folder, terminal.say, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
+            folder,
+            terminal.say,
+            catalog=catalog,
+            images=images,
+            id=id,
+            ra=ra,
+            dec=dec,
+            size=size,
+            bands=bands,
+            hdu=hdu,
+            axes=axes,
         )
         classes = steps.find_labels(
             survey.ids, survey.catalog, labels, label, unlabelled, say=terminal.say
         )
         columns = steps.choose_inputs(survey, inputs, label)
-        if fitted is None:
-            fitted = steps.make_encoder(backbone, epochs, device, seed)
+        if encoder is None:
             steps.pretrain(fitted, survey, properties, errors, label, terminal.say, save_encoder)
-        predictions, score = steps.classify(
-            survey, classes, fitted, catalog=columns, strategy=strategy, abstain=abstain, seed=seed
+        model = steps.train_classifier(
+            survey, classes, fitted, catalog=columns, strategy=strategy, seed=seed
+        )
+        if model.choice_:
+            terminal.say(model.choice_)
+        if save:
+            model.save(save)
+        score = steps.score_probe(model, classes)
+        predictions = steps.predict_classes(
+            model, survey, classes, catalog=columns, abstain=abstain
         )
         write_table(target, predictions)
         terminal.result(
@@ -84,9 +115,12 @@ def classify(
             abstained=int((predictions["prediction"] == "").sum()),
             classes=predictions["most_probable"].value_counts().to_dict(),
             cross_validated=score,
+            choice=model.choice_,
         )
     if terminal.prints:
-        show_classes(predictions, score, abstain)
+        show_classes(predictions, abstain, score=score)
+        if save:
+            print_line(f"Classifier: {save}")
         print_line(f"Predictions: {target}")
 
 
@@ -98,10 +132,76 @@ def _refuse_pretraining(*values: object) -> None:
         raise ValueError(f"with --encoder nothing is pretrained: leave out {', '.join(given)}.")
 
 
+def predict(
+    classifier: Annotated[Path, typer.Argument(help="File of `skastro classify --save`.")],
+    folder: o.Folder = None,
+    out: Annotated[Path, typer.Option(help="Table for the predictions.")] = Path("predictions.csv"),
+    catalog: o.Catalog = None,
+    images: o.Images = None,
+    id: o.Id = None,
+    ra: o.Ra = None,
+    dec: o.Dec = None,
+    size: o.CutTo = None,
+    bands: o.Bands = None,
+    hdu: o.Hdu = None,
+    axes: o.Axes = None,
+    abstain: Annotated[
+        float, typer.Option(min=0, max=1, help="Probability below which no class is predicted.")
+    ] = 0.6,
+    jobs: o.Jobs = None,
+    device: o.Device = "auto",
+    overwrite: o.Overwrite = False,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Classify stamps by a saved classifier, without any label.
+
+    A catalogue is not needed. It is used if the classifier has learned from its columns, too
+    (`skastro classify --inputs`).
+    """
+    with talking(quiet=quiet, lines=json) as terminal:
+        from skastro.catalogs.writing import TABLES, write_table
+
+        target = o.check_target(out, TABLES, overwrite=overwrite)
+        load_libraries(terminal, jobs, device)
+        from skastro.cli import steps
+
+        model = steps.load_classifier(classifier, device=device)
+        survey = steps.load_objects(
+            folder,
+            terminal.say,
+            catalog=catalog,
+            images=images,
+            id=id,
+            ra=ra,
+            dec=dec,
+            size=size,
+            bands=bands,
+            hdu=hdu,
+            axes=axes,
+        )
+        columns = steps.take_inputs(survey, model, terminal.say)
+        predictions = steps.predict_classes(model, survey, catalog=columns, abstain=abstain)
+        write_table(target, predictions)
+        terminal.result(
+            out=target,
+            rows=len(predictions),
+            abstained=int((predictions["prediction"] == "").sum()),
+            classes=predictions["most_probable"].value_counts().to_dict(),
+        )
+    if terminal.prints:
+        show_classes(predictions, abstain)
+        print_line(f"Predictions: {target}")
+
+
 def cluster(
     source: o.Source,
     out: Annotated[Path, typer.Option(help="Table for the clusters.")] = Path("clusters.csv"),
     encoder: o.Encoder = None,
+    bands: o.Bands = None,
+    hdu: o.Hdu = None,
+    axes: o.Axes = None,
     catalog: o.Catalog = None,
     id: o.Id = None,
     label: o.Label = None,
@@ -109,7 +209,12 @@ def cluster(
         Path | None, typer.Option(help="Table for the properties of each cluster.")
     ] = None,
     min_size: Annotated[
-        int | None, typer.Option(min=2, help="Number of objects of the smallest cluster.")
+        int | None,
+        typer.Option(
+            min=2,
+            help="Number of objects of the smallest cluster.",
+            show_default="by the number of objects",
+        ),
     ] = None,
     seed: o.Seed = 0,
     jobs: o.Jobs = None,
@@ -130,11 +235,19 @@ def cluster(
 
         target = o.check_target(out, TABLES, overwrite=overwrite)
         summary_target = summary and o.check_target(summary, TABLES, overwrite=overwrite)
-        load_libraries(terminal, jobs)
+        load_libraries(terminal, jobs, device)
         from skastro.cli import steps
 
         embeddings, table = steps.load_embeddings(
-            source, encoder=encoder, device=device, catalog=catalog, id=id, say=terminal.say
+            source,
+            encoder=encoder,
+            device=device,
+            catalog=catalog,
+            id=id,
+            say=terminal.say,
+            bands=bands,
+            hdu=hdu,
+            axes=axes,
         )
         clusters, properties = steps.cluster_objects(
             embeddings, table, label=label, min_size=min_size, seed=seed
@@ -151,31 +264,45 @@ def cluster(
             summary=properties.to_dict("records"),
         )
     if terminal.prints:
-        show_table(properties)
+        columns = steps.choose_columns(properties, clusters, table)
+        show_table(columns)
+        if table is not None:
+            print_line(
+                "Medians of the properties that differ most between the clusters; --summary "
+                "writes those of all."
+            )
         print_line(f"{n_noise:,} of {len(clusters):,} objects are noise, in no cluster.")
         print_line(f"Clusters: {target}")
 
 
 def explore(
     source: o.Source,
-    catalog: Annotated[Path | None, typer.Option(help="Catalogue, to colour by.")] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Catalogue with values to show and to colour by.")
+    ] = None,
     images: o.Images = None,
     out: Annotated[Path, typer.Option(help="Page for the browser.")] = Path("explore.html"),
     encoder: o.Encoder = None,
+    bands: o.Bands = None,
+    hdu: o.Hdu = None,
+    axes: o.Axes = None,
     id: o.Id = None,
     columns: Annotated[
         str | None,
-        typer.Option(help="Columns of the catalogue to show: 'mag_*,class'; default: all."),
+        typer.Option(help="Columns of the catalogue to show: 'mag_*,class'.", show_default="all"),
     ] = None,
-    color: Annotated[str | None, typer.Option(help="Column that colours the map first.")] = None,
+    color: Annotated[
+        str | None, typer.Option(help="Column that gives the map its first colours.")
+    ] = None,
     clusters: Annotated[
-        bool, typer.Option("--clusters/--no-clusters", help="Find clusters, to colour by.")
+        bool,
+        typer.Option("--clusters/--no-clusters", help="Find clusters, too, and colour by them."),
     ] = True,
-    method: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
+    method: Annotated[str, typer.Option(help="Projection: tsne, umap or pca.")] = "tsne",
     objects: Annotated[
         int, typer.Option(min=3, help="Largest number of objects to show, drawn at random.")
     ] = 20_000,
-    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "Projection of the embeddings",
     seed: o.Seed = 0,
     jobs: o.Jobs = None,
     device: o.Device = "auto",
@@ -184,14 +311,15 @@ def explore(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    """Write an interactive map of embeddings: one page, opened without a network.
+    """Write an interactive map of embeddings: a page that opens without the internet.
 
-    Hovering shows stamp and columns; a box selects objects and saves their ids.
+    The pointer shows the stamp and the columns of an object; a box selects objects, to save
+    their ids.
     """
     with talking(quiet=quiet, lines=json) as terminal:
         target = o.check_target(out, (".html",), overwrite=overwrite)
         o.check_choice("method", method, ("tsne", "umap", "pca"))
-        load_libraries(terminal, jobs)
+        load_libraries(terminal, jobs, device)
         from skastro.cli import steps
         from skastro.embeddings.projection import METHOD_NAMES, project_embedding
         from skastro.pages.explorer import write_explorer
@@ -209,6 +337,9 @@ def explore(
             max_objects=objects,
             seed=seed,
             say=terminal.say,
+            bands=bands,
+            hdu=hdu,
+            axes=axes,
         )
 
         # project, and write the page
@@ -224,7 +355,7 @@ def explore(
             cluster=steps.CLUSTER if clusters else None,
             certainty={steps.CLUSTER: steps.CLUSTER_PROBABILITY} if clusters else None,
             units=survey.catalog.attrs["units"],
-            title=title or "Projection of the embeddings",
+            title=title,
             projection=METHOD_NAMES[method],
         )
         n, trust = len(values), projection.trustworthiness
@@ -240,13 +371,24 @@ def suggest(
     labels: o.Labels = None,
     label: o.ClassLabel = "class",
     encoder: o.Encoder = None,
+    bands: o.Bands = None,
+    hdu: o.Hdu = None,
+    axes: o.Axes = None,
     catalog: o.Catalog = None,
     id: o.Id = None,
     unlabelled: o.Unlabelled = "unknown",
-    strategy: Annotated[str, typer.Option(help="auto, typical or uncertain.")] = "auto",
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="Objects to suggest: typical, uncertain, or auto (typical as long as few are "
+            "labelled)."
+        ),
+    ] = "auto",
     groups: Annotated[
         str | None,
-        typer.Option(help="Column of the catalogue that has one value for each real object."),
+        typer.Option(
+            help="Column that is the same in all rows of one object: it is suggested only once."
+        ),
     ] = None,
     seed: o.Seed = 0,
     jobs: o.Jobs = None,
@@ -267,12 +409,22 @@ def suggest(
 
         target = o.check_target(out, TABLES, overwrite=overwrite)
         o.check_choice("strategy", strategy, ("auto", "typical", "uncertain"))
-        load_libraries(terminal, jobs)
+        if Path(label).is_file():
+            raise ValueError(f"--label {label} is a file: name the column, or use --labels.")
+        load_libraries(terminal, jobs, device)
         from skastro.cli import steps
         from skastro.embeddings.active_learning import suggest_labels
 
         embeddings, table = steps.load_embeddings(
-            source, encoder=encoder, device=device, catalog=catalog, id=id, say=terminal.say
+            source,
+            encoder=encoder,
+            device=device,
+            catalog=catalog,
+            id=id,
+            say=terminal.say,
+            bands=bands,
+            hdu=hdu,
+            axes=axes,
         )
 
         # find the labels, and choose objects without one

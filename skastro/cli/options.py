@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,33 +15,116 @@ _WRITER_PACKAGES = {
     ".html": {"name": "bokeh", "extra": "report", "needed_by": "The projection page"},
 }
 
-Folder = Annotated[Path | None, typer.Argument(help="Data folder (catalog.* and stamps).")]
-Catalog = Annotated[Path | None, typer.Option(help="Catalogue, instead of a folder.")]
+
+def split_names(text: str | None) -> list[str]:
+    """Split a list written with commas.
+
+    Examples
+    --------
+    >>> split_names("mag_*, u_g"), split_names(None)
+    (['mag_*', 'u_g'], [])
+    """
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def split_hdu(text: str) -> int | str | tuple[str, int] | list[int | str]:
+    """Read extensions: a number, a name, a name and its version, or several with commas.
+
+    Examples
+    --------
+    >>> split_hdu("1"), split_hdu("SCI,2"), split_hdu("SCI,ERR")
+    (1, ('SCI', 2), ['SCI', 'ERR'])
+    """
+    parts = [int(part) if part.isdecimal() else part for part in split_names(text)]
+    if len(parts) == 2 and isinstance(parts[0], str) and isinstance(parts[1], int):
+        return parts[0], parts[1]
+    return parts[0] if len(parts) == 1 else parts
+
+
+def split_bands(text: str) -> str | list[str]:
+    """Read names of bands: letters, or names with commas.
+
+    Examples
+    --------
+    >>> split_bands("ugriz"), split_bands("F814W,F606W"), split_bands("SCI,")
+    ('ugriz', ['F814W', 'F606W'], ['SCI'])
+    """
+    return split_names(text) if "," in text else text
+
+
+_USUAL_NAMES = "found by its usual names"
+
+Folder = Annotated[
+    Path | None, typer.Argument(help="Folder with a catalogue (catalog.csv, .fits ...) and stamps.")
+]
+Catalog = Annotated[
+    Path | None,
+    typer.Option(help="Catalogue file, instead of a folder; c.fits[2] is its second extension."),
+]
 Images = Annotated[
     list[str] | None,
-    typer.Option(help="Stamps: a file or a folder; or mosaics as band=path, repeatable."),
+    typer.Option(help="Stamps: a file or a folder. Or a mosaic: band=path, once for each band."),
 ]
-Id = Annotated[str | None, typer.Option(help="Column of the object ids.")]
-Ra = Annotated[str | None, typer.Option(help="Column of right ascension.")]
-Dec = Annotated[str | None, typer.Option(help="Column of declination.")]
+Id = Annotated[
+    str | None, typer.Option(help="Column of the object ids.", show_default=_USUAL_NAMES)
+]
+Ra = Annotated[
+    str | None, typer.Option(help="Column of right ascension.", show_default=_USUAL_NAMES)
+]
+Dec = Annotated[str | None, typer.Option(help="Column of declination.", show_default=_USUAL_NAMES)]
 CutTo = Annotated[
-    int | None, typer.Option(min=1, help="Pixels of a stamp, to cut mosaics or to crop files.")
+    int | None,
+    typer.Option(
+        min=1,
+        help="Height and width of a stamp in pixels: mosaics need it, stamps of files are cropped.",
+    ),
+]
+Hdu = Annotated[
+    Any,
+    typer.Option(
+        parser=split_hdu,
+        metavar="HDU",
+        help="Extensions of FITS files, such as 1, SCI or SCI,ERR; or the array of a .h5 or .zarr.",
+    ),
+]
+Bands = Annotated[
+    Any,
+    typer.Option(
+        parser=split_bands, metavar="BANDS", help="Names of the bands: ugriz, or F814W,F606W."
+    ),
+]
+Axes = Annotated[
+    str | None,
+    typer.Option(help="Axes of arrays: n stamps, c bands, h height, w width, such as nhwc."),
 ]
 Label = Annotated[str | None, typer.Option(help="Column of the classes.")]
 ClassLabel = Annotated[str, typer.Option("--label", help="Column of the classes.")]
 Labels = Annotated[
-    list[Path] | None, typer.Option(help="Table with id and the label column, repeatable.")
+    list[Path] | None,
+    typer.Option(help="Table with the columns id and --label; once for each table."),
 ]
-Unlabelled = Annotated[str, typer.Option(help="Values of the label column that mean no label.")]
-Properties = Annotated[str | None, typer.Option(help="Columns to pretrain on: 'mag_*,u_g'.")]
-Errors = Annotated[str | None, typer.Option(help="Columns of their errors: 'err_*'.")]
+Unlabelled = Annotated[
+    str, typer.Option(help="Values of the label column that mean no label, with commas.")
+]
+Properties = Annotated[
+    str | None,
+    typer.Option(help="Columns that the network learns to predict, such as 'mag_*,u_g'."),
+]
+Errors = Annotated[str | None, typer.Option(help="Columns of the errors of --properties: 'err_*'.")]
 Inputs = Annotated[
-    str | None, typer.Option(help="Columns to classify by, besides the stamps: 'mag_*'.")
+    str | None, typer.Option(help="Columns to classify by, in addition to the stamps: 'mag_*'.")
 ]
-Backbone = Annotated[str | None, typer.Option(help="Network; default: stamp_resnet18.")]
-Epochs = Annotated[int | None, typer.Option(min=0, help="Epochs of the pretraining.")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(help="Network: one of skastro or of timm.", show_default="stamp_resnet18"),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(min=0, help="Epochs of the pretraining.", show_default="by the number of stamps"),
+]
 CheckpointDir = Annotated[
-    Path | None, typer.Option(help="Folder from which the same command resumes after a kill.")
+    Path | None,
+    typer.Option(help="Folder for the state: the same command goes on after an interruption."),
 ]
 Encoder = Annotated[Path | None, typer.Option(help="Encoder saved by `skastro pretrain`.")]
 SavedEncoder = Annotated[Path, typer.Argument(help="Encoder saved by `skastro pretrain`.")]
@@ -54,25 +137,21 @@ Source = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Worker processes to embed with, by Dask; default: none.")
+    int | None,
+    typer.Option(
+        min=1, help="Number of processes that embed (Dask).", show_default="this one alone"
+    ),
 ]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Processor cores to use; default: all.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Processor cores to use.", show_default="all")
+]
+Device = Annotated[
+    str, typer.Option(help="Device: cpu, cuda, cuda:1, mps, or auto for the best of them.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Json = Annotated[bool, typer.Option("--json", help="Print events as JSON lines, for scripts.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON lines, for scripts.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
-
-
-def split_names(text: str | None) -> list[str]:
-    """Split a list written with commas.
-
-    Examples
-    --------
-    >>> split_names("mag_*, u_g"), split_names(None)
-    (['mag_*', 'u_g'], [])
-    """
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def check_target(path: Path, endings: tuple[str, ...], *, overwrite: bool) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,18 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import balanced_accuracy_score
 
-from skastro.catalogs.columns import find_column, select_columns, take_properties
+from skastro.catalogs.columns import find_column, is_id_name, match_columns, take_properties
 from skastro.catalogs.labels import clean_labels, read_labels
 from skastro.catalogs.reading import read_catalog
 from skastro.cli.options import split_names
 from skastro.embeddings.clustering import EmbeddingClusterer
 from skastro.embeddings.files import Embeddings, join_rows, read_embeddings
+from skastro.embeddings.outliers import outlier_scores
 from skastro.estimators.classifier import SelfSupervisedClassifier
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.evaluation.calibration import tabulate_predictions
 from skastro.evaluation.property_scores import GRADE_COLUMNS, grade_properties, join_measured
-from skastro.networks.device import check_device
-from skastro.stamps.opening import open_stamps
+from skastro.networks.backbones import check_backbone
 from skastro.stamps.photometry import measure_properties
 from skastro.surveys.folders import read_data
 from skastro.surveys.survey import Survey
@@ -32,7 +33,26 @@ from skastro.utils.validation import check_properties, name_near
 
 _STUDY_EMBEDDINGS, _STUDY_PREDICTIONS = "embeddings.npz", "predictions.csv"
 _MIN_LABELS_PER_CLASS = 2
-CLUSTER, CLUSTER_PROBABILITY = "cluster", "cluster_probability"  # columns of the map
+_N_MEDIANS = 4  # that are printed of each cluster
+_N_CANDIDATES = 50  # properties of which they are chosen
+_MAX_CORRELATION = 0.9  # of two properties of which both are printed
+# columns that describe the observation or the measurement, not the object
+_BOOKKEEPING = re.compile(
+    r"""(?ix)
+    ^ (?: [lb] | gal_[lb] | [ge]l(?:on|at) | ra | dec | de ) (?: j2000 | _?deg | _icrs ) ? $
+    | ^ (?: ra | dec ) _
+    | ^ [xy] \d* (?: _? (?: image | win | pix | pos | cen | peak | world ) .* )? $
+    | ^ (?: run | rerun | camcol | field | plate | fiber | tile | ccd | chip | row | col | night
+        | exp | mjd | jd | date | time | epoch | healpix | hpx | htm | skycell | brick | frame )
+        (?: _?(?: id | num | number | \d+ ) ) ? $
+    | ^ (?: ext | extinction | ebv | airmass | seeing | psf | sky | depth ) (?: _ | \d* $ )
+    | (?: ^ | _ ) (?: e | d | sigma | unc | uncertainty | std | var | ivar | mask | quality
+        | warning | zwarning | status | clean ) (?: _ | $ )
+    | (?: err | error | errors | flag | flags ) (?: _ | $ )""",
+)
+# columns of the map
+CLUSTER, CLUSTER_PROBABILITY = "cluster", "cluster_probability"
+OUTLIER_SCORE = "outlier_score"
 
 
 def load_objects(
@@ -41,39 +61,43 @@ def load_objects(
     *,
     catalog: Path | None = None,
     images: Sequence[str] | None = None,
-    size: int | None = None,
-    **columns: str | None,
+    **options: Any,
 ) -> Survey:
     """Read a data folder, or stamps and their catalogue, as `read_data` does, or stamps alone.
 
     The ids of stamps without a catalogue are the names of their files, or row numbers.
-    ``columns`` names the columns ``id``, ``ra`` and ``dec`` of the catalogue. ``say`` gets a
-    sentence on how stamps and catalogue were joined.
+    ``options`` are those of `read_data`. ``say`` gets a sentence on how stamps and catalogue were
+    joined.
     """
-    if folder is None and catalog is None and images and len(images) == 1 and "=" not in images[0]:
-        stamps = open_stamps(images[0], size=size)
-        ids = np.arange(len(stamps)) if stamps.ids is None else stamps.ids
-        survey = Survey(stamps, pd.DataFrame({"id": ids}), ids, f"{len(stamps):,} stamps.")
-    else:
-        survey, _ = read_data(folder, catalog=catalog, images=images, size=size, **columns)
+    survey, _ = read_data(folder, catalog=catalog, images=images, alone=True, **options)
     say(survey.join)
     return survey
 
 
 def load_encoder(path: Path, *, device: str = "auto") -> PropertyPretrainedEncoder:
     """Read a saved encoder, and set the device it computes on."""
-    check_device(device)
     return PropertyPretrainedEncoder.load(path).set_params(device=device)
 
 
-def find_embeddings(source: Path, encoder: Path | None = None, device: str = "auto") -> Embeddings:
+def load_classifier(path: Path, *, device: str = "auto") -> SelfSupervisedClassifier:
+    """Read a saved classifier, and set the device it computes on."""
+    model = SelfSupervisedClassifier.load(path)
+    model.encoder_.set_params(device=device)
+    return model
+
+
+def find_embeddings(
+    source: Path, encoder: Path | None = None, device: str = "auto", **options: Any
+) -> Embeddings:
     """Read embeddings from a file or the folder of a study, or embed a data folder.
 
-    A data folder without an encoder is a ValueError.
+    ``options`` are those of `read_data` for the folder. A data folder without an encoder is a
+    ValueError.
     """
     if encoder is not None:
-        survey = load_objects(source)
-        values = load_encoder(encoder, device=device).transform(survey.images)
+        fitted = load_encoder(encoder, device=device)
+        survey = load_objects(source, **options)
+        values = fitted.transform(survey.images)
         return Embeddings(np.asarray(values), survey.ids)
     file = source / _STUDY_EMBEDDINGS if source.is_dir() else source
     if source.is_dir() and not file.is_file():
@@ -103,10 +127,16 @@ def match_catalog(
 
 
 def load_embeddings(
-    source: Path, encoder: Path | None, device: str, catalog: Path | None, id: str | None, say: Say
+    source: Path,
+    encoder: Path | None,
+    device: str,
+    catalog: Path | None,
+    id: str | None,
+    say: Say,
+    **options: Any,
 ) -> tuple[Embeddings, pd.DataFrame | None]:
     """Return embeddings, and the rows of the catalogue, if any; without a row they are left out."""
-    embeddings = find_embeddings(source, encoder, device)
+    embeddings = find_embeddings(source, encoder, device, **options)
     if catalog is None:
         return embeddings, None
     rows, table = match_catalog(embeddings, catalog, id=id, say=say)
@@ -120,11 +150,24 @@ def make_encoder(
     seed: int,
     checkpoints: Path | None = None,
 ) -> PropertyPretrainedEncoder:
-    """Return an encoder to be trained; arguments that are None keep their defaults."""
-    check_device(device)
+    """Return an encoder to be trained; arguments that are None keep their defaults.
+
+    A backbone that does not exist is a ValueError.
+    """
     given = {"backbone": backbone, "max_epochs": epochs, "checkpoint_dir": checkpoints}
     params: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return PropertyPretrainedEncoder(device=device, random_state=seed, **params)
+    encoder = PropertyPretrainedEncoder(device=device, random_state=seed, **params)
+    check_backbone(encoder.backbone, encoder.weights)
+    return encoder
+
+
+def find_encoder(
+    path: Path | None, backbone: str | None, epochs: int | None, device: str, seed: int
+) -> PropertyPretrainedEncoder:
+    """Read a saved encoder, or return one to be trained if there is no path."""
+    if path is None:
+        return make_encoder(backbone, epochs, device, seed)
+    return load_encoder(path, device=device)
 
 
 def pretrain(
@@ -208,41 +251,83 @@ def _check_column(name: str, columns: Sequence[str], option: str) -> None:
 def choose_inputs(survey: Survey, columns: str | None, label: str) -> pd.DataFrame | None:
     """Return the columns to classify by, as names or patterns with commas; None for none."""
     names = split_names(columns)
-    chosen = select_columns(survey.catalog.columns, names, label=label, name="inputs")
+    chosen = match_columns(survey.catalog.columns, names, label=label, name="inputs")
     return check_properties(survey.catalog[chosen], len(survey.ids)) if chosen else None
 
 
-def classify(
+def take_inputs(survey: Survey, model: SelfSupervisedClassifier, say: Say) -> pd.DataFrame | None:
+    """Return the columns that a saved classifier has learned from, None if it or they are without.
+
+    ``say`` gets a sentence on what is classified by.
+    """
+    names = model.catalog_names_
+    present = [name for name in names if name in survey.catalog]
+    if not present:
+        if names:
+            say(
+                f"There is no column {', '.join(names)}, from which the classifier also learned: "
+                "it classifies by the stamps alone."
+            )
+        return None
+    if missing := [name for name in names if name not in present]:
+        raise ValueError(
+            f"the catalogue has no column {missing[0]!r}, from which the classifier learned: add "
+            "it, empty where it is unknown, or pass the stamps alone with --images."
+        )
+    say(f"Classified by the stamps and {', '.join(names)}.")
+    return survey.catalog[names]
+
+
+def train_classifier(
     survey: Survey,
     labels: NDArray[Any],
     encoder: PropertyPretrainedEncoder,
     *,
     catalog: pd.DataFrame | None = None,
     strategy: str,
-    abstain: float,
     seed: int,
-) -> tuple[pd.DataFrame, float | None]:
-    """Learn from the labelled rows, and predict the classes of all.
+) -> SelfSupervisedClassifier:
+    """Learn from the labelled rows.
 
-    ``labels`` are text, "" for none; ``catalog`` holds the columns of `choose_inputs`; no class is
-    predicted with a probability below ``abstain``. Returns the table of `tabulate_predictions`,
-    and the balanced accuracy of the probe, where each label is predicted from all others; None if
-    no probe was trained.
+    ``labels`` are text, "" for none; ``catalog`` holds the columns of `choose_inputs`.
     """
     report_to("learning the labels")(0)
     frozen = FrozenEstimator(encoder)  # is not trained again
     model = SelfSupervisedClassifier(frozen, strategy=strategy, random_state=seed)
-    model.fit(survey.images, labels, catalog=catalog)
-    report_to("classifying")(0)
-    probabilities = model.predict_proba(survey.images, catalog=catalog)
-    predictions = tabulate_predictions(
-        survey.ids, labels, probabilities, model.classes_, threshold=abstain
-    )
+    return model.fit(survey.images, labels, catalog=catalog)
+
+
+def score_probe(model: SelfSupervisedClassifier, labels: NDArray[Any]) -> float | None:
+    """Return the balanced accuracy of the probe, where each label is predicted from all others.
+
+    ``labels`` are those of `train_classifier`. None if no probe was trained.
+    """
     probe = model.catalog_probe_ or model.probe_
     if probe is None:
-        return predictions, None
+        return None
     guesses = model.classes_[probe.loo_probabilities_.argmax(axis=1)].astype(str)
-    return predictions, float(balanced_accuracy_score(labels[labels != ""].astype(str), guesses))
+    return float(balanced_accuracy_score(labels[labels != ""].astype(str), guesses))
+
+
+def predict_classes(
+    model: SelfSupervisedClassifier,
+    survey: Survey,
+    labels: NDArray[Any] | None = None,
+    *,
+    catalog: pd.DataFrame | None = None,
+    abstain: float,
+) -> pd.DataFrame:
+    """Return the table of `tabulate_predictions`, without the column of labels if there are none.
+
+    No class is predicted with a probability below ``abstain``.
+    """
+    report_to("classifying")(0)
+    probabilities = model.predict_proba(survey.images, catalog=catalog)
+    known = np.full(len(survey.ids), "") if labels is None else labels
+    predictions = tabulate_predictions(
+        survey.ids, known, probabilities, model.classes_.astype(str), threshold=abstain
+    )
+    return predictions.drop(columns="label") if labels is None else predictions
 
 
 def cluster_objects(
@@ -265,9 +350,46 @@ def cluster_objects(
         "id": embeddings.ids,
         "cluster": model.labels_,
         "probability": model.probabilities_,
-        "outlier_score": model.outlier_scores_,
+        OUTLIER_SCORE: model.outlier_scores_,
     }
     return pd.DataFrame(clusters), model.cluster_summary(catalog, labels).reset_index()
+
+
+def choose_columns(
+    summary: pd.DataFrame, clusters: pd.DataFrame, catalog: pd.DataFrame | None
+) -> pd.DataFrame:
+    """Return what a person reads first of the two tables of `cluster_objects`.
+
+    These are the sizes, the classes, and the medians of properties of the objects, those that
+    differ most between the clusters first. Of similar properties one is taken. Ids, positions,
+    errors, flags, and numbers of the observation and of the processing are left out.
+    """
+    shown = ["cluster", "size", "majority_class", "purity"]
+    frame = summary[[name for name in shown if name in summary]].rename(columns={"size": "objects"})
+    if catalog is None:
+        return frame
+    numbers = catalog.select_dtypes("number")
+    is_property = [
+        not _BOOKKEEPING.search(str(name)) and not is_id_name(name) and numbers[name].nunique() > 2
+        for name in numbers
+    ]
+    numbers = numbers.loc[:, is_property]
+
+    # sort by the scatter of the medians, in units of the scatter inside the clusters
+    medians = summary.loc[summary["cluster"] >= 0, [f"median_{name}" for name in numbers]]
+    assigned = clusters["cluster"].to_numpy()
+    inside = numbers.sub(numbers.groupby(assigned).transform("median")).abs().median()
+    scatter = medians.set_axis(numbers.columns, axis=1).std() / inside.where(inside > 0)
+    first = scatter.sort_values(ascending=False, kind="stable").index[:_N_CANDIDATES]
+    similar = numbers[first].corr("spearman").abs() > _MAX_CORRELATION
+    chosen: list[Any] = []
+    for name in first:
+        if not similar.loc[name, chosen].any():
+            chosen.append(name)
+    chosen = chosen[:_N_MEDIANS]
+    for name in chosen:
+        frame[f"median_{name}" if name in frame else name] = summary[f"median_{name}"]
+    return frame
 
 
 def gather_map(
@@ -284,31 +406,33 @@ def gather_map(
     max_objects: int,
     seed: int,
     say: Say,
+    **options: Any,
 ) -> tuple[NDArray[np.float32], Survey]:
     """Return what a map shows: embeddings, and a survey of their ids, catalogue and stamps.
 
     With an encoder, ``source`` is a data folder, whose stamps are embedded after everything else
     was checked; a ``catalog`` replaces that of the folder. ``columns`` are columns of the catalogue
-    or patterns, separated by commas; without them all are shown. With ``clusters``, the clusters
-    of the embeddings become columns too, which ``color`` may name. The catalogue begins with
-    ``id``; the stamps are None if there are none.
+    or patterns, separated by commas; without them all are shown. The outlier score of the
+    embeddings and, with ``clusters``, their clusters become columns too, which ``color`` may name.
+    The catalogue begins with
+    ``id``; the stamps are None if there are none. ``options`` are those of `read_data`.
     """
     if encoder is not None and images:
         raise ValueError(f"--images is for embeddings: with --encoder the stamps of {source} show.")
     model = None if encoder is None else load_encoder(encoder, device=device)
     embeddings, rows, table, stamps = _join_sources(
-        source, catalog, images, id, is_folder=model is not None, say=say
+        source, catalog, images, id, is_folder=model is not None, say=say, **options
     )
 
     # choose columns, and check them before stamps are embedded
     units = table.attrs.get("units", {})
     if names := split_names(columns):
-        table = table[select_columns(table.columns, names, label=None, name="columns")]
+        table = table[match_columns(table.columns, names, label=None, name="columns")]
     table = table.drop(columns="id", errors="ignore")
     table.insert(0, "id", embeddings.ids[rows])
     if color is not None:
         added = (CLUSTER, CLUSTER_PROBABILITY) if clusters else ()
-        _check_column(color, [*table.columns, *added], "color")
+        _check_column(color, [*table.columns, *added, OUTLIER_SCORE], "color")
 
     # choose objects
     if len(table) > max_objects:
@@ -325,6 +449,7 @@ def gather_map(
         assigned, _ = cluster_objects(Embeddings(values, ids), seed=seed)
         table[CLUSTER] = assigned["cluster"].to_numpy()
         table[CLUSTER_PROBABILITY] = assigned["probability"].to_numpy()
+    table[OUTLIER_SCORE] = outlier_scores(values, random_state=seed)
     table.attrs["units"] = {name: unit for name, unit in units.items() if name in table}
     return values, Survey(stamps, table, ids)
 
@@ -337,6 +462,7 @@ def _join_sources(
     *,
     is_folder: bool,
     say: Say,
+    **options: Any,
 ) -> tuple[Embeddings, NDArray[np.int64], pd.DataFrame, Any]:
     """Return embeddings, their rows that the catalogue has, and its rows and stamps of these.
 
@@ -344,7 +470,7 @@ def _join_sources(
     """
     table, stamps = None, None
     if is_folder:
-        survey = load_objects(source, say, id=id)
+        survey = load_objects(source, say, id=id, **options)
         embeddings = Embeddings(np.empty((len(survey.ids), 0), np.float32), survey.ids)
         table, stamps = survey.catalog, survey.images
     else:
@@ -353,7 +479,7 @@ def _join_sources(
             catalog = source / _STUDY_PREDICTIONS
     rows: NDArray[np.int64] = np.arange(len(embeddings.ids))
     if images:
-        survey = load_objects(None, say, catalog=catalog, images=images, id=id)
+        survey = load_objects(None, say, catalog=catalog, images=images, id=id, **options)
         rows, order = join_rows(embeddings, survey.ids, name="the stack of stamps")
         table = survey.catalog.iloc[order].reset_index(drop=True)
         stamps = survey.images[order]

@@ -24,7 +24,10 @@ def study(
     context: typer.Context,
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Data folder (catalog.* and stamps); none: a simulated survey."),
+        typer.Argument(
+            help="Folder with a catalogue (catalog.csv, .fits ...) and stamps.",
+            show_default="a simulated survey",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("study"),
     catalog: o.Catalog = None,
@@ -33,33 +36,56 @@ def study(
     ra: o.Ra = None,
     dec: o.Dec = None,
     size: o.CutTo = None,
+    bands: o.Bands = None,
+    hdu: o.Hdu = None,
+    axes: o.Axes = None,
     label: o.Label = None,
     properties: o.Properties = None,
     errors: o.Errors = None,
     label_counts: Annotated[
-        str | None, typer.Option(help="Numbers of labels; default: 30,100,300,1000.")
+        str | None,
+        typer.Option(help="Numbers of labels to learn from.", show_default="30,100,300,1000"),
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option(min=1, help="Number of draws of the labels; default: 5.")
+        int | None,
+        typer.Option(min=1, help="How often each number of labels is drawn.", show_default="5"),
     ] = None,
     groups: Annotated[
-        str | None, typer.Option(help="Column of groups that the test split keeps together.")
+        str | None,
+        typer.Option(
+            help="Column of groups, such as images of one object: a group is either in the "
+            "training or in the test."
+        ),
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Classes to use; default: all.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Classes to use, with commas.", show_default="all")
+    ] = None,
     unlabelled: o.Unlabelled = "unknown",
     backbone: o.Backbone = None,
     epochs: o.Epochs = None,
     finetune: Annotated[
         bool | None,
-        typer.Option("--finetune/--no-finetune", help="Add a row for the fine-tuned network."),
+        typer.Option(
+            "--finetune/--no-finetune",
+            help="Compare with the fine-tuned network, too.",
+            show_default="finetune; no-finetune with --quick",
+        ),
     ] = None,
     objects: Annotated[
-        int | None, typer.Option(min=1, help="Size of the simulated survey; default: 6000.")
+        int | None,
+        typer.Option(min=1, help="Number of simulated objects.", show_default="6000"),
     ] = None,
     seed: o.Seed = 0,
     jobs: o.Jobs = None,
     device: o.Device = "auto",
-    quick: Annotated[bool, typer.Option("--quick", help="A small study, in minutes.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A small study, in minutes: 2000 simulated objects, at most 300 labels, drawn 3 "
+            "times, and the network stamp_resnet10.",
+        ),
+    ] = False,
     quiet: o.Quiet = False,
     json: o.Json = False,
     overwrite: Annotated[
@@ -74,14 +100,15 @@ def study(
     """
     with talking(quiet=quiet, lines=json) as terminal:
         terminal.progress("loading the libraries", 0, None)
-        from skastro.networks.device import check_device, use_cores
+        from skastro.networks.backbones import check_backbone
+        from skastro.networks.device import resolve_device, use_cores
         from skastro.study.data import load_data
         from skastro.study.folder import check_out
         from skastro.study.run import FULL, QUICK, run_study
 
         # plan the study
         check_out(out, overwrite=overwrite)
-        check_device(device)
+        resolve_device(device)
         use_cores(jobs)
         choices: dict[str, Any] = {
             "n_objects": objects,
@@ -94,10 +121,12 @@ def study(
         }
         choices = {name: value for name, value in choices.items() if value is not None}
         plan = replace(QUICK if quick else FULL, **choices)
+        check_backbone(plan.backbone, None)
 
         # read the data, and run the study
         stage = "reading the data" if folder or catalog or images else "simulating"
         terminal.progress(stage, 0, None)
+        pixels = {"size": size, "bands": bands, "hdu": hdu, "axes": axes}
         data = load_data(
             folder,
             catalog=catalog,
@@ -105,7 +134,7 @@ def study(
             id=id,
             ra=ra,
             dec=dec,
-            size=size,
+            **pixels,
             label=label,
             properties=o.split_names(properties),
             errors=o.split_names(errors),
@@ -145,23 +174,18 @@ def _show(result: Study, out: Path) -> None:
     from skastro.evaluation.label_efficiency import metric_name
     from skastro.pages.summary import score_table, summarise
 
-    curve = result.curve
+    curve, steps = result.curve, result.config["plan"]["steps"]
     metric = metric_name(curve.metrics[0])
     table = Table(padding=(0, 1, 0, 0))  # four counts fit into 80 columns
     table.add_column("labels")
     for count in curve.label_counts:
         table.add_column(f"{count:,}", justify="right", no_wrap=True)
-    for row in score_table(curve):
+    for row in score_table(curve, steps=steps):
         cells = [f"[bold]{c['text']}[/]" if c["best"] else c["text"] for c in row["cells"]]
         table.add_row(row["name"], *cells)
     say = partial(Console().print, highlight=False)
     say(f"{metric.capitalize()} on unseen stamps (mean ± half-width of its 95 % interval)")
     say(table)
-    for sentence in summarise(curve):
+    for sentence in summarise(curve, steps=steps):
         say(sentence)
-    if steps := result.config["plan"]["steps"]:
-        say(
-            f"A quick study trains from scratch for {steps} steps only: "
-            "the saving against it is too high."
-        )
     say(f"Report: {escape(str(out / 'index.html'))}", soft_wrap=True)

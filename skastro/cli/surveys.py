@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skastro.surveys.inspection import Inspection
 
 # options for a study of what `simulate` and `fetch` write
+_UNREADABLE_CODE = 2  # as after any data that cannot be used
 _STUDY_OPTIONS = ("--label", "class", "--properties", "mag_*", "--errors", "err_*")
 
 
@@ -30,6 +31,9 @@ def check(
     ra: o.Ra = None,
     dec: o.Dec = None,
     size: o.CutTo = None,
+    bands: o.Bands = None,
+    hdu: o.Hdu = None,
+    axes: o.Axes = None,
     label: o.Label = None,
     properties: o.Properties = None,
     errors: o.Errors = None,
@@ -40,40 +44,59 @@ def check(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    """Check stamps and catalogue before a study; nothing is trained or written."""
+    """Check stamps and catalogue before a study; nothing is trained or written.
+
+    The exit code is 2 if stamps cannot be read; the report lists them and goes on.
+    """
     with talking(quiet=quiet, lines=json) as terminal:
         terminal.progress("checking the data", 0, None)
-        from skastro.catalogs.columns import select_columns
+        from skastro.catalogs.columns import match_columns
         from skastro.surveys.folders import read_data
         from skastro.surveys.inspection import inspect_survey
 
         survey, source = read_data(
-            folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size
+            folder,
+            catalog=catalog,
+            images=images,
+            id=id,
+            ra=ra,
+            dec=dec,
+            size=size,
+            bands=bands,
+            hdu=hdu,
+            axes=axes,
         )
         columns = survey.catalog.columns
         inspection = inspect_survey(
             survey.images,
             survey.catalog,
             label=label,
-            properties=select_columns(columns, o.split_names(properties), label=label),
-            errors=select_columns(columns, o.split_names(errors), label=label, name="errors"),
+            properties=match_columns(columns, o.split_names(properties), label=label),
+            errors=match_columns(columns, o.split_names(errors), label=label, name="errors"),
             ra=ra,
             dec=dec,
             radius=radius,
             notes=[survey.join],
         )
         terminal.result(
-            stamps=inspection.stamps, classes=inspection.classes, problems=inspection.problems
+            stamps=inspection.stamps,
+            classes=inspection.classes,
+            problems=inspection.problems,
+            unreadable=inspection.unreadable,
         )
     if terminal.prints:
         _show_inspection(inspection, source)
+    if inspection.unreadable:
+        if quiet:
+            typer.echo(f"Error: {inspection.problems[0]}", err=True)
+        raise typer.Exit(_UNREADABLE_CODE)
 
 
 def simulate(
     out: Annotated[Path, typer.Option(help="Folder for the survey.")] = Path("survey"),
     objects: Annotated[int, typer.Option(min=1, help="Number of objects.")] = 2000,
-    bands: Annotated[str, typer.Option(help="Bands of ugrizy, in any order.")] = "ugrizy",
-    size: Annotated[int, typer.Option(min=8, help="Pixels of a stamp.")] = 32,
+    bands: Annotated[str, typer.Option(help="Bands: letters of ugrizy, in any order.")] = "ugrizy",
+    size: Annotated[int, typer.Option(min=8, help="Height and width of a stamp in pixels.")] = 32,
     faintest: Annotated[float, typer.Option(help="Magnitude in i of the faintest object.")] = 22.8,
     mosaic: Annotated[
         bool, typer.Option("--mosaic/--no-mosaic", help="Also write mosaics of each band.")
@@ -111,13 +134,15 @@ def fetch(
     out: Annotated[Path, typer.Option(help="Folder for the survey.")] = Path("sdss"),
     objects: Annotated[int, typer.Option(min=1, help="Number of objects.")] = 3000,
     classes: Annotated[str, typer.Option(help="Classes of the SDSS spectra.")] = "STAR,GALAXY,QSO",
-    bands: Annotated[str, typer.Option(help="Bands of ugriz, in any order.")] = "ugriz",
-    size: Annotated[int, typer.Option(min=8, help="Pixels of a stamp.")] = 32,
+    bands: Annotated[str, typer.Option(help="Bands: letters of ugriz, in any order.")] = "ugriz",
+    size: Annotated[int, typer.Option(min=8, help="Height and width of a stamp in pixels.")] = 32,
     hips: Annotated[
         list[str] | None,
-        typer.Option(help="Images of another survey, as band=name of the HiPS, repeatable."),
+        typer.Option(
+            help="Take the images from another survey: band=name of its HiPS, once for each band."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of objects.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of objects.")] = 0,
     quiet: o.Quiet = False,
     json: o.Json = False,
     debug: o.Debug = False,
@@ -163,12 +188,13 @@ def _show_inspection(inspection: Inspection, source: str) -> None:
         say(escape(note))
     say(
         f"{stamps['n']:,} stamps of {bands}, {stamps['height']} x {stamps['width']} pixels, "
-        f"{stamps['dtype']}; {stamps['missing_pixels']:.2%} of the pixels of {stamps['sampled']:,} "
-        "are missing."
+        f"{stamps['dtype']}; {stamps['missing_pixels']:.2%} of the pixels are missing."
     )
     if inspection.classes:
         counts = (f"{name or 'no label'} {n:,}" for name, n in inspection.classes.items())
-        say(f"Classes: {', '.join(counts)}")
+        n_padded = inspection.n_padded_labels
+        note = f" (white space around {n_padded:,} labels is left out)" if n_padded else ""
+        say(f"Classes: {escape(', '.join(counts))}{note}")
     missing, distinct = (Column(name, justify="right") for name in ("missing", "distinct"))
     table = Table("column", missing, distinct, "use", "remarks")
     for row in inspection.columns.itertuples():

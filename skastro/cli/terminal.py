@@ -1,12 +1,16 @@
-"""Print the output of a command: progress bars and text, JSON lines for scripts, or nothing."""
+"""Print the output of a command: progress as bars or lines, text, JSON lines, or nothing."""
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from math import inf
 from numbers import Integral
@@ -33,18 +37,66 @@ _WRONG_USE_ERRORS = (
 )  # fmt: skip
 _INTERRUPTED_TEXT = "finished files are kept, and no file is half-written."
 _EVENT_SECONDS = 0.5  # between two progress events of one stage
+_LINE_SECONDS = 5.0  # between two lines about the progress of one stage
+_NEW_LINE_SECONDS = 0.5  # from the last line to that of a new stage
+_LOOK_SECONDS = 0.2  # between two looks whether a line is due
+_N_MARKS, _MARK_SECONDS = 10, 1.0  # by which the pace is measured, and the time between two
+_MIN_ESTIMATE_SECONDS = 3.0  # of a stage, before a line says how long it takes
+_N_OMITTED = 5  # names of columns without room that are printed
 
 
 class InterruptedWorkError(Exception):
     """Ctrl-C with a message; typer drops the message of a KeyboardInterrupt."""
 
 
+@dataclass
+class _Stage:
+    """A stage of the work, and how far it is."""
+
+    name: str
+    total: int | None
+    start: float  # by `monotonic`
+    # when how much was done, of late
+    marks: deque[tuple[float, int]] = field(default_factory=partial(deque, maxlen=_N_MARKS))
+    done: int = 0
+
+    def advance(self, now: float, done: int, total: int | None) -> None:
+        """Note how much is done now."""
+        last_time, last_done = self.marks[-1] if self.marks else (-inf, -1)
+        if done != last_done and now - last_time >= _MARK_SECONDS:
+            self.marks.append((now, done))
+        self.done, self.total = done, total
+
+    def describe(self, now: float) -> str:
+        """Return a line such as "pretraining, 40 %, about 1:20 left"."""
+        seconds, text = now - self.start, self.name
+        if self.total:
+            text += f", {100 * self.done / self.total:.0f} %"
+        if seconds < _MIN_ESTIMATE_SECONDS:
+            return text
+        # the pace of late, because parts of the work may be slower than others
+        mark_time, mark_done = self.marks[0]
+        advance = self.done - mark_done
+        if not self.total or not advance:
+            return f"{text}, for {_clock(seconds)} so far"
+        return (
+            f"{text}, about {_clock((now - mark_time) * (self.total - self.done) / advance)} left"
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
 class Terminal:
     """Progress and messages of a command.
 
-    ``quiet`` prints neither progress nor messages. ``lines`` prints JSON lines on the standard
-    output instead of bars and text: objects with an ``event``, which is "progress", "message",
-    "result" or "error".
+    Where no bars can be shown, such as in a log, a line every few seconds says what runs, how far
+    it is and how long it still takes. ``quiet`` prints neither progress nor messages. ``lines``
+    prints JSON lines on the standard output instead of bars and text: objects with an ``event``,
+    which is "progress", "message", "result" or "error".
 
     Examples
     --------
@@ -60,6 +112,9 @@ class Terminal:
         self._messages: set[str] = set()  # those printed
         self._tasks: dict[str, Any] = {}
         self._events: dict[str, tuple[float, int]] = {}  # time and progress of the last, by stage
+        self._start = self._last_line = monotonic()
+        self._stage: _Stage | None = None
+        self._printed_stage = ""  # name of the stage of the last line
 
     @property
     def prints(self) -> bool:
@@ -87,11 +142,29 @@ class Terminal:
                 self._events[stage] = now, done
                 emit("progress", stage=stage, done=done, total=total)
             return
+        if self.bars.disable:
+            now, current = monotonic(), self._stage
+            if current is None or current.name != stage or done < current.done:
+                current = _Stage(stage, total, now)
+            current.advance(now, done, total)
+            self._stage = current
+            return
         if stage not in self._tasks:
             for task in self._tasks.values():
                 self.bars.update(task, completed=1, total=1)
             self._tasks[stage] = self.bars.add_task(stage, total=total)
         self.bars.update(self._tasks[stage], completed=done, total=total)
+
+    def print_lines(self, over: threading.Event) -> None:
+        """Print a line about the stage of the work every few seconds, until the event is set."""
+        while not over.wait(_LOOK_SECONDS):
+            now, stage = monotonic(), self._stage
+            if stage is None:
+                continue
+            is_new = stage.name != self._printed_stage
+            if now - self._last_line >= (_NEW_LINE_SECONDS if is_new else _LINE_SECONDS):
+                typer.echo(f"[{_clock(now - self._start):>7}] {stage.describe(now)}", err=True)
+                self._last_line, self._printed_stage = now, stage.name
 
     def result(self, **fields: Any) -> None:
         """Print the result as a JSON line, if the command prints JSON lines."""
@@ -129,6 +202,11 @@ def talking(*, quiet: bool = False, lines: bool = False) -> Iterator[Terminal]:
         transient=True,
     )
     terminal = Terminal(bars, quiet=quiet, lines=lines)
+    over = threading.Event()
+    writer = threading.Thread(target=terminal.print_lines, args=[over], daemon=True)
+    if bars.disable and terminal.prints:
+        terminal.progress("loading the libraries", 0, None)
+        writer.start()
     try:
         with bars, warnings.catch_warnings(), reporting(terminal.progress):
             warnings.simplefilter("default", UserWarning)
@@ -136,14 +214,22 @@ def talking(*, quiet: bool = False, lines: bool = False) -> Iterator[Terminal]:
             yield terminal
     except KeyboardInterrupt as stop:
         raise InterruptedWorkError(str(stop)) from stop
+    finally:
+        over.set()
+        if writer.ident is not None:
+            writer.join()
 
 
-def load_libraries(terminal: Terminal, jobs: int | None) -> None:
-    """Import the libraries, which takes seconds, and set the number of processor cores."""
+def load_libraries(terminal: Terminal, jobs: int | None, device: str = "auto") -> None:
+    """Import the libraries, which takes seconds; set the number of processor cores.
+
+    A device that is not there is refused before data are read.
+    """
     terminal.progress("loading the libraries", 0, None)
     import skastro.cli.steps  # noqa: F401 - it imports all libraries
-    from skastro.networks.device import use_cores
+    from skastro.networks.device import resolve_device, use_cores
 
+    resolve_device(device)
     use_cores(jobs)
     terminal.progress("reading the data", 0, None)
 
@@ -168,7 +254,8 @@ def show_table(frame: pd.DataFrame) -> None:
         table.add_row(*map(escape, row[:n_fitting]))
     console.print(table)
     if omitted := list(cells)[n_fitting:]:
-        print_line(f"No room for {', '.join(omitted)}.")
+        names = ", ".join(omitted[:_N_OMITTED]) + (", ..." if omitted[_N_OMITTED:] else "")
+        print_line(f"A wider terminal shows more columns: {names}")
 
 
 def _cell(value: Any) -> str:
@@ -204,17 +291,21 @@ def end(error: BaseException, arguments: list[str]) -> int:
     return code
 
 
-def show_classes(predictions: pd.DataFrame, score: float | None, abstain: float) -> None:
-    """Print the number of objects of each class, and the score of the probe."""
+def show_classes(predictions: pd.DataFrame, abstain: float, *, score: float | None = None) -> None:
+    """Print the number of objects of each class, and the score of the probe, if there is one."""
     probable, abstained = predictions["most_probable"], predictions["prediction"] == ""
     counts = probable.value_counts().rename_axis("class").rename("predicted").reset_index()
-    n_labelled = predictions["label"].value_counts()
     n_abstained = probable[abstained].value_counts()
-    counts.insert(1, "labelled", counts["class"].map(n_labelled).fillna(0).astype(int))
+    if "label" in predictions:
+        n_labelled = predictions["label"].value_counts()
+        counts.insert(1, "labelled", counts["class"].map(n_labelled).fillna(0).astype(int))
     counts["abstained"] = counts["class"].map(n_abstained).fillna(0).astype(int)
     show_table(counts)
     if score is not None:
         print_line(
             f"Balanced accuracy of the probe, each label predicted from all others: {score:.3f}."
         )
-    print_line(f"{abstained.sum():,} of {len(predictions):,} have no probability of {abstain:g}.")
+    print_line(
+        f"No class has a probability of {abstain:g} for {abstained.sum():,} of "
+        f"{len(predictions):,} objects: these have no prediction."
+    )

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
 
-from skastro import __version__
+from skastro import __version__, load_survey
 from skastro.cli.app import main
 from skastro.cli.terminal import end, talking
 from skastro.study import baselines, run as study_module
@@ -128,6 +130,7 @@ def test_options_reach_the_study(monkeypatch, folder, tmp_path):
 
 def test_bars_are_filled_and_messages_printed_once(capsys):
     with talking() as terminal:
+        terminal.bars.disable = False  # as in a terminal
         terminal.progress("pretraining", 1, 4)
         terminal.progress("embedding", 1, 2)
         terminal.say("a [red] note\nof two lines")
@@ -181,6 +184,62 @@ def test_check_prints_stamps_classes_and_problems(tmp_path, capsys):
         assert text in out
     assert run("check", tmp_path, "--label", "klass") == 2
     assert capsys.readouterr().err.startswith("Error: 'klass' is not a column")
+
+
+@pytest.mark.parametrize("option", ["", "--json", "--quiet"])
+def test_check_lists_damaged_files_after_a_whole_report(tmp_path, capsys, option):
+    rng = np.random.default_rng(0)
+    for row in range(12):
+        fits.writeto(tmp_path / f"obj{row}.fits", rng.normal(size=(2, 8, 8)).astype(np.float32))
+    for row in (0, 3, 7):
+        (tmp_path / f"obj{row}.fits").write_bytes(b"<html>503 Service Unavailable</html>")
+    catalog = pd.DataFrame({"id": [f"obj{row}" for row in range(12)], "class": ["a", "b"] * 6})
+    catalog.to_csv(tmp_path / "catalog.csv", index=False)
+    assert run("check", tmp_path, "--label", "class", *[option] * bool(option)) == 2
+    out, err = capsys.readouterr()
+    for text in ("3 stamps cannot be read", "obj0.fits", "obj3.fits", "obj7.fits"):
+        assert text in (err if option == "--quiet" else " ".join(out.split()))
+    if option == "--json":
+        result = json.loads(out.splitlines()[-1])
+        assert len(result["unreadable"]) == 3
+        assert result["stamps"]["n_read"] == 9
+    elif not option:
+        assert "Classes: a 6, b 6" in out
+
+
+def write_mosaic(path, kind):
+    """Write a mosaic, and return its catalogue of two objects."""
+    pixels = np.random.default_rng(0).integers(0, 60000, (200, 200)).astype(np.uint16)
+    names = ("GLON-TAN", "GLAT-TAN") if kind == "galactic" else ("RA---TAN", "DEC--TAN")
+    header = fits.Header()
+    for axis, name, value, step in ((1, names[0], 30, -0.001), (2, names[1], 5, 0.001)):
+        header.update({f"CTYPE{axis}": name, f"CRVAL{axis}": value, f"CDELT{axis}": step})
+        header[f"CRPIX{axis}"] = 100
+    if kind == "companions":
+        extensions = [("SCI", pixels), ("ERR", pixels * 0), ("DQ", pixels * 0)]
+        images = [fits.ImageHDU(data, header, name) for name, data in extensions]
+    elif kind == "tile-compressed":
+        images = [fits.CompImageHDU(pixels, header)]
+    else:
+        images = [fits.ImageHDU(pixels[None, None] if kind == "four axes" else pixels, header)]
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(path)
+    sky = WCS(header).celestial.pixel_to_world([50.2, 120.1], [60.3, 90.4]).icrs
+    table = pd.DataFrame({"id": [1, 2], "ra": sky.ra.deg, "dec": sky.dec.deg})
+    return table, np.array([pixels[56:65, 46:55], pixels[86:95, 116:125]])
+
+
+@pytest.mark.parametrize(
+    "kind", ["plain", "galactic", "companions", "four axes", "tile-compressed"]
+)
+def test_mosaics_of_all_kinds_are_read(tmp_path, capsys, kind):
+    table, expected = write_mosaic(tmp_path / "m.fits", kind)
+    table.to_csv(tmp_path / "c.csv", index=False)
+    options = ["--catalog", tmp_path / "c.csv", "--images", f"r={tmp_path / 'm.fits'}"]
+    assert run("check", *options, "--size", 9, "--json") == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (result["stamps"]["n_read"], result["problems"]) == (2, [])
+    survey = load_survey({"r": tmp_path / "m.fits"}, tmp_path / "c.csv", size=9)
+    np.testing.assert_array_equal(np.asarray(survey.images)[:, 0], expected)
 
 
 def test_mosaics_of_a_simulated_survey_can_be_checked(tmp_path, capsys):
@@ -251,8 +310,8 @@ WRONG = {
     "check": [
         ([], "catalog is missing"),
         (["none"], "is not a folder"),
-        (["--images=a.npy"], "catalog is missing: pass both"),
-        (["--catalog=c.csv"], "images is missing: pass both"),
+        (["--images=a.npy"], "catalog is missing: pass a folder, or both"),
+        (["--catalog=c.csv"], "images is missing: pass a folder, or both"),
         (["--catalog=c.csv", "--images=a", "--images=b"], "images='a' must be band=path"),
         (["--catalog=c.csv", "--images=g=x_*.fits"], "matches no file"),
         (["folder", "--catalog=c.csv"], "pass a folder, or a catalog and images"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -10,12 +11,18 @@ import pandas as pd
 import pytest
 
 import skastro.cli.steps
-from skastro import PropertyPretrainedEncoder, embed_survey, read_catalog
+from skastro import (
+    PropertyPretrainedEncoder,
+    SelfSupervisedClassifier,
+    embed_survey,
+    read_catalog,
+)
 from skastro.catalogs import writing
+from skastro.cli import steps
 from skastro.cli.app import main
 from skastro.embeddings.files import read_embeddings
 from skastro.networks import training
-from tests.conftest import tiny_encoder
+from tests.conftest import make_stamps, tiny_encoder
 
 TINY = ["--backbone", "stamp_resnet10", "--epochs", "1"]
 
@@ -109,14 +116,14 @@ def test_predicted_properties_are_those_of_the_encoder(data, survey, fitted, tmp
     table = read_catalog(out)
     assert table["id"].tolist() == [str(1237648720693755900 + i) for i in range(60)]
     np.testing.assert_allclose(
-        table[fitted.property_names_], fitted.predict(survey[0]), rtol=1e-4, atol=1e-4
+        table[list(fitted.targets_.names)], fitted.predict(survey[0]), rtol=1e-4, atol=1e-4
     )
 
 
 def test_encoders_are_exported(data, tmp_path, capsys):
     runtime = pytest.importorskip("onnxruntime")
     out = tmp_path / "encoder.onnx"
-    arguments = ["export", data / "encoder.safetensors", out, "--bands", "u,g,r", "--json"]
+    arguments = ["export", data / "encoder.safetensors", "--out", out, "--bands", "u,g,r", "--json"]
     assert run(*arguments) == 0
     assert events(capsys)[-1] == {"event": "result", "out": str(out), "bytes": out.stat().st_size}
     metadata = runtime.InferenceSession(out).get_modelmeta().custom_metadata_map
@@ -218,6 +225,135 @@ def test_without_an_encoder_one_is_pretrained_and_saved(data, tmp_path, capsys):
     assert "classifying" in stages
 
 
+@pytest.fixture(scope="session")
+def saved(data):
+    """Return the file of a classifier that has learned from the stamps and from magnitudes."""
+    path = data / "classifier.safetensors"
+    options = ["--encoder", data / "encoder.safetensors", "--strategy", "probe", "--quiet"]
+    options += ["--labels", data / "labels.csv", "--inputs", "mag_?", "--save", path]
+    assert run("classify", data / "survey", *options, "--out", data / "p.csv") == 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def new_survey(data):
+    """Return a folder with 40 stamps and their catalogue, without any label."""
+    folder = data / "new"
+    folder.mkdir()
+    stamps, labels, properties = make_stamps(40, seed=7)
+    np.save(folder / "stamps.npy", stamps)
+    properties.insert(0, "id", np.arange(500, 540))
+    properties.to_csv(folder / "catalog.csv", index=False)
+    return folder, stamps, labels, properties
+
+
+def test_labels_of_one_folder_serve_another(saved, new_survey, tmp_path, capsys):
+    folder, stamps, labels, properties = new_survey
+    out = tmp_path / "p.csv"
+    assert run("predict", saved, folder, "--out", out, "--abstain", 0.7) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Classified by the stamps and mag_u, mag_g, mag_r." in printed
+    assert f"Predictions: {out}" in printed
+    table = pd.read_csv(out, keep_default_na=False)
+    assert list(table) == [
+        "id", "prediction", "most_probable", "probability", "p_galaxy", "p_star",
+    ]  # fmt: skip
+    assert table["id"].tolist() == list(range(500, 540))
+    assert (table["most_probable"] == labels).mean() > 0.85
+    assert ((table["prediction"] == "") == (table["probability"] < 0.7)).all()
+    model = SelfSupervisedClassifier.load(saved)
+    expected = model.predict_proba(stamps, catalog=properties[["mag_u", "mag_g", "mag_r"]])
+    np.testing.assert_allclose(table[["p_galaxy", "p_star"]], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["--images", "folder", "files"])
+def test_predictions_need_no_catalogue(saved, new_survey, tmp_path, capsys, where):
+    _, stamps, _, _ = new_survey
+    folder = tmp_path / "stamps"
+    folder.mkdir()
+    arguments = [folder] if where == "folder" else ["--images", folder]
+    np.save(folder / "stamps.npy", stamps)
+    if where == "--images":
+        arguments = ["--images", folder / "stamps.npy"]
+    if where == "files":
+        (folder / "stamps.npy").unlink()
+        for number, stamp in enumerate(stamps):
+            np.save(folder / f"s{number:02}.npy", stamp)
+    assert run("predict", saved, *arguments, "--out", tmp_path / "p.fits", "--json") == 0
+    lines = events(capsys)
+    said = " ".join(line["text"] for line in lines if line["event"] == "message")
+    assert "no column mag_u, mag_g, mag_r" in said
+    assert "it classifies by the stamps alone" in said
+    assert (lines[-1]["event"], lines[-1]["rows"]) == ("result", 40)
+    table = read_catalog(tmp_path / "p.fits")
+    if where == "files":
+        assert table["id"].tolist()[:2] == ["s00", "s01"]
+    expected = SelfSupervisedClassifier.load(saved).predict_proba(stamps)
+    np.testing.assert_allclose(table[["p_galaxy", "p_star"]], expected, rtol=1e-5)
+
+
+def test_a_missing_column_of_the_classifier_is_named(saved, new_survey, tmp_path, capsys):
+    folder, _, _, properties = new_survey
+    properties.drop(columns="mag_g").to_csv(tmp_path / "c.csv", index=False)
+    where = ["--catalog", tmp_path / "c.csv", "--images", folder / "stamps.npy"]
+    assert run("predict", saved, *where, "--out", tmp_path / "p.csv") == 2
+    assert "the catalogue has no column 'mag_g', from which" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["c.csv"]
+
+
+@pytest.mark.slow
+def test_the_command_classifies_in_a_process_of_its_own(saved, new_survey, tmp_path):
+    code = "from skastro.cli.app import main; main()"
+    command = [sys.executable, "-c", code, "predict", str(saved), str(new_survey[0])]
+    result = subprocess.run(  # noqa: S603 - our own interpreter and code
+        command, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "Predictions: predictions.csv" in result.stdout
+    assert len(pd.read_csv(tmp_path / "predictions.csv")) == 40
+
+
+def test_auto_says_what_it_chose(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("skastro.estimators.classifier._MAX_STEPS", 4)
+    options = ["--encoder", data / "encoder.safetensors", "--json", "--out", tmp_path / "p.csv"]
+    assert run("classify", data / "survey", *options) == 0
+    lines = events(capsys)
+    assert "3-fold cross-validation of 60 labels" in lines[-1]["choice"]
+    assert {"event": "message", "text": lines[-1]["choice"]} in lines
+    stages = [line["stage"] for line in lines if line["event"] == "progress"]
+    assert "training fold 2 of 3" in stages
+
+
+COMMANDS_WITH_DEVICE = {
+    "study": ["--label", "class"], "pretrain": [], "classify": [], "cluster": [], "explore": [],
+    "suggest": [], "embed": None, "predict": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:77"])
+@pytest.mark.parametrize("command", COMMANDS_WITH_DEVICE)
+def test_a_device_that_is_not_there_is_refused_before_data_are_read(
+    command, device, tmp_path, capsys
+):
+    options = COMMANDS_WITH_DEVICE[command]
+    file = [] if options is not None else [tmp_path / "nothing"]
+    arguments = [*file, tmp_path / "no folder", *(options or []), "--device", device]
+    out = tmp_path / ("out" if command == "study" else "out.html" if command == "explore" else "")
+    arguments += ["--out", out] if out != tmp_path else []
+    assert run(command, *arguments) == 2
+    error = capsys.readouterr().err
+    assert f"Error: device={device!r} is not there: this machine has 'cpu'" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["study", "pretrain", "classify"])
+def test_a_backbone_that_does_not_exist_is_refused_before_data_are_read(command, tmp_path, capsys):
+    arguments = [tmp_path / "nothing", "--backbone", "hf-hub:timm/resnet18", "--label", "class"]
+    arguments += ["--out", tmp_path / "out"] if command == "study" else []
+    assert run(command, *arguments) == 2
+    assert "pass 'resnet18', its name in timm" in capsys.readouterr().err
+
+
 def test_suggestions_come_back_as_labels(data, embedded, tmp_path, capsys):
     out = tmp_path / "s.csv"
     labels = ["--labels", data / "labels.csv"]
@@ -257,10 +393,47 @@ def test_clusters_are_written_and_summarised(data, embedded, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "objects are noise" in printed
     assert "purity" in printed
-    assert "No room for" in printed
+    assert "Medians of the properties that differ most" in printed
+    assert "No room" not in printed
     summary = pd.read_csv(described)
     assert summary["size"].sum() == 60
     assert "median_mag_g" in summary
+
+
+def test_printed_medians_describe_the_objects():
+    rng = np.random.default_rng(0)
+    clusters = np.repeat([0, 1, -1], 40)
+    catalog = pd.DataFrame({"weak": rng.normal(size=120) + 0.5 * clusters})
+    catalog["mag_r"] = rng.normal(size=120) + 5 * clusters
+    catalog["mag_i"] = catalog["mag_r"] - 0.2  # says the same
+    catalog["purity"] = rng.normal(size=120) + 1.5 * clusters  # also a name of the summary
+    catalog["two_values"], catalog["constant"] = np.arange(120) % 2, 3.0
+    bookkeeping = (
+        "id", "objID", "TARGETID", "ra", "DEC", "RAJ2000", "DE_ICRS", "decDeg", "ra_deg", "glon",
+        "gal_b", "l", "x", "y", "x_image", "run", "rerun", "camcol", "field", "plate", "mjd", "MJD",
+        "fiber", "fiberID", "tile", "ccd", "err_r", "mag_r_err", "e_Bmag", "redshift_err",
+        "modelMagErr_r", "psfMagErr", "flags", "flags_r", "mask", "zWarning", "ext_r",
+        "extinction_r", "ebv", "airmass",
+    )  # fmt: skip
+    for name in bookkeeping:
+        catalog[name] = rng.normal(size=120) + 9 * clusters
+    summary = catalog.groupby(clusters).median().add_prefix("median_").loc[[0, 1, -1]]
+    summary = summary.rename_axis("cluster").reset_index()
+    summary.insert(1, "size", 40)
+    summary.insert(2, "purity", 0.5)
+    assigned = pd.DataFrame({"cluster": clusters})
+    shown = steps.choose_columns(summary, assigned, catalog)
+    first, *others = ["cluster", "objects", "purity"], "median_purity", "weak"
+    assert list(shown) in ([*first, "mag_r", *others], [*first, "mag_i", *others])
+    assert list(steps.choose_columns(summary, assigned, None)) == first
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["B_T_mag", "y_z", "u_g", "T_type", "redshift", "D25", "colour", "row_scatter", "psfMag_r"],
+)
+def test_properties_are_not_taken_for_bookkeeping(name):
+    assert not steps._BOOKKEEPING.search(name)
 
 
 def test_a_data_folder_is_clustered_with_an_encoder(data, tmp_path, capsys):
@@ -281,13 +454,14 @@ def test_a_page_shows_embeddings_catalogue_and_stamps(data, embedded, tmp_path, 
     assert "mag_g" in page
     assert "1237648720693755902" in page
     assert "cluster_probability" in page
+    assert "outlier_score" in page
 
 
 def test_a_page_of_some_objects_and_columns(data, embedded, tmp_path, capsys):
     pytest.importorskip("bokeh")
     out = tmp_path / "explore.html"
     where = ["--catalog", data / "survey" / "catalog.csv", "--columns", "class"]
-    fewer = ["--objects", 30, "--method", "pca", "--no-clusters"]
+    fewer = ["--objects", 30, "--method", "pca", "--no-clusters", "--color", "outlier_score"]
     assert run("explore", embedded, *where, *fewer, "--json", "--out", out) == 0
     lines = events(capsys)
     assert lines[-1]["rows"] == 30
@@ -396,7 +570,9 @@ def test_a_page_is_coloured_by_clusters(embedded, tmp_path):
     assert "cluster_probability" in out.read_text()
 
 
-@pytest.mark.parametrize("command", ["pretrain", "embed", "classify", "cluster", "explore"])
+@pytest.mark.parametrize(
+    "command", ["pretrain", "embed", "classify", "predict", "cluster", "explore"]
+)
 def test_help_ends_with_examples(command, capsys):
     assert run(command, "--help") == 0
     printed = capsys.readouterr().out
@@ -411,9 +587,10 @@ CATALOG = "--catalog={data}/survey/catalog.csv"
 LABELS = "--labels={data}/labels.csv"
 WRONG = {
     "pretrain": [
-        ([], "catalog is missing"),
+        ([], "images is missing"),
         (["{data}/none"], "is not a folder"),
         ([SURVEY, "--properties", "magg_*"], "did you mean mag_"),
+        ([SURVEY, "--label", "klass"], "label='klass' is not a column: did you mean class"),
         ([SURVEY, "--properties", "*", "--label", "class"], "label column 'class'"),
         ([SURVEY, "--errors", "err_*"], "errors needs properties"),
         ([SURVEY, "--backbone", "resnet_99"], "'resnet_99' is unknown"),
@@ -424,8 +601,9 @@ WRONG = {
     ],
     "embed": [
         ([], "encoder"),
-        ([ENCODER], "catalog is missing"),
+        ([ENCODER], "images is missing"),
         (["{data}/none", SURVEY], "does not exist"),
+        ([SURVEY, ENCODER], "survey is a folder"),
         (["{data}/labels.csv", SURVEY], "is not a safetensors file"),
         ([ENCODER, "{data}/none"], "is not a folder"),
         ([ENCODER, "--images={data}/none.npy"], "none.npy"),
@@ -434,8 +612,14 @@ WRONG = {
         ([ENCODER, SURVEY, "--out={data}/labels.csv"], "is there already"),
         ([ENCODER, SURVEY, "--jobs", "0"], "--jobs"),
     ],
+    "predict": [
+        ([], "classifier"),
+        (["{data}/none", SURVEY], "does not exist"),
+        ([ENCODER, SURVEY], "holds no skastro classifier but an encoder: pass a file"),
+        (["{data}/labels.csv", SURVEY], "is not a safetensors file"),
+    ],
     "classify": [
-        ([], "catalog is missing"),
+        ([], "images is missing"),
         (["{data}/none"], "is not a folder"),
         ([SURVEY, "--label", "klass"], "did you mean class"),
         ([SURVEY, "--label", "mag_g"], "holds measurements"),
@@ -447,6 +631,7 @@ WRONG = {
         ([SURVEY, "--inputs", "class"], "takes in the label column"),
         ([SURVEY, "--encoder={data}/none"], "does not exist"),
         ([SURVEY, "--save-encoder", "e.pkl"], "must end in .safetensors"),
+        ([SURVEY, "--save", "c.pkl"], "must end in .safetensors"),
         ([SURVEY, f"--encoder={ENCODER}", "--properties", "mag_*"], "leave out --properties."),
         ([SURVEY, f"--encoder={ENCODER}", "--errors", "err_*"], "leave out --errors."),
         ([SURVEY, f"--encoder={ENCODER}", *TINY], "leave out --epochs, --backbone."),
@@ -481,6 +666,8 @@ WRONG = {
         ([], "source"),
         (["{data}/none.csv"], "does not exist"),
         ([SURVEY], "name a saved encoder"),
+        ([ENCODER], "encoder.safetensors is not a file of embeddings"),
+        ([EMBEDDINGS, "--label={data}/labels.csv"], "is a file: name the column, or use --labels"),
         ([EMBEDDINGS, "-n", "0"], "-n"),
         ([EMBEDDINGS, "--strategy", "best"], "--strategy 'best' must be"),
         ([EMBEDDINGS, "--labels={data}/none.csv"], "does not exist"),
