@@ -15,10 +15,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import train_test_split
 
-from skastro import PropertyDisplay, PropertyPretrainedEncoder, make_survey
+from skastro import PropertyDisplay, PropertyPretrainedEncoder, make_survey, select_columns
 
 survey = make_survey(600, random_state=0)
-properties = survey.catalog.filter(regex="^mag_|^size$")
+properties = select_columns(survey.catalog, "mag_*,size")
 train, test = train_test_split(
     np.arange(600), test_size=0.5, stratify=survey.target, random_state=0
 )

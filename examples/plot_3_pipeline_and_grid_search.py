@@ -17,12 +17,12 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import Pipeline
 
-from skastro import ConfusionDisplay, PropertyPretrainedEncoder, make_survey
+from skastro import ConfusionDisplay, PropertyPretrainedEncoder, make_survey, select_columns
 
 survey = make_survey(600, random_state=0)
 images, labels = survey.images, survey.target
-magnitudes = survey.catalog.filter(like="mag_")
-errors = survey.catalog.filter(like="err_")
+magnitudes = select_columns(survey.catalog, "mag_*")
+errors = select_columns(survey.catalog, "err_*")
 train, test = train_test_split(np.arange(600), test_size=0.3, stratify=labels, random_state=0)
 
 # %%

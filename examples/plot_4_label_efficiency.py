@@ -24,11 +24,12 @@ from skastro import (
     label_efficiency_curve,
     label_saving,
     make_survey,
+    select_columns,
 )
 
 survey = make_survey(600, random_state=0)
 images = survey.images[:, :, 4:28, 4:28]  # the middle of the stamps: half the time
-magnitudes = survey.catalog.filter(like="mag_")
+magnitudes = select_columns(survey.catalog, "mag_*")
 
 
 # %%
@@ -65,7 +66,7 @@ curve = label_efficiency_curve(
     label_counts=[30, 100, 300],
     n_repeats=4,
     properties=magnitudes,
-    property_errors=survey.catalog.filter(like="err_"),
+    property_errors=select_columns(survey.catalog, "err_*"),
     random_state=0,
 )
 
@@ -83,5 +84,5 @@ for baseline in ("scratch", "catalogue"):
 # The arrow shows by which factor the number of labels can be reduced for the same score; with four
 # draws this is a rough value. A related question is which objects to label:
 # ``skastro.suggest_labels`` suggests typical objects first, then doubtful ones.
-LabelEfficiencyDisplay.from_curve(curve, saving=("self-supervised", "scratch"))
+LabelEfficiencyDisplay.from_result(curve, saving=("self-supervised", "scratch"))
 plt.show()

@@ -13,10 +13,16 @@ import pandas as pd
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 
-from skastro import ClusterDisplay, EmbeddingClusterer, PropertyPretrainedEncoder, make_survey
+from skastro import (
+    ClusterDisplay,
+    EmbeddingClusterer,
+    PropertyPretrainedEncoder,
+    make_survey,
+    select_columns,
+)
 
 survey = make_survey(600, random_state=0)
-magnitudes = survey.catalog.filter(like="mag_")
+magnitudes = select_columns(survey.catalog, "mag_*")
 first, new = np.arange(450), np.arange(450, 600)
 
 # %%

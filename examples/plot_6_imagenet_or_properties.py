@@ -20,11 +20,12 @@ from skastro import (
     PropertyPretrainedEncoder,
     compare_representations,
     make_survey,
+    select_columns,
     to_rgb,
 )
 
 survey = make_survey(600, random_state=0)
-magnitudes = survey.catalog.filter(like="mag_")
+magnitudes = select_columns(survey.catalog, "mag_*")
 train, test = train_test_split(
     np.arange(600), test_size=0.5, stratify=survey.target, random_state=0
 )
@@ -43,7 +44,7 @@ inputs = {
             average_views=False,
             random_state=0,
         ),
-        to_rgb(survey.images, bands=(3, 2, 1)),
+        to_rgb(survey.images, bands="irg", color_smoothing=0),
     ),
     "properties": (
         PropertyPretrainedEncoder(

@@ -16,10 +16,16 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 from torch import nn
 
-from skastro import LinearProbe, ProjectionDisplay, PropertyPretrainedEncoder, make_survey
+from skastro import (
+    LinearProbe,
+    ProjectionDisplay,
+    PropertyPretrainedEncoder,
+    make_survey,
+    select_columns,
+)
 
 survey = make_survey(600, random_state=0)
-magnitudes = survey.catalog.filter(like="mag_")
+magnitudes = select_columns(survey.catalog, "mag_*")
 train, test = train_test_split(
     np.arange(600), test_size=0.5, stratify=survey.target, random_state=0
 )

@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from skastro import PropertyPretrainedEncoder, make_survey, open_stamps, to_rgb
+from skastro import PropertyPretrainedEncoder, make_survey, open_stamps, select_columns, to_rgb
 
 n_stamps, n_filled = 1_000_000, 1500
 survey = make_survey(n_filled, bands="gri", random_state=0)
@@ -37,7 +37,7 @@ print(f"{stamps}, {path.stat().st_size / 1e9:.1f} GB")
 # %%
 # A sample is enough for the training: the pretraining uses each stamp only a few times.
 sample = np.sort(np.random.default_rng(0).choice(n_filled, 500, replace=False))
-properties = survey.catalog.filter(like="mag_").iloc[sample]
+properties = select_columns(survey.catalog, "mag_*").iloc[sample]
 encoder = PropertyPretrainedEncoder(
     "stamp_resnet10", max_epochs=15, average_views=False, random_state=0
 )

@@ -2,11 +2,12 @@
 
 __version__: str
 
+from .catalogs.columns import select_columns as select_columns
 from .catalogs.matching import (
     CatalogMatch as CatalogMatch,
     join_catalog as join_catalog,
-    sky_positions as sky_positions,
 )
+from .catalogs.positions import sky_positions as sky_positions
 from .catalogs.reading import read_catalog as read_catalog
 from .embeddings.active_learning import suggest_labels as suggest_labels
 from .embeddings.clustering import EmbeddingClusterer as EmbeddingClusterer
@@ -19,6 +20,7 @@ from .embeddings.files import (
     read_embeddings as read_embeddings,
     write_embeddings as write_embeddings,
 )
+from .embeddings.outliers import outlier_scores as outlier_scores
 from .embeddings.projection import (
     Projection as Projection,
     project_embedding as project_embedding,

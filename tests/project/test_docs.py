@@ -193,7 +193,7 @@ def write_readme_data(make_small_survey):
 
 def write_mosaics(make_small_survey):
     """Write the catalogue and the mosaics of one pointing, as the page on data names them."""
-    write_tiles(make_small_survey)
+    write_readme_data(make_small_survey)
     catalog = Table.read("cat.fits")
     field = Counter(catalog["field"]).most_common(1)[0][0]
     catalog[catalog["field"] == field].write("catalog.fits")
