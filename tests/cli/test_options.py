@@ -87,6 +87,7 @@ def test_embed_pretrain_and_classify_read_stamps_with_the_options(places, name, 
     assert out.is_file()
 
     out, encoder = tmp_path / "p.csv", ["--encoder", places / "encoder.safetensors"]
+    encoder += ["--strategy", "probe"]
     assert run("classify", places / name, "--out", out, *encoder, *options) == 0
     assert len(pd.read_csv(out)) == 60
 
@@ -129,7 +130,7 @@ def test_folders_of_classes_are_checked_and_classified(places, how, tmp_path, ca
     assert result["classes"] == {"galaxy": 30, "star": 30}
 
     out = tmp_path / "p.csv"
-    encoder = ["--encoder", places / "encoder.safetensors"]
+    encoder = ["--encoder", places / "encoder.safetensors", "--strategy", "probe"]
     assert run("classify", *where, *encoder, "--out", out) == 0
     table = read_catalog(out, id="id").set_index("id")
     assert set(table.index) == set(open_stamps(places / "classes").ids)
