@@ -82,7 +82,8 @@ def score_table(
     is marked together with all that cannot be told from it: the 95 % interval of the paired
     difference includes zero. Nothing is marked where a single run, or draws that hold all labels
     each, leave that open. A negated error, such as ``neg_log_loss``, is shown as the error.
-    ``steps`` tells that the network from scratch was trained for so few steps only.
+    ``steps`` tells that the network from scratch was trained for so few steps only, and
+    is therefore not marked.
 
     Examples
     --------
@@ -98,6 +99,8 @@ def score_table(
     metric = metric or curve.metrics[0]
     sign = -1 if metric.startswith("neg_") else 1
     texts, best = tabulate_scores(curve, metric, sign=sign), _find_best(curve, metric)
+    if steps:
+        best = {(name, count) for name, count in best if name != _SCRATCH}
     rows = []
     for name in curve.estimators:
         cells = [

@@ -175,3 +175,13 @@ def test_tables_are_text_with_scores_in_words():
     assert table["columns"] == names
     minus, dash = "\N{MINUS SIGN}", "\N{EN DASH}"
     assert table["rows"] == [["a", f"{minus}0.500", "1,200", "18.2"], ["b", "0.750", "7", dash]]
+
+
+def test_a_network_trained_for_few_steps_is_not_marked():
+    scores = pd.DataFrame({
+        "estimator": ["probe"] * 3 + ["scratch"] * 3, "n_labels": 30, "split": 0,
+        "repeat": [0, 1, 2] * 2, "metric": "accuracy", "score": [0.6, 0.7, 0.8, 0.9, 0.7, 0.5],
+    })  # fmt: skip
+    curve = LabelEfficiencyCurve.from_scores(scores)
+    marked = [[row["cells"][0]["best"] for row in score_table(curve, steps=n)] for n in (None, 40)]
+    assert marked == [[True, True], [True, False]]
