@@ -1,7 +1,7 @@
 """Files of weights: the safetensors container of encoders, and weights of other packages.
 
 An encoder is one file, with a JSON document in its header, so that weights and description cannot
-be separated. Reading executes no code.
+be separated. Reading executes no code. The weights that are part of skastro are such files.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ _KINDS = {
     CLASSIFIER_KEY: "a classifier",
     CHECKPOINT_KEY: "a checkpoint",
 }
+# SHA-256 of the weights that are part of skastro, by their names
+PRETRAINED = {
+    "galaxies": "a1c423b2d2d066c6a5dc944feb580936402f0dc2ce39054e4f154a650f7bbab4",
+    "radio": "7a5b37b283b934c3aec663dbe5e221b2206ebed6508843e328e632767f943a9c",
+}
+_PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
 _TORCH_ENDINGS = (".pt", ".pth", ".ckpt", ".bin")
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")  # of checkpoints
 
@@ -60,7 +66,7 @@ def load_weights(backbone: PooledBackbone, tensors: Mapping[str, Tensor], path: 
     # only the first layer depends on the number of bands
     first = next((name for name, tensor in state.items() if tensor.ndim == 4), None)
     if first in weights and weights[first].ndim == 4:
-        weights[first] = adapt_bands(weights[first], state[first].shape[1])
+        weights[first] = adapt_bands(weights[first].float(), state[first].shape[1])
     if difference := _compare_architectures(weights, state):
         raise ValueError(
             f"weights={str(path)!r} holds another architecture ({difference}): "
@@ -147,19 +153,41 @@ def read_encoder(
     return tensors, _read_document(path, header, tensors, kind)
 
 
+def find_pretrained(name: str) -> Path:
+    """Return the file of weights that are part of skastro, after a check of its bytes."""
+    if name not in PRETRAINED:
+        known = " or ".join(map(repr, PRETRAINED))
+        raise ValueError(f"name={name!r} is unknown: pass {known}.")
+    path = _PRETRAINED_FOLDER / f"{name}.safetensors"
+    remedy = "install skastro again"
+    with reading(path, "cannot be read", remedy, gone=f"is gone: {remedy}"):
+        digest = hash_file(path)
+    if digest != PRETRAINED[name]:
+        raise ValueError(f"{path} is not the file that skastro was released with: {remedy}.")
+    return path
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_tensors(path: Any) -> dict[str, Tensor]:
     """Read the named tensors of a file of weights to the CPU; no code in it is executed.
 
+    A name of ``PRETRAINED`` stands for the file of that name in skastro.
     Files ``.pt``, ``.pth``, ``.ckpt`` and ``.bin`` are those of `torch.save`: a state dict, or a
     checkpoint that holds one as ``state_dict``, ``model_state_dict`` or ``model``. Any other ending
     is read as safetensors; a saved encoder is checked as `read_encoder` does. A file that is
     damaged, has no tensors, or has objects that only code can make, is a ValueError.
     """
-    name, path = str(path), Path(path).expanduser()
+    name = str(path)
+    path = find_pretrained(name) if name in PRETRAINED else Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
             f"weights={name!r} does not exist, and nothing is downloaded: pass the path of a "
-            "file of weights, or 'imagenet'."
+            "file of weights, a name of list_pretrained(), or 'imagenet'."
         )
     if path.suffix.lower() in _TORCH_ENDINGS:
         return _read_torch(path)
