@@ -34,6 +34,10 @@ from .estimators.encoder import PropertyPretrainedEncoder as PropertyPretrainedE
 from .estimators.kernel_probe import KernelProbe as KernelProbe
 from .estimators.linear_probe import LinearProbe as LinearProbe
 from .estimators.onnx import export_onnx as export_onnx
+from .estimators.pretrained import (
+    list_pretrained as list_pretrained,
+    load_pretrained as load_pretrained,
+)
 from .evaluation.calibration import (
     abstain as abstain,
     accuracy_by_magnitude as accuracy_by_magnitude,
@@ -63,6 +67,8 @@ from .plots.projection import ProjectionDisplay as ProjectionDisplay
 from .plots.property import PropertyDisplay as PropertyDisplay
 from .plots.reliability import ReliabilityDisplay as ReliabilityDisplay
 from .simulation.files import write_survey as write_survey
+from .simulation.galaxies import make_galaxies as make_galaxies
+from .simulation.radio import make_radio_sources as make_radio_sources
 from .simulation.survey import make_survey as make_survey
 from .stamps.opening import open_stamps as open_stamps
 from .stamps.photometry import measure_properties as measure_properties

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -39,6 +38,7 @@ from skastro.networks.training import Recipe, choose_epochs, seeded, train
 from skastro.networks.weights import load_weights, read_tensors
 from skastro.stamps.arrays import check_images, count_missing_pixels
 from skastro.stamps.scaling import AsinhScaler
+from skastro.stamps.wavelengths import find_wavelength_order
 from skastro.utils.fitting import fits_as_a_whole
 from skastro.utils.progress import report_to
 from skastro.utils.validation import (
@@ -111,12 +111,13 @@ class PropertyPretrainedEncoder(StampTransformer):
         NaN where masked, to a DataFrame of m rows.
     loss : {"huber", "mae", "mse"} or callable, default="huber"
         Loss on standardised properties; a callable maps (prediction, target) to elementwise losses.
-    weights : {None, "imagenet"} or path, default=None
-        Initial weights of the backbone: random, ImageNet, or those in a file: a saved encoder or
-        classifier, or a state dict of the same architecture (``.safetensors``, ``.pt``, ``.pth``,
-        ``.ckpt`` or ``.bin``), of timm or inside a larger model, such as a checkpoint of Lightning
-        or Zoobot. Heads are left out, the first layer is adapted to the bands, and no code is
-        executed. Only ImageNet weights are downloaded, where no package has them.
+    weights : {None, "imagenet"}, name or path, default=None
+        Initial weights of the backbone: random, ImageNet, those of a name of `list_pretrained`
+        such as ``"galaxies"``, or those in a file: a saved encoder or classifier, or a state dict
+        of the same architecture (``.safetensors``, ``.pt``, ``.pth``, ``.ckpt`` or ``.bin``), of
+        timm or inside a larger model, such as a checkpoint of Lightning or Zoobot. Heads are left
+        out, the first layer is adapted to the bands, and no code is executed. Only ImageNet
+        weights are downloaded, where no package has them.
     image_shape : tuple (bands, height, width), default=None
         Shape into which 2-D rows are folded; None reads them as strips of one band.
     max_epochs : int, default=None
@@ -166,21 +167,23 @@ class PropertyPretrainedEncoder(StampTransformer):
     seed_ : int
         The seed that was used.
     property_source_ : str
-        "catalog", "y", "measured" or "catalog+measured".
+        "catalog", "y", "measured" or "catalog+measured"; "simulation" after `load_pretrained`.
     history_ : list of dict
         ``epoch``, ``train_loss``, ``lr``, ``dur`` (seconds) and, with a ``validation_fraction``,
         ``valid_loss`` of each epoch.
     n_missing_pixels_ : int
         Number of NaN or masked pixels in the training stamps; they enter the network as sky.
-    image_shape_ : tuple (bands, height, width)
+    image_shape_ : tuple (bands, height, width) or None
+        None after `load_pretrained`: the encoder takes stamps of any bands and size.
     bands_ : tuple of str or None
         Names of the bands, where X knew them. Stamps with the same bands in another order are
         refused after `fit`.
     n_features_in_ : int
-        Number of bands, or of columns of 2-D rows.
+        Number of bands, or of columns of 2-D rows; missing after `load_pretrained`.
 
     See Also
     --------
+    load_pretrained : An encoder of this class that has learned from simulated sources.
     SelfSupervisedClassifier : Pretraining and classification in one estimator.
 
     Examples
@@ -312,41 +315,75 @@ class PropertyPretrainedEncoder(StampTransformer):
             checkpoint.remove()
         return self
 
-    def predict(self, X: Any) -> pd.DataFrame:
+    def predict(self, X: Any, *, return_std: bool = False) -> Any:
         """Predict the properties of stamps.
 
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width) or (n, features)
+        return_std : bool, default=False
+            Whether to return the uncertainties, too, which only encoders of `load_pretrained`
+            know.
 
         Returns
         -------
         properties : DataFrame of shape (n, p), float64
             In catalogue units; known units are in ``properties.attrs["units"]``. The columns are
-            ``property_names_`` and then ``measured_names_``.
+            ``property_names_`` and then ``measured_names_``. After `load_pretrained` the last
+            columns are the probabilities of the kinds of sources, which add up to 1.
+        uncertainties : DataFrame of shape (n, p), float64
+            With ``return_std``: one standard deviation of each property, in the same units.
+
+        Raises
+        ------
+        ValueError
+            ``return_std`` is asked of an encoder that `fit` has trained, or the stamps cannot be
+            used.
         """
         check_is_fitted(self)
-        return self.predict_embedded(embed_stamps(self, check_images(self, X, reset=False)))
+        self._check_knows_spread(return_std=return_std)
+        embeddings = embed_stamps(self, check_images(self, X, reset=False))
+        return self.predict_embedded(embeddings, return_std=return_std)
 
-    def predict_embedded(self, embeddings: ArrayLike) -> pd.DataFrame:
+    def predict_embedded(self, embeddings: ArrayLike, *, return_std: bool = False) -> Any:
         """Predict properties from embeddings, by the linear head of the network.
 
         Parameters
         ----------
         embeddings : array-like of shape (n, d)
             As `transform` returns them.
+        return_std : bool, default=False
+            As in `predict`.
 
         Returns
         -------
         properties : DataFrame of shape (n, p), float64
             As `predict` returns them.
+        uncertainties : DataFrame of shape (n, p), float64
+            With ``return_std``, as in `predict`.
+
+        Raises
+        ------
+        ValueError
+            ``return_std`` is asked of an encoder that `fit` has trained.
         """
         check_is_fitted(self)
+        self._check_knows_spread(return_std=return_std)
         scale = np.where(np.isfinite(self.embedding_scale_), self.embedding_scale_, 0.0)
         features = np.asarray(embeddings, np.float32) * scale + self.embedding_mean_
         head = self.network_.head
         weight, bias = (part.detach().numpy() for part in (head.weight, head.bias))
-        return self.targets_.restore(features @ weight.T + bias)
+        outputs = features @ weight.T + bias
+        targets: Any = self.targets_
+        properties = targets.restore(outputs)
+        return (properties, targets.spread(outputs)) if return_std else properties
+
+    def _check_knows_spread(self, *, return_std: bool) -> None:
+        if return_std and not hasattr(self.targets_, "spread"):
+            raise ValueError(
+                "return_std=True needs an encoder of load_pretrained(), because fit() learns no "
+                "uncertainties: leave return_std out."
+            )
 
     def score(self, X: Any, y: Any = None, *, properties: Any = None) -> float:
         """Return the coefficient of determination R2, averaged over properties.
@@ -358,7 +395,8 @@ class PropertyPretrainedEncoder(StampTransformer):
             The true properties if the encoder was fitted on a continuous ``y``.
         properties : array-like of shape (n, p), default=None
             The true properties, under the names given to `fit` or in that order; NaN means
-            unknown. Properties that were measured from the pixels are measured again.
+            unknown. Properties that were measured from the pixels are measured again. After
+            `load_pretrained` some of the columns are enough, under the names of `predict`.
 
         Returns
         -------
@@ -489,16 +527,29 @@ class PropertyPretrainedEncoder(StampTransformer):
         sample = images[:: -(-len(images) // _MAX_STANDARDISATION_ROWS)]
         # each process embeds its share
         features = gather_rows(run_network(self, self.network_, sample[share_of(len(sample))]))
-        self.embedding_mean_ = features.mean(0)
-        spread = features.std(0)
-        # the spread of a feature that is (nearly) constant is rounding noise
-        alive = spread > 1e-4 * max(spread.max(), 1e-12)
-        self.embedding_scale_ = np.where(alive, spread, np.inf).astype(np.float32)
+        self.embedding_mean_, self.embedding_scale_ = measure_spread(features)
+
+
+def measure_spread(
+    features: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the mean and the standard deviation of each feature, infinite if it is constant."""
+    spread = features.std(0)
+    # the spread of a feature that is (nearly) constant is rounding noise
+    alive = spread > 1e-4 * max(spread.max(), 1e-12)
+    return features.mean(0), np.where(alive, spread, np.inf).astype(np.float32)
 
 
 def embed_stamps(encoder: PropertyPretrainedEncoder, images: Any) -> NDArray[np.float32]:
     """Embed checked stamps into an array, also where `set_output` asks `transform` for tables."""
-    features = run_network(encoder, encoder.network_, images)
+    output = StampNetwork.embed
+    if encoder.image_shape_ is None:  # a network that takes any bands, in order of wavelength
+        order = find_wavelength_order(images)
+
+        def output(network: Any, stamps: torch.Tensor) -> torch.Tensor:
+            return network.embed(stamps[:, order])
+
+    features = run_network(encoder, encoder.network_, images, output)
     features -= encoder.embedding_mean_  # in place: there may be millions of rows
     features /= encoder.embedding_scale_
     return features

@@ -38,7 +38,8 @@ def export_onnx(
     Parameters
     ----------
     encoder : PropertyPretrainedEncoder
-        A fitted encoder. With ``average_views``, the exported network averages over views, too.
+        An encoder that `fit` has trained. With ``average_views``, the exported network averages
+        over views, too.
     path : str or path-like
         Name of the file, ending in ``.onnx``. It holds all weights, and is written only if the
         exported network passes a test against torch.
@@ -48,8 +49,9 @@ def export_onnx(
     Raises
     ------
     ValueError
-        The encoder is of another class, ``bands`` does not have one name for each band, the
-        network has over 2 GB or operations that ONNX lacks, or its results differ from torch.
+        The encoder is of another class or from `load_pretrained`, ``bands`` does not have one name
+        for each band, the network has over 2 GB or operations that ONNX lacks, or its results
+        differ from torch.
     OSError
         The file cannot be written.
     ImportError
@@ -130,6 +132,11 @@ def _check_encoder(encoder: Any, bands: Sequence[str] | None) -> None:
             "PropertyPretrainedEncoder itself."
         )
     check_is_fitted(encoder)
+    if encoder.image_shape_ is None:
+        raise ValueError(
+            "an encoder of load_pretrained() takes stamps of any bands and size, which ONNX has no "
+            "operations for: export an encoder that fit() has trained."
+        )
     if bands is not None and len(bands) != encoder.image_shape_[0]:
         raise ValueError(
             f"bands={list(bands)} are {len(bands)} names, but the stamps have "

@@ -2,13 +2,15 @@
 
 The tensors are those of the network and of the scaling of the embeddings; a JSON document in the
 header holds the rest. A file may come from anywhere: no code in it runs, and its document is
-checked before memory is allocated for the network that it describes.
+checked before memory is allocated for the network that it describes. Encoders of `load_pretrained`,
+which take stamps of any bands and size, have no ``image_shape``, but the size of their ``planes``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -17,8 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skastro.estimators.morphology import MorphologyTargets
 from skastro.estimators.targets import PropertyTargets
 from skastro.networks.backbones import (
+    STAMP_BACKBONES,
     Backbone,
     InputScaling,
     PooledBackbone,
@@ -27,21 +31,23 @@ from skastro.networks.backbones import (
     possible_sizes,
 )
 from skastro.networks.inference import prepare_for_inference
+from skastro.networks.teacher import PLANE_KINDS, TeacherNetwork
 from skastro.networks.training import seeded
 from skastro.networks.weights import read_encoder, write_encoder
 from skastro.utils.files import first_line
 
 _CODE_PARAMETERS = ("backbone", "loss", "targets")  # may be code, which is never stored
 _DOCUMENT_TYPES: dict[str, set[type]] = {
-    "params": {dict}, "unnamed": {list}, "seed": {int}, "image_shape": {list},
-    "n_features_in": {int}, "targets": {dict}, "property_source": {str},
+    "params": {dict}, "unnamed": {list}, "seed": {int}, "image_shape": {list, NoneType},
+    "n_features_in": {int, NoneType}, "targets": {dict}, "property_source": {str},
     "n_missing_pixels": {int}, "history": {list}, "stretch": {bool}, "size": {list, NoneType},
-    "bands": {list, NoneType},
+    "bands": {list, NoneType}, "planes": {list, NoneType},
 }  # fmt: skip
 _EMBEDDING_TENSORS = ("embedding.mean", "embedding.scale")
-_NETWORK_TENSORS = ("head.weight", "scaling.offset", "scaling.scale")
+_SCALING_TENSORS = ("scaling.offset", "scaling.scale")
 _DTYPES = {torch.float32, torch.float64, torch.bool, torch.uint8, torch.int32, torch.int64}
 _MAX_STAMP_VALUES = 2**28  # pixels of a stamp, in all bands
+_PLANE_SIZES = range(8, 513)  # pixels
 _MAX_BATCH_SIZE = 2**16
 _MAX_NAME_LENGTH = 200  # characters of the name of a backbone, a loss or targets
 
@@ -59,14 +65,16 @@ def pack_encoder(encoder: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     targets = vars(encoder.targets_)
     targets = targets | {name: targets[name].tolist() for name in ("center", "scale")}
     network = encoder.network_
+    is_teacher = isinstance(network, TeacherNetwork)
     entries = {
         **pack_params(encoder), "targets": targets,
-        "stretch": network.scaling.stretch, "size": network.backbone.size,
+        "stretch": not is_teacher and network.scaling.stretch, "size": network.backbone.size,
         "bands": getattr(encoder, "bands_", None) and list(encoder.bands_),
+        "planes": [network.scaling.size, network.scaling.kind] if is_teacher else None,
     }  # fmt: skip
-    # the other entries are fitted attributes
+    # the other entries are fitted attributes, of which a teacher lacks the number of features
     for name in _DOCUMENT_TYPES.keys() - entries.keys():
-        entries[name] = getattr(encoder, f"{name}_")
+        entries[name] = getattr(encoder, f"{name}_", None)
     return tensors, {name: entries[name] for name in _DOCUMENT_TYPES}
 
 
@@ -101,7 +109,8 @@ def unpack_encoder(
 
     ``path`` names the file in messages; ``backbone`` is needed where it was code.
     """
-    document = {"bands": None, **document}  # older files lack them
+    document = {"bands": None, "planes": None, **document}  # older files lack them
+    tensors = {name: t.float() if t.dtype == torch.half else t for name, t in tensors.items()}
     try:
         _check_document(document, tensors, get_type_hints(cls.__init__))
     except ValueError as error:
@@ -111,11 +120,15 @@ def unpack_encoder(
     encoder = cls(**unpack_params(path, document, backbone))
     # what `fit` has learned
     targets = document["targets"]
-    center, scale = (np.asarray(targets[name], np.float64) for name in ("center", "scale"))
-    encoder.targets_ = PropertyTargets(tuple(targets["names"]), center, scale, targets["units"])
-    for name in ("seed", "n_features_in", "property_source", "n_missing_pixels", "history"):
+    parts: dict[str, Any] = {name: tuple(targets[name]) for name in _names_of(document)}
+    parts |= {name: np.asarray(targets[name], np.float64) for name in ("center", "scale")}
+    kind: Any = PropertyTargets if document["planes"] is None else MorphologyTargets
+    encoder.targets_ = kind(**parts, units=targets["units"])
+    for name in ("seed", "property_source", "n_missing_pixels", "history"):
         setattr(encoder, f"{name}_", document[name])
-    encoder.image_shape_ = tuple(document["image_shape"])
+    if document["planes"] is None:
+        encoder.n_features_in_ = document["n_features_in"]
+    encoder.image_shape_ = document["image_shape"] and tuple(document["image_shape"])
     encoder.bands_ = document["bands"] and tuple(document["bands"])
     encoder.embedding_mean_ = tensors.pop("embedding.mean").numpy()
     encoder.embedding_scale_ = tensors.pop("embedding.scale").numpy()
@@ -165,15 +178,30 @@ def _check_document(
         valid = type(document.get(name, ...)) in types
         require(valid, f"its {name} is missing, or of a wrong type")
     check_params(document["params"], document["unnamed"], hints)
-    shape = document["image_shape"]
-    valid = len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)
-    valid = valid and math.prod(shape) <= _MAX_STAMP_VALUES
-    require(valid, "its image_shape is not that of stamps")
-    bands = document["bands"]
-    valid = bands is None or (len(bands) == shape[0] and {type(b) for b in bands} == {str})
-    require(valid, "its bands have no valid names")
-    _check_targets(document["targets"])
-    _check_tensors(tensors, shape[0], len(document["targets"]["names"]))
+    # the stamps, which are of any shape for a teacher
+    shape, planes, bands = (document[name] for name in ("image_shape", "planes", "bands"))
+    if planes is None:
+        valid = shape is not None and len(shape) == 3
+        valid = valid and all(type(side) is int and side > 0 for side in shape)
+        valid = valid and math.prod(shape) <= _MAX_STAMP_VALUES
+        require(valid, "its image_shape is not that of stamps")
+        valid = bands is None or (len(bands) == shape[0] and {type(b) for b in bands} == {str})
+        require(valid, "its bands have no valid names")
+        require(document["n_features_in"] is not None, "its n_features_in is missing")
+    else:
+        valid = len(planes) == 2 and planes[0] in _PLANE_SIZES and planes[1] in PLANE_KINDS
+        valid = valid and document["params"]["backbone"] in STAMP_BACKBONES
+        valid = valid and (shape, bands, document["n_features_in"]) == (None, None, None)
+        require(valid, "its planes are not those of a teacher")
+    # what it predicts
+    counts = _check_targets(document["targets"], _names_of(document))
+    n_outputs = counts[0] if planes is None else 2 * counts[0] + counts[1]
+    _check_tensors(tensors, shape and shape[0], n_outputs)
+
+
+def _names_of(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return where the targets have the names of columns: of those that are regressed first."""
+    return ("names",) if document["planes"] is None else ("properties", "kinds")
 
 
 def check_params(params: Mapping[str, Any], unnamed: list[Any], hints: Mapping[str, Any]) -> None:
@@ -198,15 +226,19 @@ def has_type(value: Any, hint: Any) -> bool:
     if get_origin(hint) in (tuple, dict):  # whose arguments are not alternatives
         types = {get_origin(hint)}
     types |= {int} if float in types else set()
-    types |= {list} if tuple in types else set()
+    types |= {list} if types & {tuple, Sequence} else set()
     return type(value) in types and (type(value) is not float or math.isfinite(value))
 
 
-def _check_targets(targets: Mapping[str, Any]) -> None:
-    names: Any = targets.get("names")
+def _check_targets(targets: Mapping[str, Any], lists: tuple[str, ...]) -> list[int]:
+    """Check targets whose names are in some lists, and return the lengths of these."""
+    found: list[Any] = [targets.get(key) for key in lists]
     units: Any = targets.get("units")
-    valid = isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
-    require(valid and len(names) == len(set(names)), "its properties have no valid names")
+    valid = all(isinstance(part, list) and part for part in found)
+    every = [name for part in found for name in part] if valid else []
+    valid = valid and all(isinstance(name, str) for name in every)
+    require(valid and len(every) == len(set(every)), "its properties have no valid names")
+    names = found[0]
     valid = isinstance(units, dict) and all(isinstance(unit, str) for unit in units.values())
     require(valid, "its units are not text")
     for name in ("center", "scale"):
@@ -215,9 +247,10 @@ def _check_targets(targets: Mapping[str, Any]) -> None:
         valid = valid and all(type(v) in (int, float) and math.isfinite(v) for v in values)
         require(valid, f"the {name} of its properties is not finite")
     require(min(targets["scale"]) > 0, "the scale of its properties is not positive")
+    return list(map(len, found))
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], n_bands: int, n_outputs: int) -> None:
+def _check_tensors(tensors: Mapping[str, Tensor], n_bands: int | None, n_outputs: int) -> None:
     require(set(_EMBEDDING_TENSORS) <= set(tensors), "tensors are missing")
     network = {name: tensor for name, tensor in tensors.items() if name not in _EMBEDDING_TENSORS}
     mean, spread = (tensors[name] for name in _EMBEDDING_TENSORS)
@@ -230,51 +263,44 @@ def _check_tensors(tensors: Mapping[str, Tensor], n_bands: int, n_outputs: int) 
 
 
 def check_network(
-    tensors: Mapping[str, Tensor], n_bands: int, n_outputs: int, n_features: int
+    tensors: Mapping[str, Tensor], n_bands: int | None, n_outputs: int, n_features: int
 ) -> None:
-    """Raise a ValueError if the tensors are not those of a network of these dimensions."""
+    """Raise a ValueError if the tensors are not those of a network of these dimensions.
+
+    A network for any bands, None, has no scaling.
+    """
     require({t.dtype for t in tensors.values()} <= _DTYPES, "its tensors have an unknown dtype")
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-    require(set(_NETWORK_TENSORS) <= set(floats), "tensors are missing")
-    weight, offset, scale = (tensors[name] for name in _NETWORK_TENSORS)
-    valid = weight.shape == (n_outputs, n_features)
-    valid = valid and offset.shape == scale.shape == (n_bands, 1, 1)
+    scaling = () if n_bands is None else _SCALING_TENSORS
+    require({"head.weight", *scaling} <= set(floats), "tensors are missing")
+    valid = tensors["head.weight"].shape == (n_outputs, n_features)
+    valid = valid and all(tensors[name].shape == (n_bands, 1, 1) for name in scaling)
     require(valid, "its tensors have other shapes")
     for name, tensor in floats.items():
         require(tensor.float().isfinite().all(), f"its tensor {name[:50]!r} is not finite")
-    require((scale > 0).all(), "its scales are not positive")
+    if scaling:
+        require((tensors["scaling.scale"] > 0).all(), "its scales are not positive")
 
 
 def restore_network(
     path: Any, backbone: Backbone, document: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> StampNetwork:
+) -> Any:
     """Build a network of checked tensors, to run it; nothing is downloaded.
 
-    ``document`` holds its ``image_shape``, and the ``stretch`` and the ``size`` of its stamps.
+    ``document`` holds its ``image_shape``, and the ``stretch`` and the ``size`` of its stamps, or
+    the size of its ``planes``.
     """
-    image_shape = tuple(document["image_shape"])
-    size = None if document["size"] is None else tuple(document["size"])
-    sizes = possible_sizes(backbone, image_shape, None)
-    sizes += possible_sizes(backbone, image_shape, "imagenet")
-    if size is not None and size not in sizes:
-        raise ValueError(f"{path} enlarges its stamps to an odd size ({size}): save it again.")
-
-    def assemble() -> StampNetwork:
-        n_bands, stretch = image_shape[0], document["stretch"]
-        scaling = InputScaling(torch.zeros(n_bands), torch.ones(n_bands), stretch=stretch)
-        body = PooledBackbone(make_body(backbone, image_shape, None), size)
-        n_outputs, n_features = tensors["head.weight"].shape
-        return StampNetwork(scaling, body, n_features, n_outputs)
-
+    assemble = _plan_teacher if document.get("planes") else _plan_network
+    build = assemble(path, backbone, document, tensors)
     named = isinstance(backbone, str)
     try:
         # named backbones first without memory: timm knows networks with billions of weights
         with seeded(0):
             with torch.device("meta" if named else "cpu"):
-                network = assemble()
-                _check_fit(network, tensors, image_shape)
+                network = build()
+                _check_fit(network, tensors, document)
             if named:
-                network = assemble()
+                network = build()
         network.load_state_dict(tensors)
         prepare_for_inference(network)
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
@@ -286,13 +312,42 @@ def restore_network(
     return network
 
 
-def _check_fit(
-    network: StampNetwork, tensors: Mapping[str, Tensor], image_shape: tuple[int, int, int]
-) -> None:
+def _plan_network(
+    path: Any, backbone: Backbone, document: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> Callable[[], StampNetwork]:
+    """Return a function that builds the network of stamps of one shape."""
+    image_shape = tuple(document["image_shape"])
+    size = None if document["size"] is None else tuple(document["size"])
+    sizes = possible_sizes(backbone, image_shape, None)
+    sizes += possible_sizes(backbone, image_shape, "imagenet")
+    if size is not None and size not in sizes:
+        raise ValueError(f"{path} enlarges its stamps to an odd size ({size}): save it again.")
+
+    def build() -> StampNetwork:
+        n_bands, stretch = image_shape[0], document["stretch"]
+        scaling = InputScaling(torch.zeros(n_bands), torch.ones(n_bands), stretch=stretch)
+        body = PooledBackbone(make_body(backbone, image_shape, None), size)
+        n_outputs, n_features = tensors["head.weight"].shape
+        return StampNetwork(scaling, body, n_features, n_outputs)
+
+    return build
+
+
+def _plan_teacher(
+    _: Any, backbone: Any, document: Mapping[str, Any], __: Mapping[str, Tensor]
+) -> Callable[[], TeacherNetwork]:
+    """Return a function that builds the network of stamps of any shape."""
+    counts = [len(document["targets"][name]) for name in _names_of(document)]
+    size, kind = document["planes"]
+    return partial(TeacherNetwork, backbone, size, *counts, planes=kind)
+
+
+def _check_fit(network: Any, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
     """Raise an error if a network has other tensors than a file, or does not take the stamps."""
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
         raise RuntimeError("its tensors have other names or shapes")
-    with torch.inference_mode():
-        network.eval()
-        network.head(network.embed(torch.zeros(1, *image_shape)))
+    if document["image_shape"] is not None:  # a teacher has run when it was built
+        with torch.inference_mode():
+            network.eval()
+            network.head(network.embed(torch.zeros(1, *document["image_shape"])))

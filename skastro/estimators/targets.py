@@ -68,11 +68,13 @@ def find_true_values(
     """Return the true values of fitted properties, in the order of ``names``; NaN where unknown.
 
     Columns of the catalogue are found by name, or by position if they have other names. Measured
-    properties are measured again.
+    properties are measured again. Of simulated properties, those that are given are returned.
     """
     if source == "measured":
         targets = targets if callable(targets) else "measured"
         return collect_targets(images, targets, None, None, None)[1].reindex(columns=names)
+    if source == "simulation":
+        return _find_simulated(len(images), names, properties)
     catalog = _check_catalog(images, source, y, properties)
     wanted, measured = split_names(names, source)
     if not set(wanted) <= set(catalog):
@@ -85,6 +87,17 @@ def find_true_values(
     if measured:
         catalog = pd.concat([catalog, _measure_new(images, catalog)[0]], axis=1)
     return catalog.reindex(columns=names)
+
+
+def _find_simulated(n: int, names: list[str], properties: Any) -> pd.DataFrame:
+    if properties is not None:
+        table = check_properties(properties, n)
+        if known := [name for name in names if name in table]:
+            return table[known]
+    raise ValueError(
+        "score needs true values of what the network has learned from simulation: pass properties= "
+        f"with at least one of the columns {', '.join(names)}."
+    )
 
 
 def split_names(names: Sequence[str], source: str) -> tuple[list[str], list[str]]:

@@ -55,7 +55,9 @@ def check_images(
     In ``fit``, with ``reset``, ``n_features_in_`` and, where X has names of its bands, ``bands_``
     of the estimator are set, and rows of a 2-D table are stamps of ``image_shape``, or with None
     strips of shape (1, 1, features). After ``fit`` stamps of another shape are refused, and those
-    with the same bands in another order; a warning says that bands have other names.
+    with the same bands in another order; a warning says that bands have other names. An estimator
+    whose ``image_shape_`` is None takes stamps of any bands and size, and 2-D rows in the shape of
+    its parameter ``image_shape``.
     """
     images = to_array(X)
     if len(images.shape) <= 2:
@@ -66,7 +68,9 @@ def check_images(
     if reset:
         estimator.n_features_in_ = shape[0]
         estimator.bands_ = None if bands is None else tuple(map(str, bands))
-    elif shape != (fitted := estimator.image_shape_):
+    elif (fitted := estimator.image_shape_) is None:
+        return images  # stamps of any bands and size
+    elif shape != fitted:
         name = type(estimator).__name__
         if shape[0] != fitted[0]:
             raise ValueError(
@@ -163,11 +167,17 @@ def _fold_rows(
 ) -> NDArray[Any]:
     """Check a 2-D table and reshape its rows to stamps."""
     options: dict[str, Any] = {"dtype": "numeric", "ensure_all_finite": "allow-nan"}
-    if reset or estimator.image_shape_[:2] == (1, 1):
+    fitted: Any = None if reset else estimator.image_shape_ or estimator.image_shape
+    if not reset and fitted is None:
+        raise ValueError(
+            "X has rows of numbers, whose shape as stamps is not known: pass stamps of shape (n, "
+            "bands, height, width), or call set_params(image_shape=(bands, height, width)) first."
+        )
+    if reset or fitted[:2] == (1, 1):
         rows = validate_data(estimator, X, reset=reset, **options)
     else:  # after a fit on stamps there are no columns to compare with
         rows = check_array(X, **options)
-    shape = tuple(shape or (1, 1, rows.shape[1])) if reset else estimator.image_shape_
+    shape = tuple(shape or (1, 1, rows.shape[1])) if reset else tuple(fitted)
     if looks_channels_last(shape):
         raise ValueError(
             f"image_shape={shape} looks like (height, width, bands), but rows hold (bands, height, "
