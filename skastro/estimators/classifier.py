@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -33,6 +34,8 @@ from skastro.estimators.encoder import (
 )
 from skastro.estimators.kernel_probe import KernelProbe
 from skastro.estimators.linear_probe import LinearProbe
+from skastro.estimators.morphology import find_kinds
+from skastro.estimators.pretrained import choose_kinds, load_teachers, measure_odds
 from skastro.estimators.saving_classifiers import load_classifier, save_classifier
 from skastro.networks.backbones import Backbone, StampNetwork, make_network, name_backbone
 from skastro.networks.device import resolve_device
@@ -48,12 +51,17 @@ from skastro.utils.validation import (
     check_properties,
     check_whole_number,
     draw_seed,
+    plain_labels,
     warn_of_classes,
     warn_of_order,
 )
 
 _STRATEGIES = ("auto", "probe", "finetune", "scratch")
 _MIN_STEPS, _MAX_STEPS = 150, 1400
+_PRETRAINED_CHOICE = (
+    "Strategy auto uses the probe alone: the network of load_pretrained() stays as it is."
+)
+_N_MEASURED = 1000  # stamps that show which properties can be measured, without labels
 _HEAD_C = 0.03  # regularisation of the linear probe from which fine-tuning starts
 
 
@@ -68,6 +76,9 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
     labelled rows: by a probe on the frozen embeddings and the properties, by fine-tuning the
     network, or by both.
 
+    Encoders that have learned from simulated sources (`load_pretrained`) help where the labelled
+    rows say so. Without any label, they name the kinds of sources that the simulation knows.
+
     Parameters
     ----------
     encoder : PropertyPretrainedEncoder, FrozenEstimator or None, default=None
@@ -79,6 +90,17 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         network from random weights (the baseline). "auto": the probe, the fine-tuned network, or
         a mean of both, whichever predicts the labelled rows best in cross-validation; the probe
         where the smallest class has fewer than ten labels, too few for a comparison.
+    pretrained : {"auto", None}, name or FrozenEstimator, default="auto"
+        Teachers: encoders of `load_pretrained` whose embedding and properties the probe gets, too.
+        "auto": those of `list_pretrained` that are made for such stamps, "radio" for those of one
+        band only; none for stamps that are smaller than 16 pixels. A name: that one.
+        ``FrozenEstimator(encoder)``: such an encoder. None: no teacher. The probe gives each
+        teacher a share by evidence (see `KernelProbe`). Where all classes are kinds of sources
+        that a teacher knows, its probabilities count as well. The strategies "finetune" and
+        "scratch" have no teacher.
+    classes : sequence, default=None
+        Classes where no row has a label: kinds of sources that a teacher knows, or usual names of
+        them, such as "E" or "FR I"; None takes all kinds. Ignored where rows have labels.
     class_weight : dict, "balanced" or None, default="balanced"
         Weights of the classes, as in scikit-learn.
     steps : int, default=None
@@ -99,9 +121,15 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
     ----------
     classes_ : array of shape (k,)
     encoder_ : PropertyPretrainedEncoder
-        The fitted encoder.
+        The fitted encoder; without any label and with ``encoder=None``, the teacher.
+    teachers_ : dict of str to PropertyPretrainedEncoder
+        The teachers by name.
+    kinds_ : list of str
+        Which kind of the first teacher that knows them all each class is; empty where none does.
     probe_ : KernelProbe or None
-        Probe on the columns of `describe`, for the strategies "probe" and "auto".
+        Probe on the columns of `describe`, for the strategies "probe" and "auto"; its ``shares_``
+        are those of the kernels without a teacher, and with each of ``teachers_``. None where no
+        row had a label.
     measured_names_ : list of str
         Properties that `describe` measures from the pixels.
     catalog_probe_ : KernelProbe or None
@@ -121,7 +149,8 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         refused after `fit`.
     choice_ : str
         A sentence that says what "auto" uses for predictions, and why; with a ``catalog``, for
-        predictions with it. Empty for the other strategies.
+        predictions with it. Without any label it says whose kinds the classes are. Empty for the
+        other strategies.
     n_features_in_ : int
 
     Notes
@@ -144,6 +173,14 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
     >>> classifier = SelfSupervisedClassifier(encoder, strategy="probe").fit(stamps, labels)
     >>> classifier.predict(stamps[-2:]).tolist()
     ['galaxy', 'star']
+
+    Without any label:
+
+    >>> from skastro import make_galaxies
+    >>> galaxies = make_galaxies(20, image_size=32)
+    >>> classifier = SelfSupervisedClassifier(classes=["E", "spiral"]).fit(galaxies.images)
+    >>> classifier.predict_proba(galaxies.images).shape
+    (20, 2)
     """
 
     # routed without set_fit_request and the like
@@ -159,6 +196,8 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         encoder: PropertyPretrainedEncoder | FrozenEstimator | None = None,
         *,
         strategy: str = "auto",
+        pretrained: str | FrozenEstimator | None = "auto",
+        classes: Sequence[Any] | None = None,
         class_weight: dict[Any, float] | str | None = "balanced",
         steps: int | None = None,
         batch_size: int = 32,
@@ -170,6 +209,8 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
     ) -> None:
         self.encoder = encoder
         self.strategy = strategy
+        self.pretrained = pretrained
+        self.classes = classes
         self.class_weight = class_weight
         self.steps = steps
         self.batch_size = batch_size
@@ -202,7 +243,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         properties: Any = None,
         property_errors: Any = None,
@@ -211,11 +252,14 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
     ) -> Self:
         """Pretrain the encoder on all rows, unless it is frozen, and learn from the labelled rows.
 
+        Where no row has a label, nothing is learned from them: a teacher predicts, and nothing is
+        pretrained with ``encoder=None``.
+
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width) or (n, features)
-        y : array-like of shape (n,)
-            Classes; unlabelled rows are marked (see Notes).
+        y : array-like of shape (n,), default=None
+            Classes; unlabelled rows are marked (see Notes). None: no row has a label.
         properties, property_errors : array-like of shape (n, p), default=None
             Targets of the pretext and their errors, as in `PropertyPretrainedEncoder.fit`. A
             frozen encoder ignores them.
@@ -234,21 +278,19 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         Raises
         ------
         ValueError
-            A parameter is out of range, no row has a label, or stamps, labels, properties,
-            catalogue and groups do not belong together.
+            A parameter is out of range, no row has a label and no teacher knows the classes, or
+            stamps, labels, properties, catalogue and groups do not belong together.
         """
-        if y is None:
-            raise ValueError(
-                "SelfSupervisedClassifier requires y to be passed, but the target y is None: "
-                "label some rows, and mark the others as unlabelled."
-            )
         self._check_parameters()
         encoder = getattr(self.encoder, "estimator", self.encoder)  # without FrozenEstimator
-        image_shape = getattr(encoder, "image_shape_", getattr(encoder, "image_shape", None))
+        image_shape = getattr(encoder, "image_shape_", None) or getattr(
+            encoder, "image_shape", None
+        )
         resolve_device(getattr(encoder, "device", "auto"))
         images = check_images(self, X, reset=True, image_shape=image_shape)
         self.image_shape_ = tuple(images.shape[1:])
-        codes = self._encode_labels(y, len(images))
+        self.teachers_ = self._find_teachers(images)
+        codes = self._encode_labels(y, images)
         warn_of_order(X=X, y=y, catalog=catalog, groups=groups)
         if properties is not None:
             warn_of_classes(properties, codes)
@@ -256,9 +298,17 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         if catalog is not None:
             catalog = check_properties(catalog, len(images), name="catalog", allow_empty=True)
         seed = draw_seed(self.random_state)
-        self.encoder_ = self._fit_encoder(images, seed, properties, property_errors)
-        # from here on, labelled rows only
         labelled = np.flatnonzero(codes >= 0)
+        if not len(labelled) and self.encoder is None:
+            self.encoder_ = self._kind_teacher()
+            names = [name for name, t in self.teachers_.items() if t is not self.encoder_]
+            self.teachers_ = {name: self.teachers_[name] for name in names}
+        else:
+            self.encoder_ = self._fit_encoder(images, seed, properties, property_errors)
+        if not len(labelled):
+            self._rely_on_teacher(images)
+            return self
+        # from here on, labelled rows only
         codes = codes[labelled]
         labels = self.classes_[codes]
         weights = compute_sample_weight(self.class_weight, labels)
@@ -289,15 +339,15 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         """
         check_is_fitted(self)
         images = check_images(self, X, reset=False)
+        if self.probe_ is None and self.network_ is None:
+            return self._name_kinds(images)
         catalog = self._check_catalog(catalog, len(images))
         probe, share = self.probe_, self.blend_
         if catalog is not None:
             probe, share = self.catalog_probe_, self.catalog_blend_
         parts = []
         if probe is not None and share < 1:
-            columns = self.describe(images)
-            if catalog is not None:
-                columns = np.hstack([columns, catalog])
+            columns = np.hstack(self._describe(images, catalog))
             parts.append((1 - share) * probe.predict_proba(columns))
         if self.network_ is not None and share > 0:
             parts.append(share * self._run_network(self.network_, images))
@@ -322,7 +372,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
 
     @available_if(_pretrains)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def describe(self, X: Any) -> NDArray[np.float64]:
-        """Return the columns from which the probe learns: the embedding and all properties.
+        """Return the columns from which the probe learns: embeddings and all properties.
 
         Parameters
         ----------
@@ -330,15 +380,36 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
 
         Returns
         -------
-        columns : float64 array of shape (n, d + p + m)
+        columns : float64 array of shape (n, d + p + m + t)
             The embedding, the p properties that the encoder predicts (in their units) and the
-            m that `measure_properties` measures, NaN where it cannot.
+            m that `measure_properties` measures, NaN where it cannot. Then the embedding of each
+            teacher, and the properties and kinds that it predicts (t columns in all).
         """
         check_is_fitted(self)
-        images = check_images(self, X, reset=False)
-        # a column without a value in any row of these stamps is left out of their table
-        measured = measure_properties(images).reindex(columns=self.measured_names_)
-        return join_columns(self.encoder_, embed_stamps(self.encoder_, images), measured)
+        return np.hstack(self._describe(check_images(self, X, reset=False), None))
+
+    def knows_classes(self, classes: Sequence[Any]) -> bool:
+        """Return whether a teacher can tell classes without any label.
+
+        Parameters
+        ----------
+        classes : sequence
+            Kinds of sources such as "spiral", or usual names of them, such as "Sp" or "FR I".
+
+        Returns
+        -------
+        knows : bool
+            Whether `fit` with these ``classes`` needs no label. Teachers that are left out for
+            the shape of the stamps are not considered.
+
+        Examples
+        --------
+        >>> classifier = SelfSupervisedClassifier()
+        >>> classifier.knows_classes(["E", "S0"]), classifier.knows_classes(["star", "quasar"])
+        (True, False)
+        """
+        teachers = self._find_teachers(None).values()
+        return any(find_kinds(classes, t.targets_.kinds) is not None for t in teachers)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, *, catalog: Any = None) -> float:
         """Return the accuracy on the labelled rows; those without a label are left out.
@@ -414,6 +485,29 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
                 f"encoder={self.encoder!r} must be an encoder, such as PropertyPretrainedEncoder() "
                 "or FrozenEstimator(PropertyPretrainedEncoder.load(path))."
             )
+        given: Any = self.pretrained
+        is_frozen = isinstance(given, FrozenEstimator)
+        if hasattr(given, "network_") and not is_frozen:
+            raise ValueError(
+                "pretrained is a fitted encoder, which clone() would empty: pass "
+                "FrozenEstimator(encoder), or a name of list_pretrained()."
+            )
+        if is_frozen and getattr(given.estimator, "image_shape_", ()) is not None:
+            raise ValueError(
+                f"pretrained={self.pretrained!r} is no encoder of load_pretrained(): pass one, or "
+                "this as encoder=."
+            )
+
+    def _find_teachers(self, images: Any) -> dict[str, Any]:
+        """Return the teachers for stamps, by name; all that may be used for stamps of None."""
+        if self.pretrained is None or self.strategy in ("finetune", "scratch"):
+            return {}
+        teachers = load_teachers(self.pretrained, images)
+        # a teacher that is the encoder itself needs no second place
+        encoder: Any = getattr(self.encoder, "estimator", None)
+        if getattr(encoder, "image_shape_", ()) is None and images is not None:
+            teachers = {n: t for n, t in teachers.items() if n != encoder.weights}
+        return teachers
 
     def _check_catalog(self, catalog: Any, n: int) -> NDArray[np.float64] | None:
         """Return a catalogue in the column order of `fit`; None if there is none, or no probe."""
@@ -432,19 +526,69 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             )
         return table[self.catalog_names_].to_numpy()
 
-    def _encode_labels(self, y: Any, n: int) -> NDArray[np.int64]:
-        classes, codes = check_labels(y)
+    def _encode_labels(self, y: Any, images: Any) -> NDArray[np.int64]:
+        """Set the classes and their kinds; return a code for each row, -1 without a label."""
+        n, kinds = len(images), None
+        labelled = np.zeros(n, bool) if y is None else plain_labels(y)[1]
+        if labelled.any() or (y is not None and not self._teachers()):
+            classes, codes = check_labels(y)
+            if len(classes) < 2:
+                raise ValueError(
+                    f"y holds one class only ({classes.item(0)!r}): label stamps of at least two "
+                    "classes."
+                )
+            found = [find_kinds(classes.tolist(), t.targets_.kinds) for t in self._teachers()]
+            kinds = next((kinds for kinds in found if kinds is not None), None)
+        else:
+            if not self._teachers():
+                raise ValueError(
+                    "SelfSupervisedClassifier requires y to be passed, but the target y is None: "
+                    "label some rows, and mark the others as unlabelled."
+                )
+            classes, kinds = choose_kinds(self._teachers(), self.classes, images)
+            codes = np.full(len(labelled), -1)
         if len(codes) != n:
             raise ValueError(
                 f"y has {len(codes)} labels, but X has {n} stamps: pass one for each stamp."
             )
-        if len(classes) < 2:
-            raise ValueError(
-                f"y holds one class only ({classes.item(0)!r}): label stamps of at least two "
-                "classes."
-            )
-        self.classes_ = classes
+        self.classes_, self.kinds_ = classes, kinds or []
         return codes
+
+    def _teachers(self) -> list[Any]:
+        """Return the encoder, if it is of `load_pretrained`, and the teachers."""
+        encoder = getattr(self, "encoder_", None) or getattr(self.encoder, "estimator", None)
+        is_teacher = getattr(encoder, "image_shape_", ()) is None
+        others = [teacher for teacher in self.teachers_.values() if teacher is not encoder]
+        return [encoder, *others] if is_teacher else others
+
+    def _kind_teacher(self) -> Any:
+        """Return the teacher whose kinds the classes are."""
+        return next(t for t in self._teachers() if set(self.kinds_) <= set(t.targets_.kinds))
+
+    def _name_kinds(self, images: Any) -> NDArray[np.float64]:
+        """Return the probability of each class by the teacher that knows it."""
+        teacher = self._kind_teacher()
+        table = teacher.predict_embedded(embed_stamps(teacher, images))
+        probabilities = table[self.kinds_].to_numpy() + np.finfo(np.float32).tiny
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    def _rely_on_teacher(self, images: Any) -> None:
+        """Set the fitted attributes where no row has a label."""
+        self._reset()
+        sample = images[:: -(-len(images) // _N_MEASURED)]
+        self.measured_names_ = measure_properties(sample).columns.tolist()
+        self.blend_ = self.catalog_blend_ = 0.0
+        self.choice_ = (
+            f"No stamp has a label: the classes {', '.join(map(str, self.classes_))} are kinds of "
+            f"sources in the simulation of {self._kind_teacher().weights!r}, whose probabilities "
+            "are used as they are."
+        )
+        self._say(self.choice_)
+
+    def _say(self, text: str) -> None:
+        if self.verbose:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
 
     def _fit_encoder(
         self, X: Any, seed: int, properties: Any, property_errors: Any
@@ -452,6 +596,12 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         encoder = self.encoder
         if isinstance(encoder, FrozenEstimator):
             check_is_fitted(encoder.estimator)
+            if encoder.estimator.image_shape_ is None and self.strategy in ("finetune", "scratch"):
+                raise ValueError(
+                    f"strategy={self.strategy!r} trains the network of the encoder, but those of "
+                    "load_pretrained() stay as they are: use strategy='auto' or 'probe', or "
+                    "encoder=clone(encoder), whose fit begins with their weights."
+                )
             return encoder.estimator
         if encoder is None:
             encoder = PropertyPretrainedEncoder(random_state=seed, verbose=self.verbose)
@@ -466,8 +616,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             return encoder.fit(X)
         return encoder.fit(X, properties=properties, property_errors=property_errors)
 
-    def _fit_strategy(self, rows: LabelledRows, catalog: pd.DataFrame | None, seed: int) -> None:
-        """Fit the probes and the network that the strategy needs."""
+    def _reset(self) -> None:
         self.probe_: KernelProbe | None = None
         self.catalog_probe_: KernelProbe | None = None
         self.catalog_names_: list[str] = []
@@ -476,6 +625,10 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         self.cv_losses_: dict[float, float] = {}
         self.catalog_cv_losses_: dict[float, float] = {}
         self.choice_ = ""
+
+    def _fit_strategy(self, rows: LabelledRows, catalog: pd.DataFrame | None, seed: int) -> None:
+        """Fit the probes and the network that the strategy needs."""
+        self._reset()
         if self.strategy != "scratch":
             measured = measure_properties(rows.images)
             self.measured_names_ = measured.columns.tolist()
@@ -483,39 +636,84 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             rows = replace(rows, embeddings=embed_stamps(self.encoder_, images))
         if self.strategy in ("auto", "probe"):
             # let networks predict the labelled rows in cross-validation, if they are compared
-            folds = make_folds(rows, self.n_folds, seed) if self.strategy == "auto" else []
+            compares = self.strategy == "auto" and self.encoder_.image_shape_ is not None
+            folds = make_folds(rows, self.n_folds, seed) if compares else []
             by_network = np.empty((len(rows.codes), len(self.classes_)))
             for number, (learn, test) in enumerate(folds, start=1):
                 part = f"fold {number} of {len(folds)}"
                 network = self._train_network(rows.take(learn), seed, part)
                 by_network[test] = self._run_network(network, rows.images[test])
             # fit the probes, and choose the shares of the network
-            columns = join_columns(self.encoder_, rows.embeddings, measured)
-            fitted = self._fit_probe(rows, columns, folds, by_network, seed)
+            own = join_columns(self.encoder_, rows.embeddings, measured)
+            parts = [own, *self._consult_teachers(rows.images)]
+            fitted = self._fit_probe(rows, parts, folds, by_network, seed)
             self.probe_, self.blend_, self.cv_losses_ = fitted
             self.catalog_blend_ = 0.0
             if catalog is not None:
-                columns = np.hstack([columns, catalog])
-                fitted = self._fit_probe(rows, columns, folds, by_network, seed)
+                parts = [np.hstack([parts[0], catalog]), *parts[1:]]
+                fitted = self._fit_probe(rows, parts, folds, by_network, seed)
                 self.catalog_probe_, self.catalog_blend_, self.catalog_cv_losses_ = fitted
                 self.catalog_names_ = catalog.columns.tolist()
             if self.strategy == "auto":
-                self.choice_ = explain_choice(rows, self.n_folds, *fitted[1:])
-                if self.verbose:
-                    sys.stdout.write(f"{self.choice_}\n")
-                    sys.stdout.flush()
+                self.choice_ = _PRETRAINED_CHOICE
+                if compares:
+                    self.choice_ = explain_choice(rows, self.n_folds, *fitted[1:])
+                self.choice_ += self._explain_teachers(fitted[0])
+                self._say(self.choice_)
         if max(self.blend_, self.catalog_blend_) > 0:
             self.network_ = self._train_network(rows, seed)
 
+    def _describe(self, images: Any, catalog: Any) -> list[NDArray[np.float64]]:
+        """Return the columns of the encoder, with the catalogue, and those of each teacher."""
+        # a column without a value in any row of these stamps is left out of their table
+        measured = measure_properties(images).reindex(columns=self.measured_names_)
+        own = join_columns(self.encoder_, embed_stamps(self.encoder_, images), measured)
+        parts = [own if catalog is None else np.hstack([own, catalog])]
+        return parts + self._consult_teachers(images)
+
+    def _consult_teachers(self, images: Any) -> list[NDArray[np.float64]]:
+        """Return the embedding by each teacher, with the properties and kinds that it predicts."""
+        embeddings = [
+            (teacher, embed_stamps(teacher, images)) for teacher in self.teachers_.values()
+        ]
+        return [np.hstack([each, t.predict_embedded(each)]) for t, each in embeddings]
+
     def _fit_probe(
-        self, rows: LabelledRows, columns: Any, folds: list[Fold], by_network: Any, seed: int
+        self, rows: LabelledRows, parts: list[Any], folds: list[Fold], by_network: Any, seed: int
     ) -> tuple[KernelProbe, float, dict[float, float]]:
-        """Fit a probe; return it, the best share of the network, and the loss of each share."""
-        n_properties = columns.shape[1] - self._n_features_out
-        probe = KernelProbe(n_properties, class_weight=self.class_weight, random_state=seed)
+        """Fit a probe; return it, the best share of the network, and the loss of each share.
+
+        ``parts`` are those of `_describe`.
+        """
+        # the columns of the teachers, and of the kinds that the classes are
+        others, class_columns, start = [], None, 0
+        kind_teacher: Any = self._kind_teacher() if self.kinds_ else None
+        encoders = [self.encoder_, *self.teachers_.values()]
+        for encoder, part in zip(encoders, parts, strict=True):
+            d = len(encoder.embedding_mean_)
+            if encoder is not self.encoder_:
+                others.append((d, part.shape[1] - d, measure_odds(encoder, part[:, :d])))
+            names = list(encoder.targets_.names)
+            if encoder is kind_teacher:
+                class_columns = [start + d + names.index(kind) for kind in self.kinds_]
+            start += part.shape[1]
+        n_properties = parts[0].shape[1] - self._n_features_out
+        probe = KernelProbe(
+            n_properties, others=others, class_columns=class_columns,
+            class_weight=self.class_weight, random_state=seed,
+        )  # fmt: skip
+        columns = np.hstack(parts)
         losses = compare_shares(rows, folds, probe, columns, by_network) if folds else {}
         share = min(losses, key=losses.__getitem__, default=0.0)  # without folds, the probe alone
         return probe.fit(columns, rows.labels), share, losses
+
+    def _explain_teachers(self, probe: KernelProbe) -> str:
+        """Return a sentence about the shares of teachers, after a blank; empty without any."""
+        if not self.teachers_:
+            return ""
+        shares = zip(self.teachers_, probe.shares_[1:], strict=True)
+        text = " and ".join(f"a share of {share:.0%} to {name!r}" for name, share in shares)
+        return f" The probe gives {text}."
 
     def _train_network(self, rows: LabelledRows, seed: int, part: str = "") -> StampNetwork:
         """Train all layers: from the encoder's weights if embeddings are given, or random ones.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Integral
+from operator import itemgetter
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +28,52 @@ _N_WIDTH_ROWS = 500  # rows whose distances give the width of the radial kernel
 _LOG_SHARPNESS_RANGE = (-3.0, 5.0)
 _MAX_LEVERAGE = 1 - 1e-9
 _MIN_EIGENVALUE = 1e-10  # of the largest; smaller ones are rounding noise
+_MIN_SHARE = 0.01  # of the probabilities; a kernel with less is left out
+_CLASS_FLOOR = 1e-3  # added to probabilities of classes that are columns: none is excluded
+
+
+@dataclass(frozen=True)
+class ColumnGroup:
+    """Scales and centres of the two kernels of one representation."""
+
+    center: _Floats  # (p,), means of the properties
+    scale: _Floats  # (p,), their standard deviations; infinite for a constant
+    length: float  # root mean square length of the embedding
+    width: float  # median squared distance of scaled properties
+    embedding: _Floats  # (m, d) of the m centres, scaled
+    properties: _Floats  # (m, p)
+
+    @classmethod
+    def measure(cls, embedding: _Floats, properties: _Floats, centers: NDArray[np.int64]) -> Self:
+        """Measure the scales of rows, some of which are the centres."""
+        values = np.ma.masked_invalid(properties)
+        center = values.mean(axis=0).filled(0.0)
+        spread = values.std(axis=0).filled(0.0)
+        # a constant column is left out by an infinite scale
+        scale = np.where(spread > 1e-9 * (1 + np.abs(center)), spread, np.inf)
+        length = float(np.sqrt((embedding**2).sum(axis=1).mean())) or 1.0
+        scaled = _scale(properties, center, scale)
+        sample = scaled[:: -(-len(scaled) // _N_WIDTH_ROWS)]
+        distances = euclidean_distances(sample, squared=True)
+        width = float(np.median(distances[np.triu_indices(len(sample), 1)])) or 1.0
+        return cls(center, scale, length, width, embedding[centers] / length, scaled[centers])
+
+    def kernel(self, embedding: _Floats, properties: _Floats) -> _Floats:
+        """Return the mean of the linear and the radial kernel of n rows with the centres (n, m)."""
+        scaled = _scale(properties, self.center, self.scale)
+        distances = euclidean_distances(scaled, self.properties, squared=True)
+        linear = embedding @ self.embedding.T / self.length
+        return (linear + np.exp(-distances / self.width)) / 2
+
+
+@dataclass(frozen=True)
+class KernelMachine:
+    """Kernel least squares, with the regularisation of the least leave-one-out loss."""
+
+    coef: _Floats  # (m, k)
+    alpha: float  # strength of the regularisation
+    sharpness: float  # factor between outputs and logits
+    outputs: _Floats  # (n, k), of the learned rows in leave-one-out cross-validation
 
 
 class KernelProbe(Probe):
@@ -41,11 +90,22 @@ class KernelProbe(Probe):
     rows in leave-one-out cross-validation, in closed form at almost no cost (Rifkin & Lippert 2007,
     MIT-CSAIL-TR-2007-025). The outputs are also the mean of a Gaussian process.
 
+    Further representations, such as those of `load_pretrained`, may help or not. For each of them
+    a second kernel, the mean of the first kernel and its own, is fitted, too. The probabilities
+    are the mean over the kernels, weighted by the likelihood of the left-out labels.
+
     Parameters
     ----------
     n_properties : int, default=0
-        Number of properties, in any units: the last columns. The columns before them are the
-        embedding, with mean 0 and about the same spread. With 0, both kernels use all columns.
+        Number of properties, in any units, after the columns of the embedding, which have mean 0
+        and about the same spread. With 0, both kernels use all columns of the representation.
+    others : sequence of (int, int) or (int, int, float), default=()
+        Further representations, which are the last columns: the number of columns of the embedding
+        and of the properties of each, and the odds that it helps, before the labels are seen (1
+        where they are left out).
+    class_columns : sequence of int, default=None
+        Columns that already hold a probability of each class, in the order of ``classes_``. The
+        probabilities are multiplied by a power of theirs, chosen by the leave-one-out loss, too.
     class_weight : dict, "balanced" or None, default="balanced"
         Weights of the classes, as in scikit-learn.
     max_centers : int, default=1000
@@ -57,15 +117,21 @@ class KernelProbe(Probe):
     Attributes
     ----------
     classes_ : array of shape (k,)
-    alpha_ : float
-        Strength of the regularisation that was chosen.
-    sharpness_ : float
-        Factor between the outputs of the least squares and the logits.
+    shares_ : array of shape (1 + g,)
+        Weights of the first kernel and of those with one of the g other representations.
+    alpha_ : array of shape (1 + g,)
+        Strength of the regularisation that was chosen for each kernel.
+    sharpness_ : array of shape (1 + g,)
+        Factor between the outputs of the least squares and the logits, for each kernel.
+    class_powers_ : array of shape (1 + g,)
+        Power of the probabilities in ``class_columns``, for each kernel; 0 without them.
     loo_loss_ : float
         Weighted mean log loss (nat) in leave-one-out cross-validation, with one more label of each
         class counted for every row.
     loo_probabilities_ : array of shape (n, k)
         Probabilities of the labelled rows in leave-one-out cross-validation.
+    coefs_ : array of shape (1 + g, m, k)
+        Coefficients of the m centres of each kernel.
     centers_ : int array
         Numbers of the rows of `fit` that were used as centres of the kernel.
     n_features_in_ : int
@@ -86,17 +152,28 @@ class KernelProbe(Probe):
     >>> points = radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
     >>> KernelProbe().fit(points[:100], ring[:100]).score(points[100:], ring[100:])
     1.0
+
+    A representation that says nothing, beside one that does:
+
+    >>> noise = rng.normal(size=(200, 2))
+    >>> probe = KernelProbe(others=[(0, 2)]).fit(np.hstack([noise, points]), ring)
+    >>> probe.shares_.round(2).tolist()
+    [0.0, 1.0]
     """
 
     def __init__(
         self,
         n_properties: int = 0,
         *,
+        others: Sequence[tuple[float, ...]] = (),
+        class_columns: Sequence[int] | None = None,
         class_weight: dict[Any, float] | str | None = "balanced",
         max_centers: int = 1000,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.n_properties = n_properties
+        self.others = others
+        self.class_columns = class_columns
         self.class_weight = class_weight
         self.max_centers = max_centers
         self.random_state = random_state
@@ -120,124 +197,204 @@ class KernelProbe(Probe):
         Raises
         ------
         ValueError
-            There is one class only, ``n_properties`` is not a number of columns, or the
-            embedding holds NaN.
+            There is one class only, ``n_properties``, ``others`` or ``class_columns`` are not
+            numbers of columns, or an embedding holds NaN.
         """
         X, codes = self._check_rows(X, y, ensure_all_finite="allow-nan")
-        if not isinstance(self.n_properties, Integral) or not 0 <= self.n_properties <= X.shape[1]:
-            raise ValueError(
-                f"n_properties={self.n_properties!r} must be a number of columns: X has "
-                f"{X.shape[1]}."
-            )
-        if self.max_centers < 2:
-            raise ValueError(f"max_centers={self.max_centers} must be at least 2.")
+        self._check_parameters(X.shape[1])
         labelled = np.flatnonzero(codes >= 0)
         X, codes = X[labelled], codes[labelled]
         weights = compute_sample_weight(self.class_weight, self.classes_[codes])
-        rows = self._measure_scales(X)
-        whitening = self._choose_centers(*rows, labelled)
-        self._solve(self._kernel(*rows), whitening, codes, weights / weights.mean())
+        weights = weights / weights.mean()
+        # the kernel of each representation
+        centers = self._choose_centers(len(X))
+        self.centers_ = labelled[centers]
+        parts = self._split(X)
+        self.groups_ = [ColumnGroup.measure(*part, centers) for part in parts]
+        kernels = _join_kernels([g.kernel(*p) for g, p in zip(self.groups_, parts, strict=True)])
+        # least squares with each
+        machines = [self._solve(kernel, centers, codes, weights) for kernel in kernels]
+        self._weigh(machines, X, codes, weights)
         return self
 
-    def _split(self, X: _Floats) -> tuple[_Floats, _Floats]:
-        """Return the embedding and the properties."""
-        first = X.shape[1] - self.n_properties
-        embedding, properties = (X[:, :first], X[:, first:]) if self.n_properties else (X, X)
-        if np.isnan(embedding).any():
-            row = int(np.flatnonzero(np.isnan(embedding).any(axis=1))[0])
-            raise ValueError(f"X holds NaN in the embedding of row {row}: embed it again.")
-        return embedding, properties
+    def _check_parameters(self, n_columns: int) -> None:
+        counts = [self.n_properties, *(count for other in self.others for count in other[:2])]
+        valid = all(isinstance(count, Integral) and count >= 0 for count in counts)
+        if not valid or sum(counts) > n_columns:
+            given = f"n_properties={self.n_properties!r}"
+            given += f" and others={self.others!r}" if len(self.others) else ""
+            raise ValueError(f"{given} must be a number of columns: X has {n_columns}.")
+        columns = self.class_columns
+        if columns is not None and len(columns) != len(self.classes_):
+            raise ValueError(
+                f"class_columns has {len(columns)} columns, but y has {len(self.classes_)} "
+                "classes: pass a column for each."
+            )
+        if self.max_centers < 2:
+            raise ValueError(f"max_centers={self.max_centers} must be at least 2.")
 
-    def _scale(self, embedding: _Floats, properties: _Floats) -> tuple[_Floats, _Floats]:
-        properties = (properties - self.center_) / self.scale_
-        properties = np.nan_to_num(properties, nan=0.0).clip(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
-        return embedding / self.length_, properties
+    def _split(self, X: _Floats) -> list[tuple[_Floats, _Floats]]:
+        """Return the embedding and the properties of each representation."""
+        sizes = [(int(other[0]), int(other[1])) for other in self.others]
+        first = X.shape[1] - self.n_properties - sum(map(sum, sizes))
+        parts, start = [], 0
+        for d, p in [(first, self.n_properties), *sizes]:
+            embedding, properties = X[:, start : start + d], X[:, start + d : start + d + p]
+            start += d + p
+            if np.isnan(embedding).any():
+                row = int(np.flatnonzero(np.isnan(embedding).any(axis=1))[0])
+                raise ValueError(f"X holds NaN in the embedding of row {row}: embed it again.")
+            # one kind of columns serves both kernels
+            parts.append((embedding, properties if p else embedding))
+        return parts
 
-    def _measure_scales(self, X: _Floats) -> tuple[_Floats, _Floats]:
-        """Measure the scales of the two kernels, and return the scaled rows."""
-        embedding, properties = self._split(X)
-        values = np.ma.masked_invalid(properties)
-        self.center_ = values.mean(axis=0).filled(0.0)
-        spread = values.std(axis=0).filled(0.0)
-        # a constant column is left out by an infinite scale
-        self.scale_ = np.where(spread > 1e-9 * (1 + np.abs(self.center_)), spread, np.inf)
-        self.length_ = np.sqrt((embedding**2).sum(axis=1).mean()) or 1.0
-        scaled = self._scale(embedding, properties)
-        sample = scaled[1][:: -(-len(X) // _N_WIDTH_ROWS)]
-        distances = euclidean_distances(sample, squared=True)
-        self.width_ = float(np.median(distances[np.triu_indices(len(sample), 1)])) or 1.0
-        return scaled
-
-    def _choose_centers(
-        self, embedding: _Floats, properties: _Floats, rows: NDArray[np.int64]
-    ) -> _Floats:
-        """Choose the centres; return the map that makes their kernel features orthonormal.
-
-        ``rows`` are the numbers of these rows in X.
-        """
-        n = len(embedding)
-        centers: NDArray[np.int64] = np.arange(n)
-        if n > self.max_centers:
-            generator = np.random.default_rng(draw_seed(self.random_state))
-            centers = np.sort(generator.choice(n, self.max_centers, replace=False))
-        self.centers_ = rows[centers]
-        self._center_embedding, self._center_properties = embedding[centers], properties[centers]
-        kernel = self._kernel(self._center_embedding, self._center_properties)
-        values, vectors = np.linalg.eigh(kernel)
-        large = values > _MIN_EIGENVALUE * values[-1]
-        return vectors[:, large] / np.sqrt(values[large])
-
-    def _kernel(self, embedding: _Floats, properties: _Floats) -> _Floats:
-        distances = euclidean_distances(properties, self._center_properties, squared=True)
-        radial = np.exp(-distances / self.width_)
-        return (embedding @ self._center_embedding.T + radial) / 2 + _KERNEL_CONSTANT
+    def _choose_centers(self, n: int) -> NDArray[np.int64]:
+        if n <= self.max_centers:
+            return np.arange(n)
+        generator = np.random.default_rng(draw_seed(self.random_state))
+        return np.sort(generator.choice(n, self.max_centers, replace=False))
 
     def _solve(
-        self, kernel: _Floats, whitening: _Floats, codes: NDArray[np.intp], weights: _Floats
-    ) -> None:
+        self,
+        kernel: _Floats,
+        centers: NDArray[np.int64],
+        codes: NDArray[np.intp],
+        weights: _Floats,
+    ) -> KernelMachine:
         """Fit a weighted ridge regression on the classes, with the best leave-one-out loss."""
-        features = kernel @ whitening
         n_classes = len(self.classes_)
         targets = np.eye(n_classes)[codes] - 1 / n_classes
-        values, vectors = np.linalg.eigh(features.T @ (weights[:, None] * features))
-        rotated = features @ vectors
+        if len(centers) == len(kernel):
+            # one eigenproblem, that of the weighted kernel
+            roots = np.sqrt(weights)[:, None]
+            values, vectors = _large_eigenvectors(roots * kernel * roots.T)
+            rotated = vectors * np.sqrt(values) / roots
+            back = vectors / np.sqrt(values) * roots
+        else:
+            # features in which those of the centres are orthonormal, and their covariance
+            values, vectors = _large_eigenvectors(kernel[centers])
+            whitening = vectors / np.sqrt(values)
+            features = kernel @ whitening
+            values, vectors = np.linalg.eigh(features.T @ (weights[:, None] * features))
+            rotated, back = features @ vectors, whitening @ vectors
+        # the regression, for all strengths at once
         projected = rotated.T @ (weights[:, None] * targets)
-        self.loo_loss_ = np.inf
+        squares, found = rotated**2, []
         for strength in _STRENGTHS:
             inverse = 1 / (np.maximum(values, 0.0) + strength)
             fitted = rotated @ (inverse[:, None] * projected)
-            leverage = np.minimum(weights * (rotated**2 @ inverse), _MAX_LEVERAGE)
+            leverage = np.minimum(weights * (squares @ inverse), _MAX_LEVERAGE)
             outputs = targets + (fitted - targets) / (1 - leverage)[:, None]
             sharpness, loss = _sharpen(outputs, codes, weights)
-            if loss < self.loo_loss_:
-                self.alpha_, self.sharpness_, self.loo_loss_ = float(strength), sharpness, loss
-                self.loo_probabilities_ = softmax(sharpness * outputs, axis=1)
-                self._coef = whitening @ (vectors @ (inverse[:, None] * projected))
+            found.append((loss, float(strength), sharpness, outputs))
+        _, strength, sharpness, outputs = min(found, key=itemgetter(0))
+        inverse = 1 / (np.maximum(values, 0.0) + strength)
+        coef = back @ (inverse[:, None] * projected)
+        return KernelMachine(coef, strength, sharpness, outputs)
+
+    def _weigh(
+        self,
+        machines: list[KernelMachine],
+        X: _Floats,
+        codes: NDArray[np.intp],
+        weights: _Floats,
+    ) -> None:
+        """Choose the powers of the classes that are columns, and the shares of the kernels."""
+        known = self._known_classes(X)
+        logits = [m.sharpness * m.outputs for m in machines]
+        powers = np.zeros(len(logits))
+        if known is not None:
+            powers = np.array([_find_power(each, known, codes, weights) for each in logits])
+            logits = [each + p * known for each, p in zip(logits, powers, strict=True)]
+        losses = np.array([_smoothed_loss(log_softmax(z, axis=1), codes, weights) for z in logits])
+        # the likelihood of as many labels as count, where weights are unequal (Kish 1965)
+        n_effective = weights.sum() ** 2 / (weights**2).sum()
+        odds = np.array([1.0, *(other[2] if len(other) > 2 else 1.0 for other in self.others)])
+        shares = odds * np.exp(-n_effective * (losses - losses.min()))
+        shares[shares < _MIN_SHARE * shares.sum()] = 0.0
+        self.shares_, self.class_powers_ = shares / shares.sum(), powers
+        self.alpha_ = np.array([machine.alpha for machine in machines])
+        self.sharpness_ = np.array([machine.sharpness for machine in machines])
+        self.coefs_ = np.stack([machine.coef for machine in machines])
+        mean = sum(s * softmax(z, axis=1) for s, z in zip(self.shares_, logits, strict=True))
+        self.loo_probabilities_ = np.asarray(mean)
+        logs = np.log(np.maximum(self.loo_probabilities_, np.finfo(float).tiny))
+        self.loo_loss_ = _smoothed_loss(logs, codes, weights)
+
+    def _known_classes(self, X: _Floats) -> _Floats | None:
+        """Return the logarithm of the probabilities that are columns (n, k), if there are any."""
+        if self.class_columns is None:
+            return None
+        probabilities = np.nan_to_num(X[:, list(self.class_columns)]) + _CLASS_FLOOR
+        return np.log(probabilities / probabilities.sum(axis=1, keepdims=True))
 
     def _probabilities(self, X: Any) -> _Floats:
         X = plain_rows(X)
         X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
-        outputs = self._kernel(*self._scale(*self._split(X))) @ self._coef
-        return softmax(self.sharpness_ * outputs, axis=1)
+        known = self._known_classes(X)
+        kernels = _join_kernels(
+            [group.kernel(*part) for group, part in zip(self.groups_, self._split(X), strict=True)]
+        )
+        total = np.zeros((len(X), len(self.classes_)))
+        for number in np.flatnonzero(self.shares_):
+            logits = self.sharpness_[number] * (kernels[number] @ self.coefs_[number])
+            if known is not None:
+                logits += self.class_powers_[number] * known
+            total += self.shares_[number] * softmax(logits, axis=1)
+        return total
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.n_properties > 0
+        n_properties = [self.n_properties, *(other[1] for other in self.others)]
+        tags.input_tags.allow_nan = max(n_properties) > 0
         return tags
 
 
-def _sharpen(outputs: _Floats, codes: NDArray[np.intp], weights: _Floats) -> tuple[float, float]:
-    """Return the factor that turns outputs into logits with the least log loss, and that loss.
+def _scale(properties: _Floats, center: _Floats, scale: _Floats) -> _Floats:
+    scaled = np.nan_to_num((properties - center) / scale, nan=0.0)
+    return scaled.clip(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
 
-    One more label of each class is counted for every output, because the next prediction is not
+
+def _join_kernels(kernels: list[_Floats]) -> list[_Floats]:
+    """Return the first kernel, and its mean with each of the others."""
+    first = kernels[0]
+    return [k + _KERNEL_CONSTANT for k in (first, *((first + other) / 2 for other in kernels[1:]))]
+
+
+def _large_eigenvectors(matrix: _Floats) -> tuple[_Floats, _Floats]:
+    values, vectors = np.linalg.eigh(matrix)
+    large = values > _MIN_EIGENVALUE * values[-1]
+    return values[large], vectors[:, large]
+
+
+def _smoothed_loss(logs: _Floats, codes: NDArray[np.intp], weights: _Floats) -> float:
+    """Return the weighted mean log loss of logarithms of probabilities (n, k).
+
+    One more label of each class is counted for every row, because the next prediction is not
     certain even if all of a few labels are predicted correctly.
     """
-    rows, (n, n_classes) = np.arange(len(codes)), outputs.shape
+    n, n_classes = logs.shape
+    own = np.take_along_axis(logs, codes[:, None], axis=1)[:, 0]
+    return -float(np.average(n * own + logs.sum(axis=1), weights=weights)) / (n + n_classes)
+
+
+def _sharpen(outputs: _Floats, codes: NDArray[np.intp], weights: _Floats) -> tuple[float, float]:
+    """Return the factor that turns outputs into logits with the least log loss, and that loss."""
 
     def loss(log_sharpness: float) -> float:
         logs = log_softmax(np.exp(log_sharpness) * outputs, axis=1)
-        others = logs.sum(axis=1)
-        return -float(np.average(n * logs[rows, codes] + others, weights=weights)) / (n + n_classes)
+        return _smoothed_loss(logs, codes, weights)
 
     best = minimize_scalar(loss, bounds=_LOG_SHARPNESS_RANGE, method="bounded")
     return float(np.exp(best.x)), float(best.fun)
+
+
+def _find_power(
+    logits: _Floats, known: _Floats, codes: NDArray[np.intp], weights: _Floats
+) -> float:
+    """Return the power of known probabilities whose product with others has the least log loss."""
+
+    def loss(power: float) -> float:
+        return _smoothed_loss(log_softmax(logits + power * known, axis=1), codes, weights)
+
+    return float(minimize_scalar(loss, bounds=(0, 1), method="bounded").x)

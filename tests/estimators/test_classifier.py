@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,19 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import cross_val_score
 
-from skastro import KernelProbe, LinearProbe, SelfSupervisedClassifier, measure_properties
+from skastro import (
+    KernelProbe,
+    LinearProbe,
+    PropertyPretrainedEncoder,
+    SelfSupervisedClassifier,
+    measure_properties,
+)
+from skastro.estimators import pretrained
 from skastro.estimators.blending import make_folds
 from skastro.estimators.classifier import _set_head
+from skastro.estimators.encoder import measure_spread
+from skastro.estimators.morphology import MorphologyTargets
+from skastro.networks.teacher import TeacherNetwork
 from tests.conftest import make_stamps, tiny_encoder
 
 
@@ -387,3 +398,157 @@ def test_the_same_seed_gives_the_same_probabilities(survey, fitted):
     model = classifier(FrozenEstimator(fitted), strategy="finetune").fit(stamps, labels)
     again = clone(model).fit(stamps, labels)
     assert_array_equal(model.predict_proba(stamps), again.predict_proba(stamps))
+
+
+KINDS = ("elliptical", "spiral", "irregular")
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Return stamps that are large enough for teachers, their labels and properties."""
+    return make_stamps(side=16, seed=3)
+
+
+@pytest.fixture(scope="module")
+def teacher(large):
+    """Return an encoder such as those of `load_pretrained`, with random weights."""
+    encoder = PropertyPretrainedEncoder("stamp_resnet10", weights="galaxies", average_views=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = TeacherNetwork("stamp_resnet10", 16, 2, len(KINDS)).eval()
+        network.head.weight.data *= 5
+    with torch.inference_mode():
+        features = network.embed(torch.from_numpy(large[0])).numpy()
+    encoder.embedding_mean_, encoder.embedding_scale_ = measure_spread(features)
+    encoder.network_, encoder.image_shape_, encoder.history_ = network, None, []
+    encoder.targets_ = MorphologyTargets(("bar", "dust"), KINDS, np.zeros(2), np.ones(2), {})
+    encoder.property_source_, encoder.seed_, encoder.n_missing_pixels_ = "simulation", 0, 0
+    return encoder
+
+
+@pytest.fixture(scope="module")
+def own(large):
+    return FrozenEstimator(tiny_encoder().fit(large[0], properties=large[2]))
+
+
+def taught(own, teacher, **params):
+    params = {"strategy": "probe", "pretrained": FrozenEstimator(teacher), **params}
+    return SelfSupervisedClassifier(own, random_state=0, **params)
+
+
+def test_the_probe_sees_the_teacher_beside_its_own_columns(large, own, teacher):
+    stamps, labels, properties = large
+    model = taught(own, teacher).fit(stamps, labels, catalog=properties)
+    assert model.teachers_ == {"galaxies": teacher}
+    alone = taught(own, teacher, pretrained=None).fit(stamps, labels)
+    consulted = np.hstack([teacher.transform(stamps), teacher.predict(stamps)])
+    columns = model.describe(stamps)
+    assert_allclose(columns, np.hstack([alone.describe(stamps), consulted]))
+    assert_array_equal(model.transform(stamps), own.estimator.transform(stamps))
+    assert_allclose(model.predict_proba(stamps), model.probe_.predict_proba(columns))
+    assert len(model.probe_.shares_) == 2
+    # columns of a catalogue stand before those of the teacher
+    columns = np.hstack([alone.describe(stamps), properties, consulted])
+    assert_allclose(
+        model.predict_proba(stamps, catalog=properties), model.catalog_probe_.predict_proba(columns)
+    )
+
+
+def test_a_teacher_counts_where_labels_speak_for_it(large, own, teacher):
+    stamps, _, _ = large
+    first = teacher.transform(stamps)
+    by_teacher = np.where(first[:, 0] > np.median(first[:, 0]), "a", "b")
+    helped = taught(own, teacher).fit(stamps, by_teacher)
+    by_chance = np.random.default_rng(0).permutation(by_teacher)
+    random = taught(own, teacher).fit(stamps, by_chance)
+    assert helped.probe_.shares_[1] > random.probe_.shares_[1]
+    assert helped.kinds_ == []
+
+
+def test_classes_that_are_kinds_of_the_teacher_are_known_before_labels(large, own, teacher):
+    stamps, labels, _ = large
+    named = np.where(labels == "star", "E", "Spiral galaxies")
+    model = taught(own, teacher, strategy="auto").fit(stamps[:30], named[:30])
+    assert model.kinds_ == ["elliptical", "spiral"]
+    known = model.describe(stamps)[:, model.probe_.class_columns]
+    assert_allclose(known, teacher.predict(stamps)[model.kinds_], rtol=1e-6)
+    assert "The probe gives a share of" in model.choice_
+    assert model.knows_classes(["S", "Irr"])
+    assert not model.knows_classes(["S", "quasar"])
+    assert not model.set_params(pretrained=None).knows_classes(["S", "Irr"])
+
+
+@pytest.mark.parametrize("y", [None, np.full(60, -1), [""] * 60])
+def test_without_labels_the_teacher_names_its_kinds(large, teacher, y):
+    stamps, _, properties = large
+    model = taught(None, teacher).fit(stamps, y, catalog=properties)
+    assert model.classes_.tolist() == list(KINDS)
+    kinds = teacher.predict(stamps)[list(KINDS)].to_numpy()
+    assert_allclose(model.predict_proba(stamps), kinds, rtol=1e-6)
+    assert_array_equal(model.predict(stamps), np.array(KINDS)[kinds.argmax(axis=1)])
+    assert_array_equal(model.predict(stamps, catalog=properties), model.predict(stamps))
+    assert "No stamp has a label" in model.choice_
+    assert model.encoder_ is teacher
+    columns = np.hstack([teacher.transform(stamps), teacher.predict(stamps)])
+    assert_allclose(model.describe(stamps)[:, : columns.shape[1]], columns)
+    assert_array_equal(model.transform(stamps), teacher.transform(stamps))
+    assert model.score(stamps, model.predict(stamps)) == 1
+
+
+def test_without_labels_classes_can_be_chosen(large, own, teacher):
+    stamps, _, _ = large
+    model = taught(own, teacher, classes=["Sp", "E"]).fit(stamps, [None] * 60)
+    kinds = teacher.predict(stamps)[["spiral", "elliptical"]].to_numpy()
+    expected = kinds / kinds.sum(axis=1, keepdims=True)
+    assert model.classes_.tolist() == ["Sp", "E"]
+    assert_allclose(model.predict_proba(stamps), expected, rtol=1e-5)
+    assert model.encoder_ is own.estimator
+    for classes in (["Sp", "quasar"], ["Sp"]):
+        with pytest.raises(ValueError, match="are not known without a label: pass two or more of"):
+            model.set_params(classes=classes).fit(stamps)
+
+
+def test_without_labels_and_teacher_nothing_can_be_learned(large, own, teacher):
+    stamps, labels, _ = large
+    with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
+        taught(own, teacher, pretrained=None).fit(stamps)
+    with pytest.raises(ValueError, match="y holds no label"):
+        taught(own, teacher, strategy="scratch").fit(stamps, [""] * 60)
+    with pytest.raises(ValueError, match="y has 3 labels, but X has 60 stamps"):
+        taught(own, teacher).fit(stamps, [""] * 3)
+    with pytest.raises(ValueError, match=r"pass FrozenEstimator\(encoder\)"):
+        taught(own, teacher, pretrained=teacher).fit(stamps, labels)
+    with pytest.raises(ValueError, match="name='stars' is unknown"):
+        taught(own, teacher, pretrained="stars").fit(stamps, labels)
+    with pytest.raises(ValueError, match="is no encoder of load_pretrained"):
+        taught(own, teacher, pretrained=own).fit(stamps, labels)
+
+
+def test_teachers_are_asked_about_stamps_that_they_are_made_for(
+    survey, large, own, fitted, teacher, monkeypatch
+):
+    monkeypatch.setattr(pretrained, "PRETRAINED", {"galaxies": "", "radio": ""})
+    monkeypatch.setattr(pretrained, "load_pretrained", lambda name: teacher)  # noqa: ARG005
+    stamps, labels, _ = large
+    assert list(taught(own, None, pretrained="auto").fit(stamps, labels).teachers_) == ["galaxies"]
+    encoder = tiny_encoder(targets="measured").fit(stamps[:, :1])
+    one_band = taught(FrozenEstimator(encoder), None, pretrained="auto")
+    assert list(one_band.fit(stamps[:, :1], labels).teachers_) == ["galaxies", "radio"]
+    assert len(one_band.probe_.shares_) == 3
+    # too small
+    small = classifier(FrozenEstimator(fitted), strategy="probe").fit(*survey[:2])
+    assert small.teachers_ == {}
+    # the encoder itself
+    itself = taught(FrozenEstimator(teacher), None, pretrained="auto").fit(stamps, labels)
+    assert itself.teachers_ == {}
+
+
+def test_a_classifier_with_a_teacher_is_cloned_and_pickled(large, own, teacher):
+    stamps, labels, _ = large
+    model = taught(own, teacher).fit(stamps, labels)
+    assert_array_equal(
+        pickle.loads(pickle.dumps(model)).predict_proba(stamps), model.predict_proba(stamps)
+    )
+    again = clone(model).fit(stamps, labels)
+    assert again.teachers_["galaxies"] is not None
+    assert_array_equal(again.predict_proba(stamps), model.predict_proba(stamps))

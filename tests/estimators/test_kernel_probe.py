@@ -7,6 +7,7 @@ from sklearn.base import clone
 from sklearn.metrics import log_loss
 
 from skastro import KernelProbe
+from skastro.estimators.kernel_probe import _KERNEL_CONSTANT
 
 
 def make_rings(n=200, seed=0):
@@ -31,7 +32,7 @@ def test_left_out_rows_are_predicted_as_by_a_fit_without_them():
     probe = KernelProbe().fit(X, y)
     outputs = np.log(probe.loo_probabilities_) / probe.sharpness_
     differences = outputs[:, 1] - outputs[:, 0]
-    kernel = probe._kernel(*probe._scale(*probe._split(X)))
+    kernel = probe.groups_[0].kernel(X, X) + _KERNEL_CONSTANT
     targets = np.eye(2)[y] - 0.5
     for row in (0, 7, 39):
         others = np.setdiff1d(np.arange(40), row)
@@ -145,3 +146,67 @@ def test_other_bad_input_is_refused():
     X[3, 0] = np.nan
     with pytest.raises(ValueError, match="X holds NaN in the embedding of row 3"):
         KernelProbe(1).fit(X, y)
+
+
+def test_another_representation_counts_where_it_tells_the_classes_apart():
+    X, y = make_rings(100)
+    test, truth = make_rings(1000, seed=1)
+    noise = np.random.default_rng(0).normal(size=(1100, 5))
+    helpful = KernelProbe(others=[(0, 2)]).fit(np.hstack([noise[:100], X]), y)
+    assert_allclose(helpful.shares_.sum(), 1)
+    assert helpful.shares_[1] > 0.99
+    assert helpful.score(np.hstack([noise[100:], test]), truth) > 0.85
+    useless = KernelProbe(2, others=[(5, 0)]).fit(np.hstack([X, noise[:100]]), y)
+    assert useless.shares_[0] > 0.5
+    alone = KernelProbe(2).fit(X, y).score(test, truth)
+    assert useless.score(np.hstack([test, noise[100:]]), truth) > alone - 0.01
+
+
+def test_the_likeliest_of_several_representations_is_found():
+    X, y = make_rings(100)
+    noise = np.random.default_rng(0).normal(size=(100, 9))
+    columns = np.hstack([noise, X])
+    probe = KernelProbe(1, others=[(2, 2), (2, 0), (0, 2)]).fit(columns, y)
+    assert probe.shares_.argmax() == 3
+    many = KernelProbe(1, others=[(2, 2), (2, 0), (0, 2)], max_centers=50).fit(columns, y)
+    assert many.shares_.argmax() == 3
+    assert_allclose(many.predict_proba(columns).sum(axis=1), 1)
+
+
+def test_odds_decide_where_labels_say_nothing():
+    X, y = np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 2
+    even, likely, unlikely = (
+        KernelProbe(others=[(2, 0, odds)]).fit(X, y).shares_[1] for odds in (1, 1000, 0.001)
+    )
+    assert unlikely == 0 < even < 1
+    assert likely > 0.98
+
+
+def test_columns_that_hold_the_classes_count_by_their_evidence():
+    X, y = make_clouds(30, columns=50, gap=0.1)
+    test, truth = make_clouds(1000, columns=50, gap=0.1, seed=1)
+
+    def add(X, y, wrong):
+        guess = np.where(np.random.default_rng(2).uniform(size=len(y)) < wrong, 1 - y, y)
+        return np.hstack([X, 0.1 + 0.8 * np.eye(2)[guess]])
+
+    alone = KernelProbe(2, others=[(0, 2)]).fit(add(X, y, 0.1), y)
+    probe = KernelProbe(class_columns=[50, 51])
+    knowing = clone(probe).fit(add(X, y, 0.1), y)
+    guessing = clone(probe).fit(add(X, y, 0.5), y)
+    assert alone.class_powers_.tolist() == [0, 0]
+    assert guessing.class_powers_[0] < 0.1 < knowing.class_powers_[0]
+    assert knowing.score(add(test, truth, 0.1), truth) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"others": [(2, 1)]}, r"n_properties=0 and others=\[\(2, 1\)\] must be a number of"),
+        ({"others": [(1.5, 0)]}, "must be a number of columns"),
+        ({"class_columns": [0]}, "class_columns has 1 columns, but y has 2 classes"),
+    ],
+)
+def test_representations_and_class_columns_must_fit(params, words):
+    with pytest.raises(ValueError, match=words):
+        KernelProbe(**params).fit(*make_rings(20))

@@ -12,8 +12,8 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 
-from skastro import PropertyPretrainedEncoder, SelfSupervisedClassifier
-from skastro.networks.weights import CLASSIFIER_KEY, read_encoder, write_encoder
+from skastro import PropertyPretrainedEncoder, SelfSupervisedClassifier, load_pretrained
+from skastro.networks.weights import CLASSIFIER_KEY, PRETRAINED, read_encoder, write_encoder
 from tests.conftest import OneConvolution, make_stamps, tiny_encoder
 
 NEW = make_stamps(20, seed=5)
@@ -189,11 +189,11 @@ def test_invalid_tensors_are_refused(small):
     path, load = small
     tensors, document = read_encoder(path, kind=CLASSIFIER_KEY)
     names = [name for name in tensors if name.startswith(("probe.", "catalog_probe."))]
-    assert len(names) == 14
+    assert len(names) == 22
     for name in names:
         tensor = tensors[name]
         others = [tensor[:0], tensor.float()[..., None], None]
-        if tensor.is_floating_point() and not name.endswith("scale_"):
+        if tensor.is_floating_point() and not name.endswith(".scale"):
             others.append(torch.full_like(tensor, torch.nan))
         for other in others:
             changed = {key: t for key, t in (tensors | {name: other}).items() if t is not None}
@@ -206,3 +206,38 @@ def test_an_unfitted_classifier_cannot_be_saved(tmp_path):
     with pytest.raises(ValueError, match="not fitted"):
         SelfSupervisedClassifier().save(tmp_path / "c.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("n_labels", [0, 60])
+def test_teachers_of_skastro_are_saved_by_name(n_labels, tmp_path, monkeypatch):
+    stamps, labels, _ = make_stamps(side=16)
+    labels = np.where(np.arange(60) < n_labels, labels, "")
+    encoder = FrozenEstimator(tiny_encoder().fit(stamps)) if n_labels else None
+    model = SelfSupervisedClassifier(encoder, strategy="probe", pretrained="galaxies")
+    model.fit(stamps, labels)
+    path = tmp_path / "c.safetensors"
+    model.save(path)
+    if not n_labels:
+        assert path.stat().st_size < 1e5
+    loaded = SelfSupervisedClassifier.load(path)
+    assert_array_equal(loaded.predict_proba(stamps), model.predict_proba(stamps))
+    assert_array_equal(loaded.describe(stamps), model.describe(stamps))
+    assert loaded.pretrained == "galaxies"
+    assert loaded.teachers_.keys() == model.teachers_.keys()
+    assert set(vars(loaded)) == set(vars(model))
+    monkeypatch.setitem(PRETRAINED, "galaxies", "0" * 64)
+    with pytest.raises(ValueError, match=r"c\.safetensors needs weights 'galaxies' that this"):
+        SelfSupervisedClassifier.load(path)
+
+
+def test_a_teacher_of_your_own_is_copied(tmp_path):
+    stamps, labels, _ = make_stamps(side=16)
+    encoder = FrozenEstimator(tiny_encoder().fit(stamps))
+    teacher = load_pretrained("galaxies")
+    model = SelfSupervisedClassifier(
+        encoder, strategy="probe", pretrained=FrozenEstimator(teacher)
+    ).fit(stamps, labels)
+    model.save(tmp_path / "c.safetensors")
+    loaded = SelfSupervisedClassifier.load(tmp_path / "c.safetensors")
+    assert_array_equal(loaded.predict_proba(stamps), model.predict_proba(stamps))
+    assert loaded.pretrained.estimator is loaded.teachers_["galaxies"]
