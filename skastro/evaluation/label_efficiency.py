@@ -209,6 +209,8 @@ class LabelEfficiencyCurve:
             mean, half_width = float(values.mean()), np.nan
             if len(values) > 1:
                 half_width = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+            if len(values) > 1 and np.ptp(values) == 0:  # exactly, where the mean is rounded
+                mean, half_width = float(values[0]), 0.0
             rows.append((*key, mean, mean - half_width, mean + half_width, len(runs)))
         return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n_runs"])
 
@@ -277,7 +279,8 @@ def describe_means(curve: LabelEfficiencyCurve) -> str:
         means = curve.summary(metric).pivot(index="estimator", columns="n_labels", values="mean")
         table = means.reindex(curve.estimators).rename_axis(index=None, columns=None)
         name = metric_name(metric)
-        text += f"\n\nmean {name} by number of labels\n{table.to_string(float_format='%.3f')}"
+        rows = table.to_string(float_format="%.3f", na_rep="")
+        text += f"\n\nmean {name} by number of labels\n{rows}"
     return text
 
 
@@ -285,7 +288,7 @@ def tabulate_scores(curve: LabelEfficiencyCurve, metric: str, *, sign: int = 1) 
     """Return the scores as text: a row for each estimator, a column for each number of labels.
 
     Each cell holds the mean, times ``sign``, and the half-width of its 95 % interval, if it has
-    one: draws of all labels are the same draw.
+    one: draws of all labels are the same draw. Estimators without a score have a dash.
     """
     summary = curve.summary(metric)
     summary["text"] = [
@@ -294,7 +297,7 @@ def tabulate_scores(curve: LabelEfficiencyCurve, metric: str, *, sign: int = 1) 
         for row in summary.itertuples()
     ]
     table = summary.pivot(index="estimator", columns="n_labels", values="text")
-    return table.reindex(curve.estimators)
+    return table.reindex(curve.estimators).fillna("\N{EN DASH}")
 
 
 def describe_html(curve: LabelEfficiencyCurve, text: str) -> str:
@@ -365,7 +368,8 @@ def label_efficiency_curve(
         `SelfSupervisedClassifier`) are used by the pretraining only.
     label_counts : sequence of int
         Sizes of the label subsets, in any order: at least one label for each class, at
-        most the labelled rows outside the test rows.
+        most the labelled rows outside the test rows. 0 scores what is known before the first
+        label (see Notes).
     n_repeats : int, default=5
         Number of chains of nested subsets on each split.
     n_splits : int, default=1
@@ -412,7 +416,8 @@ def label_efficiency_curve(
     ------
     ValueError
         Unequal lengths, fewer than two classes, a class too rare to be on both sides of a
-        split, label counts outside the possible range, or an unknown metric.
+        split, label counts outside the possible range or only 0 where no estimator can start
+        without labels, or an unknown metric.
 
     Notes
     -----
@@ -424,6 +429,12 @@ def label_efficiency_curve(
 
     An ``encoder`` that is a FrozenEstimator is not pretrained again. The caller must make sure
     that it was not trained on the test rows.
+
+    At 0 labels, only those estimators have a score that have a method ``knows_classes(classes)``
+    which returns True, such as `SelfSupervisedClassifier` where the classes are kinds of sources
+    that `load_pretrained` knows. Their parameter ``classes`` is set to the classes of ``y``, and
+    ``fit`` gets all rows outside the test rows, without a label. There is one such fit for each
+    split: all its repeats have the same score.
 
     A subset is a prefix of one ordering of the labelled rows, by the divisor method of
     Webster and Sainte-Lague: the j-th member of class c stands at (j - 1/2) / n_c, and the
@@ -469,11 +480,7 @@ def label_efficiency_curve(
 
     # find the fits that are left, and for each split the entries that they need
     results = {} if finished is None else finished
-    cells = [
-        (number, entry.name, count, repeat)
-        for entry, count, number in itertools.product(entries, counts, range(len(splits)))
-        for repeat in range(len(splits[number].orders))
-    ]
+    cells = _list_cells(entries, counts, splits, classes)
     left = [cell for cell in cells if cell not in results]
     needed = {cell[:2] for cell in left}
     todo = [[e for e in entries if (i, e.name) in needed] for i in range(len(splits))]
@@ -490,7 +497,9 @@ def label_efficiency_curve(
     return_as = "generator_unordered" if backend.supports_return_generator else "list"
     for number, split in enumerate(splits):
         ready = _pretrain_all(todo[number], split.pool, targets, lambda: report(next(done)))
-        fit = partial(_fit_one, test=split.test, labels=labels, scorers=scorers, extras=extras)
+        fit = partial(
+            _fit_one, split=split, classes=classes, labels=labels, scorers=scorers, extras=extras
+        )
         tasks = (
             delayed(fit)(ready[name], repeat, split.orders[repeat][:count])
             for _, name, count, repeat in (cell for cell in left if cell[0] == number)
@@ -499,7 +508,7 @@ def label_efficiency_curve(
         for name, count, repeat, scores, seconds in parallel(tasks):
             results[number, name, count, repeat] = scores, seconds
             report(next(done))
-    return LabelEfficiencyCurve(_tabulate(cells, results, list(scorers)))
+    return LabelEfficiencyCurve(_tabulate(cells, results, list(scorers), splits))
 
 
 def _check_entries(estimators: Mapping[str, Any], X: Any, n: int) -> list[_Entry]:
@@ -556,6 +565,29 @@ def check_scorers(scoring: Scoring) -> dict[str, Scorer]:
     return {name: get_scorer(scorer) for name, scorer in named.items()}
 
 
+def _list_cells(
+    entries: list[_Entry], counts: list[int], splits: Sequence[Split], classes: NDArray[Any]
+) -> list[Cell]:
+    """Return all fits; without labels, one for each split and estimator that knows the classes."""
+    cells = [
+        (number, entry.name, count, repeat)
+        for entry, count, number in itertools.product(entries, counts, range(len(splits)))
+        if count or _knows_classes(entry.estimator, classes)
+        for repeat in range(len(splits[number].orders) if count else 1)
+    ]
+    if not cells:
+        raise ValueError(
+            "label_counts asks for 0 labels only, and no estimator knows the classes "
+            f"{', '.join(map(str, classes))} without a label: ask for more."
+        )
+    return cells
+
+
+def _knows_classes(estimator: Any, classes: NDArray[Any]) -> bool:
+    """Whether an estimator can tell classes before it has seen a label."""
+    return hasattr(estimator, "knows_classes") and bool(estimator.knows_classes(classes))
+
+
 def _pretraining_key(entry: _Entry) -> tuple[Any, ...] | None:
     """Return a key that is equal for entries with the same pretraining; None without one."""
     params = entry.estimator.get_params(deep=False)
@@ -596,25 +628,31 @@ def _fit_one(
     repeat: int,
     train: NDArray[Any],
     *,
-    test: NDArray[Any],
+    split: Split,
+    classes: NDArray[Any],
     labels: NDArray[Any],
     scorers: dict[str, Scorer],
     extras: dict[str, Any],
 ) -> tuple[str, int, int, dict[str, float], float]:
     """Fit a clone on the training rows, and score it on the test rows.
 
+    Without any training row, it is fitted on all rows outside the test, without their labels.
     ``extras`` are values of all rows, for estimators whose ``fit`` takes a parameter of that name.
     """
     try:
-        model = clone(entry.estimator)
+        model, test = clone(entry.estimator), split.test
+        rows, known = train, labels[train]
+        if not len(train):
+            model.set_params(classes=classes.tolist())
+            rows, known = split.pool, np.full(len(split.pool), None, dtype=object)
         params = {
-            name: take_rows(values, train)
+            name: take_rows(values, rows)
             for name, values in extras.items()
             if values is not None and has_fit_parameter(model, name)
         }
         with reporting(None):  # the curve itself reports its progress
             start = perf_counter()
-            model.fit(take_rows(entry.X, train), labels[train], **params)
+            model.fit(take_rows(entry.X, rows), known, **params)
             seconds = perf_counter() - start
             if "catalog" in params:
                 model = _with_catalog(model, take_rows(extras["catalog"], test))
@@ -639,11 +677,13 @@ def _with_catalog(model: Any, catalog: pd.DataFrame) -> Any:
 
 
 def _tabulate(
-    cells: list[Cell], results: Mapping[Cell, Scores], metrics: list[str]
+    cells: list[Cell], results: Mapping[Cell, Scores], metrics: list[str], splits: Sequence[Split]
 ) -> pd.DataFrame:
     records = [
-        (name, count, number, repeat, metric, float(scores[metric]), seconds)
+        (name, count, number, draw, metric, float(scores[metric]), seconds)
         for (number, name, count, repeat), (scores, seconds) in ((c, results[c]) for c in cells)
+        # no label is drawn in any repeat: they have the same fit
+        for draw in ([repeat] if count else range(len(splits[number].orders)))
         for metric in metrics
     ]
     return pd.DataFrame(records, columns=[*_RUN_COLUMNS, "score", "fit_seconds"])

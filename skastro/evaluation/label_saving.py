@@ -28,7 +28,8 @@ def label_saving(
     Both mean curves are made monotone (running maximum) and interpolated linearly in the
     logarithm of the number of labels. The saving is the ratio of the smallest numbers of labels
     with which baseline and method reach the baseline's score. The saving of a curve compared
-    with itself is therefore 1, even where the curve is flat.
+    with itself is therefore 1, even where the curve is flat. Scores with 0 labels are left out,
+    because a ratio to none has no meaning.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def label_saving(
     Returns
     -------
     saving : DataFrame
-        One row for each label count of the baseline: ``n_labels``, ``baseline_score``,
+        One row for each label count of the baseline but 0: ``n_labels``, ``baseline_score``,
         ``method_labels``, ``saving``, ``low``, ``high`` and ``bound``. ``bound`` is ``"="``
         inside the measured range; ``">="`` if the method is better already with its fewest
         labels, so that the saving is a lower bound; ``"<="`` if it does not reach the score
@@ -59,7 +60,8 @@ def label_saving(
     Raises
     ------
     ValueError
-        A name is unknown, only one of the two has a run, or a score is NaN.
+        A name is unknown or has scores without labels only, only one of the two has a run, or a
+        score is NaN.
 
     Notes
     -----
@@ -118,7 +120,9 @@ def _scores_by_unit(curve: LabelEfficiencyCurve, scores: pd.DataFrame, name: str
     """Return the mean scores of an estimator: independent units by numbers of labels."""
     if name not in curve.estimators:
         raise ValueError(f"{name!r} is not in the curve: choose from {curve.estimators}.")
-    runs = scores[scores["estimator"] == name]
+    runs = scores[(scores["estimator"] == name) & (scores["n_labels"] > 0)]
+    if runs.empty:
+        raise ValueError(f"{name!r} has no score with a label: measure it with more than 0.")
     table = runs.pivot(index=["split", "repeat"], columns="n_labels", values="score")
     if table.isna().to_numpy().any():
         raise ValueError(f"curve lacks a score of {name!r}: a run is missing or its score is NaN.")

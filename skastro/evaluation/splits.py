@@ -127,10 +127,11 @@ def check_counts(
         raise ValueError(
             f"label_counts={label_counts!r} must be whole numbers, such as [30, 100, 300]."
         )
-    if counts[0] < n_classes:
+    too_few = [count for count in counts if count != 0 and count < n_classes]
+    if too_few:
         raise ValueError(
-            f"label_counts asks for {counts[0]} labels of {n_classes} classes: "
-            f"ask for {n_classes} at least, one of each class."
+            f"label_counts asks for {too_few[0]} labels of {n_classes} classes: "
+            f"ask for {n_classes} at least, one of each class, or for 0."
         )
     for number, split in enumerate(splits):
         n_labelled = len(split.orders[0])

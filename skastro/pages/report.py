@@ -25,7 +25,7 @@ from skastro.pages.summary import (
 from skastro.pages.thumbnails import sheet_columns
 from skastro.utils.files import write_whole
 
-_OPTIONAL_SECTIONS = ("by_magnitude", "calibration", "representations", "ablation")
+_OPTIONAL_SECTIONS = ("morphology", "by_magnitude", "calibration", "representations", "ablation")
 _MAX_CARDS = 24  # mistakes or outliers shown
 _MAX_CLUSTERS = 20
 _MAX_STAMPS = 12  # of a cluster
@@ -48,11 +48,11 @@ def write_report(folder: str | Path) -> Path:
         - ``thumbnails.webp``, of the same rows, as `write_thumbnails` makes it: typical stamps
           of each class at the top, stamps of the projection and the clusters, the most
           confident mistakes and the outliers;
-        - ``by_magnitude.csv``, ``calibration.csv``, ``representations.csv``, ``ablation.csv``:
-          tables of any columns, of which the first names the rows; from ``confidence``,
-          ``accuracy`` and ``n`` in ``calibration.csv``, the calibration error is computed, and
-          from ``score``, ``low`` and ``high`` in ``by_magnitude.csv``, whether faint objects
-          are classified worse;
+        - ``morphology.csv``, ``by_magnitude.csv``, ``calibration.csv``, ``representations.csv``,
+          ``ablation.csv``: tables of any columns, of which the first names the rows; from
+          ``confidence``, ``accuracy`` and ``n`` in ``calibration.csv``, the calibration error is
+          computed, and from ``score``, ``low`` and ``high`` in ``by_magnitude.csv``, whether faint
+          objects are classified worse;
         - ``.png`` files with the names of these tables, and ``pretext.png`` and
           ``confusion.png``.
 

@@ -152,9 +152,10 @@ def _find_best(curve: LabelEfficiencyCurve, metric: str) -> set[tuple[str, int]]
 def summarise(curve: LabelEfficiencyCurve, *, steps: int | None = None) -> list[str]:
     """Return sentences about the score of self-supervised classification, and the labels it saves.
 
-    The first names the strongest baseline. The others compare the method with it, with scratch
-    and with the catalogue. All are about the measured number of labels nearest to 100. ``steps``
-    tells that the network from scratch was trained for so few steps only, as in a quick study.
+    The first names the strongest baseline. The second is about the score without any label, if
+    there is one. The others compare the method with the strongest baseline, with scratch and with
+    the catalogue. Scores are those at the measured number of labels nearest to 100. ``steps`` tells
+    that the network from scratch was trained for so few steps only, as in a quick study.
 
     Examples
     --------
@@ -169,7 +170,10 @@ def summarise(curve: LabelEfficiencyCurve, *, steps: int | None = None) -> list[
     Compared with a network trained from scratch (0.75 with 100 labels), self-supervised
     classification needs 55 labels: 1.8 times fewer.
     """
-    counts = np.array(curve.label_counts)
+    counts = np.array([count for count in curve.label_counts if count])
+    without = _describe_no_labels(curve)
+    if not len(counts):
+        return without
     count = int(counts[np.abs(np.log(counts / _TYPICAL_LABELS)).argmin()])
     means = _of_count(curve, count)["mean"]
     differences = _of_count(curve.difference_to(METHOD), count)
@@ -184,11 +188,11 @@ def summarise(curve: LabelEfficiencyCurve, *, steps: int | None = None) -> list[
     headline = f"With {count:,} labels, {METHOD} classification reaches {score} on unseen stamps"
     baselines = means.drop([name for name in means.index if name.startswith(METHOD)]).dropna()
     if baselines.empty:
-        return [f"{headline}."]
+        return [f"{headline}.", *without]
     strongest = baselines.idxmax()
     rival = f"the strongest baseline, {phrases[strongest]}, reaches {baselines[strongest]:.2f}"
     ending = ", a difference within the uncertainty" if equal[strongest] else ""
-    sentences = [f"{headline}; {rival}{ending}."]
+    sentences = [f"{headline}; {rival}{ending}.", *without]
 
     # the labels that are saved
     for name in dict.fromkeys([strongest, *_ALWAYS_COMPARED]):
@@ -205,6 +209,16 @@ def summarise(curve: LabelEfficiencyCurve, *, steps: int | None = None) -> list[
             f"Compared with {phrases[name]} ({reached}), {METHOD} classification {text}."
         )
     return sentences
+
+
+def _describe_no_labels(curve: LabelEfficiencyCurve) -> list[str]:
+    """Return a sentence about the score without any label, if the method has one."""
+    summary = _of_count(curve, 0)["mean"]
+    if METHOD not in summary:
+        return []
+    score = f"{metric_name(curve.metrics[0])} is {summary[METHOD]:.2f}"
+    reason = "the classes are kinds of sources that the simulated teacher of skastro knows"
+    return [f"Before the first label, the {score}: {reason}."]
 
 
 def _of_count(curve: LabelEfficiencyCurve, count: int) -> pd.DataFrame:

@@ -23,6 +23,8 @@ from skastro.plots import style
 _NAME_SIZE = 9.5  # points, of the names at the ends of the lines
 _OUTSIDE_COST = 1e6  # cost of a text that reaches out of the axes: higher than any other
 _MIN_SAVING = 1.05  # a smaller factor is no saving
+_AXIS_DISTANCE = 6  # points, between the axes and the lines through them
+_LONE_STEP = 3.0  # factor between the place of 0 labels and the only other number
 _MIN_ARROW_FACTOR = 1.2  # for smaller savings, the arrow would be shorter than its head
 
 
@@ -37,7 +39,7 @@ class LabelEfficiencyDisplay:
     summary : DataFrame
         Result of `LabelEfficiencyCurve.summary` for one metric: columns ``estimator``,
         ``n_labels``, ``mean``, ``low``, ``high``, in the unit of the metric. Intervals that are
-        NaN are not drawn.
+        NaN are not drawn. 0 labels have a place of their own at the left of the logarithmic axis.
     metric : str, default="score"
         Name of the score, for the axis.
     saving : Series, default=None
@@ -192,16 +194,18 @@ class LabelEfficiencyDisplay:
         self.ax_ = ax = style.make_axes(ax, (7.2, 4.4))
         self.figure_ = ax.figure
         self.lines_, self.bands_ = {}, {}
+        counts = np.sort(self.summary["n_labels"].unique())
+        summary = self.summary.assign(place=_place(self.summary["n_labels"], counts))
         for number, (name, look) in enumerate(zip(names, style.line_styles(), strict=False)):
-            table = self.summary[self.summary["estimator"] == name].sort_values("n_labels")
+            table = summary[summary["estimator"] == name].sort_values("n_labels")
             look["zorder"] = 4 - number / len(names)  # the first stays visible where lines meet
             look |= dict(line_params.get(name, {}))
-            (self.lines_[name],) = ax.plot(table["n_labels"], table["mean"], label=name, **look)
+            (self.lines_[name],) = ax.plot(table["place"], table["mean"], label=name, **look)
             if intervals is not None and table["low"].notna().any():
                 self.bands_[name] = _draw_interval(ax, table, self.lines_[name], intervals)
-        _set_label_axis(ax, np.sort(self.summary["n_labels"].unique()))
+        _set_label_axis(ax, counts)
         style.dress_axes(ax)
-        ax.spines[["bottom", "left"]].set_position(("outward", 6))
+        ax.spines[["bottom", "left"]].set_position(("outward", _AXIS_DISTANCE))
         ax.set_ylabel(f"{metric_name(self.metric)} on unseen {of}")
         # names of the lines, that with the best score at the end first
         by_score = sorted(self.lines_.values(), key=lambda line: -line.get_ydata()[-1])
@@ -238,7 +242,7 @@ def _choose_saving(
 
 def _draw_interval(ax: Any, table: pd.DataFrame, line: Any, kind: str) -> Any:
     """Draw the intervals of one estimator as a band or as bars."""
-    colour, x = line.get_color(), table["n_labels"]
+    colour, x = line.get_color(), table["place"]
     if kind == "band":
         return ax.fill_between(
             x, table["low"], table["high"], color=colour, alpha=0.16, linewidth=0, zorder=2
@@ -249,15 +253,31 @@ def _draw_interval(ax: Any, table: pd.DataFrame, line: Any, kind: str) -> Any:
     )
 
 
+def _place(n_labels: Any, counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Return places on the logarithmic axis; that of 0 is one step to the left of the others."""
+    positive = counts[counts > 0]
+    step = positive[1] / positive[0] if len(positive) > 1 else _LONE_STEP
+    zero = positive[0] / step if len(positive) else 1.0
+    return np.where(np.asarray(n_labels) > 0, n_labels, zero)
+
+
 def _set_label_axis(ax: Any, counts: NDArray[Any]) -> None:
     """Make the x axis logarithmic, with ticks at the numbers of labels."""
+    places = _place(counts, counts)
     ax.set_xscale("log")
     ax.set_xlabel("labels used for training")
     if len(counts) > 1:
-        ax.set_xlim(counts[0], counts[-1])
-    ticks = _choose_ticks(counts, _size_in_points(ax)[0])
-    ax.set_xticks(ticks, [f"{count:,}" for count in ticks])
+        ax.set_xlim(places[0], places[-1])
+    shown = _choose_ticks(places, [f"{count:,}" for count in counts], _size_in_points(ax)[0])
+    ax.set_xticks(places[shown], [f"{count:,}" for count in counts[shown]])
     ax.set_xticks([], minor=True)
+    if counts[0] == 0 and len(counts) > 1:  # the axis is broken there
+        ax.annotate(
+            "//", (np.sqrt(places[0] * places[1]), 0), (0, -_AXIS_DISTANCE),
+            xycoords=ax.get_xaxis_transform(), textcoords="offset points", fontsize=8,
+            color=style.INK, ha="center", va="center", annotation_clip=False,
+            bbox={"facecolor": ax.figure.get_facecolor(), "edgecolor": "none", "pad": 0.5},
+        )  # fmt: skip
 
 
 def _size_in_points(ax: Any) -> NDArray[np.float64]:
@@ -265,21 +285,21 @@ def _size_in_points(ax: Any) -> NDArray[np.float64]:
     return ax.get_window_extent().size / ax.figure.dpi * 72
 
 
-def _choose_ticks(counts: NDArray[Any], width: float) -> list[int]:
-    """Drop counts whose tick labels would be too close on an axis of ``width`` points."""
-    position = np.log(counts / counts[0]) / max(np.log(counts[-1] / counts[0]), 1e-9)
-    text_width = [(4 + 6 * len(f"{count:,}")) / width for count in counts]
+def _choose_ticks(places: NDArray[Any], names: list[str], width: float) -> list[int]:
+    """Drop ticks whose names would be too close on an axis of ``width`` points."""
+    position = np.log(places / places[0]) / max(np.log(places[-1] / places[0]), 1e-9)
+    text_width = [(4 + 6 * len(name)) / width for name in names]
 
     def apart(left: int, right: int) -> bool:
         needed = max(0.07, (text_width[left] + text_width[right]) / 2)
         return bool(position[right] - position[left] >= needed)
 
     # from the largest count to the smallest, which both have a tick
-    shown = [len(counts) - 1]
-    for i in range(len(counts) - 2, -1, -1):
+    shown = [len(places) - 1]
+    for i in range(len(places) - 2, -1, -1):
         if apart(i, shown[-1]) and (i == 0 or apart(0, i)):
             shown.append(i)
-    return counts[shown[::-1]].tolist()
+    return shown[::-1]
 
 
 def _draw_legend(ax: Any, lines: list[Any], *, below: bool) -> None:

@@ -27,6 +27,7 @@ from skastro.plots.projection import ProjectionDisplay
 from skastro.plots.property import PropertyDisplay
 from skastro.plots.reliability import ReliabilityDisplay
 from skastro.study.data import StudyData
+from skastro.study.teachers import compare_morphology
 from skastro.utils.files import write_arrays
 from skastro.utils.packages import import_optional
 
@@ -34,7 +35,7 @@ _TABLES = ("scores", "predictions", "pretext", "objects", "clusters", "represent
 _TWO_WIDTHS = ("label_efficiency", "by_magnitude")  # figures for screens and for phones
 STUDY_FILES = frozenset(
     ["index.html", "config.json", "encoder.safetensors", "embeddings.npz", "thumbnails.webp"]
-    + [f"{name}.csv" for name in (*_TABLES, "by_magnitude", "calibration")]
+    + [f"{name}.csv" for name in (*_TABLES, "by_magnitude", "calibration", "morphology")]
     + [f"{name}.png" for name in ("pretext", "confusion", "calibration", "representations")]
     + [f"{name}{ending}" for name in _TWO_WIDTHS for ending in (".png", "_phone.png")]
 )
@@ -56,8 +57,10 @@ class Study:
     pretext: pd.DataFrame  # quality of the properties predicted on test rows: `grade_properties`
     predicted: pd.DataFrame  # (n, p) properties predicted by the encoder, in their units
     # columns id, x and y of the projection, cluster (-1 = noise), cluster_probability,
-    # outlier_score, and the properties
+    # outlier_score, the properties, and the morphology
     objects: pd.DataFrame
+    # (n, q) what a simulated teacher sees, where the classes depend on it, with units in `attrs`
+    morphology: pd.DataFrame | None
     projections: dict[str, Projection]
     representations: pd.DataFrame  # scores of each representation, by `score_embedding`
     magnitude: str  # property by which results are binned
@@ -100,6 +103,9 @@ def _write_tables(study: Study, folder: Path) -> None:
         ("representations", study.representations.reset_index(), "%.4g"),
     ):
         table.to_csv(folder / f"{name}.csv", index=False, float_format=digits)
+    if study.morphology is not None:
+        table = compare_morphology(study.morphology, study.predictions["label"])
+        table.to_csv(folder / "morphology.csv", index=False, float_format="%.4g")
 
 
 def _draw_curve(study: Study, folder: Path) -> None:

@@ -22,6 +22,7 @@ from skastro.estimators.classifier import SelfSupervisedClassifier, join_columns
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.kernel_probe import KernelProbe
 from skastro.estimators.linear_probe import LinearProbe
+from skastro.estimators.morphology import tabulate_morphology
 from skastro.evaluation.calibration import expected_calibration_error, tabulate_predictions
 from skastro.evaluation.label_efficiency import METHOD, LabelEfficiencyCurve, label_efficiency_curve
 from skastro.evaluation.property_scores import grade_properties, join_measured
@@ -32,6 +33,14 @@ from skastro.study.baselines import represent, standardise
 from skastro.study.data import SURVEY_OBJECTS, StudyData
 from skastro.study.folder import FINISHED_STEPS, Unfinished, describe_job, replace_folder
 from skastro.study.results import Study, write_study
+from skastro.study.teachers import (
+    NO_TEACHER,
+    TeacherProbe,
+    Teachers,
+    append_columns,
+    favoured_teacher,
+    row_of_teacher,
+)
 from skastro.utils.files import writing
 from skastro.utils.packages import import_optional, library_versions
 from skastro.utils.progress import Progress, Say, report_to, reporting, say_nothing
@@ -45,15 +54,18 @@ class Plan:
     """How much a study computes.
 
     `PropertyPretrainedEncoder` describes ``backbone``, ``max_epochs`` and ``device``, and
-    `SelfSupervisedClassifier` the ``steps`` of the networks that are trained on labels.
+    `SelfSupervisedClassifier` ``pretrained`` and the ``steps`` of the networks that are trained on
+    labels.
     """
 
     n_objects: int = SURVEY_OBJECTS  # size of the simulated survey
-    label_counts: tuple[int, ...] = (30, 100, 300, 1000)  # numbers of labels to learn from
+    # numbers of labels to learn from; 0 for teachers that know the classes
+    label_counts: tuple[int, ...] = (0, 30, 100, 300, 1000)
     n_repeats: int = 5  # number of draws of the labels
     backbone: str = "stamp_resnet18"
     max_epochs: int | None = None
     steps: int | None = None
+    pretrained: str = "auto"  # teacher: a name of `list_pretrained`, "none", or those that help
     # Whether to run `SelfSupervisedClassifier` with these strategies too. Their fits take most of
     # the time of a study, "auto" four times as long as the others.
     finetune: bool = True
@@ -67,7 +79,7 @@ class Plan:
 FULL = Plan()
 QUICK = Plan(
     n_objects=2000,
-    label_counts=(30, 100, 300),
+    label_counts=(0, 30, 100, 300),
     n_repeats=3,
     backbone="stamp_resnet10",
     steps=40,
@@ -127,8 +139,8 @@ def run_study(
     -------
     study : Study
         With the fields ``curve``, ``encoder``, ``embeddings``, ``split``, ``predictions``,
-        ``pretext``, ``predicted``, ``objects``, ``projections``, ``representations``,
-        ``magnitude`` and ``config``.
+        ``pretext``, ``predicted``, ``objects``, ``morphology``, ``projections``,
+        ``representations``, ``magnitude`` and ``config``.
 
     Raises
     ------
@@ -163,11 +175,16 @@ def run_study(
         encoder = finished.encoder(
             lambda checkpoints: _pretrain(data, split.pool, plan, random_state, checkpoints)
         )
+        rows = np.sort(split.orders[0][: next(count for count in plan.label_counts if count)])
+        teachers = Teachers.find(plan.pretrained, encoder, data.images[rows], data.labels[rows])
         representations = finished.representations(
-            lambda: represent(data.images, split.pool, encoder, say, views=plan.imagenet_views)
+            lambda: (
+                represent(data.images, split.pool, encoder, say, views=plan.imagenet_views)
+                | teachers.embed(data.images)
+            )
         )
         columns = join_columns(encoder, representations[METHOD], measured)
-        learned = _Learned(encoder, representations, measured, columns)
+        learned = _Learned(encoder, teachers, representations, measured, columns)
 
         # learn from few labels
         curve = label_efficiency_curve(
@@ -202,8 +219,10 @@ def _check_packages() -> None:
 def _settle_plan(plan: Plan, labels: NDArray[Any], pool: NDArray[Any], say: Say) -> Plan:
     """Limit the label counts to what the data allow, and choose the number of epochs."""
     most, fewest = int((labels[pool] != "").sum()), len(set(labels) - {""})
-    counts = tuple(sorted({min(count, most) for count in plan.label_counts if count >= fewest}))
-    if not counts:
+    counts = tuple(
+        sorted({min(count, most) for count in plan.label_counts if count >= fewest or count == 0})
+    )
+    if not any(counts):
         raise ValueError(
             f"label_counts={list(plan.label_counts)} has no count of at least {fewest}, one "
             "label of each class: ask for more labels."
@@ -241,14 +260,24 @@ class _Learned:
     """Representations of all stamps, learned without labels."""
 
     encoder: PropertyPretrainedEncoder
+    teachers: Teachers
     representations: Mapping[str, NDArray[np.float32]]  # embeddings (n, d) by their names
     measured: pd.DataFrame  # properties measured from the pixels
-    # embeddings and properties, joined as by `SelfSupervisedClassifier.describe`
+    # embeddings and properties by the encoder, as in `SelfSupervisedClassifier.describe`
     columns: NDArray[np.float64]
 
-    def probe(self) -> KernelProbe:
-        """Return an unfitted probe for ``columns``, like that of `SelfSupervisedClassifier`."""
-        return KernelProbe(self.columns.shape[1] - self.representations[METHOD].shape[1])
+    @property
+    def n_properties(self) -> int:
+        return self.columns.shape[1] - self.representations[METHOD].shape[1]
+
+    def plan_probe(
+        self, pool: NDArray[Any], catalog: Any = None
+    ) -> tuple[TeacherProbe, NDArray[np.float64]]:
+        """Return an unfitted probe, like that of `SelfSupervisedClassifier`, and its columns."""
+        own, n_properties = self.columns, self.n_properties
+        if catalog is not None:
+            own, n_properties = np.hstack([own, catalog]), n_properties + catalog.shape[1]
+        return self.teachers.plan_probe(own, n_properties, self.representations, pool)
 
 
 def _choose_methods(
@@ -258,15 +287,16 @@ def _choose_methods(
 
     All baselines have the probe of our method, on columns standardised by rows of the pool.
     """
-    # our method on the embeddings, also together with the catalogue
-    columns, probe = learned.columns, learned.probe()
-    methods: dict[str, Any] = {
-        METHOD: (probe, columns),
-        f"{METHOD}, linear probe": (LinearProbe(), learned.representations[METHOD]),
-    }
+    # our method on the embeddings, also together with the catalogue, and its parts
+    methods: dict[str, Any] = {METHOD: learned.plan_probe(pool)}
+    if learned.teachers.encoders:
+        alone = learned.teachers.plan_probe(None, 0, learned.representations, pool)
+        methods[f"{METHOD}, teacher alone"] = alone
+        methods[f"{METHOD}, no teacher"] = KernelProbe(learned.n_properties), learned.columns
+    methods[f"{METHOD}, linear probe"] = LinearProbe(), learned.representations[METHOD]
     if data.properties is not None:
-        probe = KernelProbe(probe.n_properties + data.properties.shape[1])
-        methods[f"{METHOD} + catalogue"] = probe, np.hstack([columns, data.properties])
+        both, columns = learned.plan_probe(pool, data.properties)
+        methods[f"{METHOD} + catalogue"] = both.probe, columns
     # networks trained on the labels
     names = {"auto": f"{METHOD}, auto", "finetune": f"{METHOD}, fine-tuned", "scratch": "scratch"}
     for strategy, name in names.items():
@@ -274,6 +304,7 @@ def _choose_methods(
             methods[name] = SelfSupervisedClassifier(
                 FrozenEstimator(learned.encoder),
                 strategy=strategy,
+                pretrained=None if plan.pretrained == NO_TEACHER else plan.pretrained,
                 steps=plan.steps,
                 random_state=learned.encoder.seed_,
             )
@@ -303,22 +334,36 @@ def _collect(
     predicted = learned.encoder.predict_embedded(embeddings)
     projections = _project(learned.representations, plan, seed)
     projection = projections[METHOD]
+    objects = _tabulate_objects(data, embeddings, projection, true, seed)
+    # classes of all stamps, and what the teacher sees in them if they depend on it
+    rows = split.orders[0][: plan.label_counts[-1]]
+    predictions, probe = _predict(data, learned, split.pool, rows, sides)
+    names = list(learned.teachers.encoders)
+    teacher = favoured_teacher(names, probe, named=plan.pretrained != "auto")
+    morphology = None
+    if teacher is not None:
+        encoder = learned.teachers.encoders[teacher]
+        morphology = tabulate_morphology(encoder, learned.representations[row_of_teacher(teacher)])
+        objects = append_columns(objects, morphology)
     # what is needed to repeat the study
     config = _describe(data, sides, plan, seed)
     config["projection"] = {
         "method": METHOD_NAMES[projection.method],
         "trustworthiness": round(projection.trustworthiness, 4),
     }
-    config["units"] = true.attrs["units"]
+    config["units"] = true.attrs["units"] | objects.attrs.get("units", {})
+    config["teachers"] = dict(zip(names, map(float, probe.shares_[1:].round(4)), strict=True))
+    config["morphology"] = teacher
     return Study(
         curve=curve,
         encoder=learned.encoder,
         embeddings=embeddings,
         split=sides,
-        predictions=_predict(data, learned, split.orders[0][: plan.label_counts[-1]], sides),
+        predictions=predictions,
         pretext=grade_properties(true.iloc[split.test], predicted.iloc[split.test]),
         predicted=predicted,
-        objects=_tabulate_objects(data, embeddings, projection, true, seed),
+        objects=objects,
+        morphology=morphology,
         projections=projections,
         representations=compare_representations(
             learned.representations, data.labels, groups=data.groups, random_state=seed
@@ -329,17 +374,21 @@ def _collect(
 
 
 def _predict(
-    data: StudyData, learned: _Learned, rows: NDArray[Any], sides: NDArray[Any]
-) -> pd.DataFrame:
-    """Classify all stamps with a probe that learns from the labels of some rows."""
-    columns = learned.columns
-    probe = learned.probe().fit(columns[rows], data.labels[rows].astype(str))
+    data: StudyData,
+    learned: _Learned,
+    pool: NDArray[Any],
+    rows: NDArray[Any],
+    sides: NDArray[Any],
+) -> tuple[pd.DataFrame, KernelProbe]:
+    """Classify all stamps with a probe that learns from the labels of some rows; return both."""
+    planned, columns = learned.plan_probe(pool)
+    probe = planned.probe.fit(columns[rows], data.labels[rows].astype(str))
     probabilities = probe.predict_proba(columns)
     table = tabulate_predictions(data.ids, data.labels, probabilities, probe.classes_)
     table = table.drop(columns=["most_probable", "probability"])
     table.insert(1, "split", sides)
     table.insert(3, "used", np.isin(np.arange(len(table)), rows))
-    return table
+    return table, probe
 
 
 def _find_magnitude(true: pd.DataFrame) -> str:

@@ -65,6 +65,22 @@ class Pretrainable(Recorder):
         return self
 
 
+class Knowing(Recorder):
+    """Know the classes "a" and "b" without a label."""
+
+    def __init__(self, tag="a", classes=None):
+        super().__init__(tag)
+        self.classes = classes
+
+    def knows_classes(self, classes):
+        return set(classes) <= {"a", "b"}
+
+    def fit(self, X, y):
+        super().fit(X, y if self.classes is None else self.classes)
+        LOG[-1]["y"] = y
+        return self
+
+
 class PretrainedWithoutFreezing(Pretrainable):
     def pretrain(self, X, *, properties=None, property_errors=None):  # noqa: ARG002
         return PretrainedWithoutFreezing(self.tag, StandardScaler().fit(X))
@@ -185,6 +201,43 @@ def test_unlabelled_rows_are_used_by_the_pretraining_only(labels, unlabelled):
     assert len(logged("fit")) == 10
     for entry in logged("fit") + logged("predict"):
         assert not unlabelled_rows & set(entry["rows"])
+
+
+def test_who_knows_the_classes_begins_without_labels():
+    X, y = np.arange(60.0)[:, None], np.array(["a", "b", ""] * 20)
+    finished = {}
+    curve = label_efficiency_curve(
+        {"knows": Knowing(), "learns": Recorder()}, X, y, label_counts=[10, 0], n_repeats=3,
+        n_splits=2, random_state=0, scoring="accuracy", finished=finished,
+    )  # fmt: skip
+    table = curve.scores.groupby(["estimator", "n_labels"])["score"].agg(["size", "nunique"])
+    assert dict(table["size"]) == {("knows", 0): 6, ("knows", 10): 6, ("learns", 10): 6}
+    assert len(finished) == 2 + 6 + 6  # one fit for all repeats
+    fits = [(entry["rows"], entry["y"]) for entry in LOG if entry["what"] == "fit"]
+    tests = [set(entry["rows"]) for entry in LOG if entry["what"] == "predict"]
+    without = [
+        (set(rows), test) for (rows, y), test in zip(fits, tests, strict=True) if y[0] is None
+    ]
+    assert len(without) == 2
+    assert all(rows == set(range(60)) - test for rows, test in without)
+    assert curve.summary().iloc[0]["n_labels"] == 0
+    assert "\N{EN DASH}" in curve._repr_html_()
+    assert "nan" not in repr(curve).lower()
+
+
+def test_without_labels_nobody_else_has_a_score():
+    X, y = np.arange(60.0)[:, None], np.array(["a", "c"] * 30)
+    with pytest.raises(ValueError, match="no estimator knows the classes a, c without a label"):
+        label_efficiency_curve({"knows": Knowing()}, X, y, label_counts=[0])
+    curve = label_efficiency_curve({"knows": Knowing()}, X, y, label_counts=[0, 10], n_repeats=1)
+    assert curve.label_counts == [10]
+
+
+def test_equal_scores_have_an_interval_of_no_width():
+    runs = {"estimator": "a", "n_labels": 0, "split": 0, "repeat": range(5), "metric": "accuracy"}
+    curve = LabelEfficiencyCurve.from_scores(pd.DataFrame({**runs, "score": 0.6543210987654321}))
+    (row,) = curve.summary().to_dict("records")
+    assert row["mean"] == row["low"] == row["high"] == 0.6543210987654321
 
 
 def test_splits_can_be_drawn_beforehand():

@@ -46,6 +46,19 @@ def test_estimators_may_differ_in_their_label_counts():
     assert table["saving"].iloc[1:].to_numpy() == pytest.approx(4.0)
 
 
+def test_scores_without_labels_do_not_count():
+    base = analytic_curve({"base": logarithmic}).scores
+    method = analytic_curve({"method": lambda n: logarithmic(4 * n)}).scores
+    zero = method[method["n_labels"] == 30].assign(n_labels=0)
+    curve = LabelEfficiencyCurve.from_scores(pd.concat([base, zero, method]))
+    expected = LabelEfficiencyCurve.from_scores(pd.concat([base, method]))
+    for pair in (("method", "base"), ("base", "method")):
+        pd.testing.assert_frame_equal(label_saving(curve, *pair), label_saving(expected, *pair))
+    only = LabelEfficiencyCurve.from_scores(pd.concat([base, zero]))
+    with pytest.raises(ValueError, match="'method' has no score with a label"):
+        label_saving(only, "method", "base")
+
+
 @pytest.mark.parametrize("n_splits", [1, 12])
 def test_bootstrap_interval_covers_the_truth(n_splits):
     rng = np.random.default_rng(1)

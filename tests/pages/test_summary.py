@@ -69,6 +69,19 @@ def test_the_summary_names_the_strongest_baseline_first():
     assert len(summarise(make_curve({"self-supervised": (0.7, 0.8, 0.85)}))) == 1
 
 
+def test_the_summary_begins_without_labels_where_it_can():
+    with_labels = make_curve({"self-supervised": (0.7, 0.8, 0.85), "scratch": (0.5, 0.6, 0.7)})
+    zero = make_curve({"self-supervised": (0.62,)}, counts=(0,), jitter=0)
+    curve = LabelEfficiencyCurve.from_scores(pd.concat([zero.scores, with_labels.scores]))
+    first, second, *others = summarise(curve)
+    assert [first, *others] == summarise(with_labels)
+    assert second.startswith("Before the first label, the balanced accuracy is 0.62: ")
+    assert summarise(zero) == [second]
+    method, scratch = score_table(curve)
+    assert method["cells"][0] == {"text": "0.620", "best": False}
+    assert scratch["cells"][0] == {"text": "\N{EN DASH}", "best": False}
+
+
 def test_differences_within_the_uncertainty_are_no_savings():
     scores = {"self-supervised": (0.65, 0.79, 0.9), "aperture": (0.6, 0.75, 0.8)}
     equal = make_noisy(scores, jitter=0.08)

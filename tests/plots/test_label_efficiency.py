@@ -305,12 +305,29 @@ def test_one_label_count_can_be_drawn(curve):
 
 def test_crowded_counts_keep_their_ends_and_readable_distances():
     counts = np.arange(100, 2001, 100)
-    shown = _choose_ticks(counts, 440)
+    shown = counts[_choose_ticks(counts, list(map(str, counts)), 440)]
     assert shown[0] == 100
     assert shown[-1] == 2000
     assert np.diff(np.log(shown)).min() >= 0.07 * np.log(20) - 1e-9
     assert len(shown) > 6
-    assert _choose_ticks(np.array(COUNTS), 440) == COUNTS
+    assert _choose_ticks(np.array(COUNTS), list(map(str, COUNTS)), 440) == [0, 1, 2, 3, 4]
+
+
+def test_no_label_has_a_place_left_of_a_break_of_the_axis(curve):
+    zero = curve.scores[(curve.scores["n_labels"] == 30) & (curve.scores["estimator"] == "scratch")]
+    scores = pd.concat([zero.assign(n_labels=0, score=0.5), curve.scores])
+    display = LabelEfficiencyDisplay.from_result(LabelEfficiencyCurve.from_scores(scores))
+    names = [label.get_text() for label in display.ax_.get_xticklabels()]
+    assert names == ["0", "30", "100", "300", "1,000", "3,029"]
+    ticks = display.ax_.get_xticks()
+    assert_allclose(ticks[1] / ticks[0], ticks[2] / ticks[1])
+    assert_allclose(display.lines_["scratch"].get_xdata(), ticks)
+    assert_array_equal(display.lines_["scratch"].get_ydata()[0], 0.5)
+    assert_array_equal(display.lines_["aperture"].get_xdata(), COUNTS)
+    assert "//" in texts(display)
+    only = LabelEfficiencyCurve.from_scores(zero.assign(n_labels=0))
+    (name,) = LabelEfficiencyDisplay.from_result(only).ax_.get_xticklabels()
+    assert name.get_text() == "0"
 
 
 @pytest.mark.parametrize(
