@@ -12,6 +12,7 @@ import pandas as pd
 from astropy.io import fits
 from astropy.io.votable.tree import VOTableFile
 from astropy.table import Table
+from astropy.units import Unit, UnrecognizedUnit
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from skastro.catalogs.reading import VOPARQUET_CONTENT, VOPARQUET_VERSION
@@ -41,8 +42,9 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
     table : DataFrame
         The index is dropped. Missing text becomes empty; missing whole numbers are masked, or
         empty in CSV. Units in ``table.attrs["units"]``, a dict of column to unit, are written in
-        all formats but CSV; in Parquet in the form of VOParquet, which TOPCAT reads. FITS, VOTable
-        and Parquet get UCDs of ids, positions, classes and their probabilities.
+        all formats but CSV; in Parquet in the form of VOParquet, which TOPCAT reads. A unit that
+        astropy does not know goes into the description of its column, where the format has one.
+        FITS, VOTable and Parquet get UCDs of ids, positions, classes and their probabilities.
 
     Raises
     ------
@@ -128,7 +130,9 @@ def _to_astropy(table: pd.DataFrame) -> Table:
         if result[name].dtype.kind == "O":  # text, which pandas holds as objects
             result[name] = np.array(result[name].tolist(), dtype=str)
     for name, unit in table.attrs.get("units", {}).items():
-        if name in columns:
+        if name in columns and isinstance(Unit(unit, parse_strict="silent"), UnrecognizedUnit):
+            result[name].description = f"in units of a {unit}"  # no reader knows it
+        elif name in columns:
             result[name].unit = unit
     for name, ucd in _find_ucds(result.colnames).items():
         result[name].meta["ucd"] = ucd

@@ -28,6 +28,7 @@ def pretrain(
     properties: o.Properties = None,
     errors: o.Errors = None,
     backbone: o.Backbone = None,
+    weights: o.Weights = None,
     epochs: o.Epochs = None,
     hold_out: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of the rows that tests the encoder.")
@@ -50,7 +51,7 @@ def pretrain(
         load_libraries(terminal, jobs, device)
         from skastro.cli import steps
 
-        encoder = steps.make_encoder(backbone, epochs, device, seed, checkpoint_dir)
+        encoder = steps.make_encoder(backbone, epochs, device, seed, checkpoint_dir, weights)
         survey = steps.load_objects(
             folder,
             terminal.say,

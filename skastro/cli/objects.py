@@ -15,7 +15,17 @@ def classify(
     folder: o.Folder = None,
     out: Annotated[Path, typer.Option(help="Table for the predictions.")] = Path("predictions.csv"),
     labels: o.Labels = None,
-    label: o.ClassLabel = "class",
+    label: Annotated[
+        str | None, typer.Option(help="Column of the classes.", show_default="class")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Classes to use, with commas. Without any label: kinds of sources that the "
+            "weights --pretrained know.",
+            show_default="all",
+        ),
+    ] = None,
     catalog: o.Catalog = None,
     images: o.Images = None,
     id: o.Id = None,
@@ -30,6 +40,7 @@ def classify(
     inputs: o.Inputs = None,
     unlabelled: o.Unlabelled = "unknown",
     encoder: o.Encoder = None,
+    pretrained: o.Pretrained = "auto",
     save_encoder: Annotated[
         Path | None, typer.Option(help="File for the encoder that is pretrained.")
     ] = None,
@@ -62,6 +73,8 @@ def classify(
 
     Without --encoder an encoder is pretrained on all stamps. With --save, `skastro predict`
     classifies other stamps later.
+
+    Without any label, the classes are the kinds of sources that weights of skastro know.
     """
     with talking(quiet=quiet, lines=json) as terminal:
         from skastro.catalogs.writing import TABLES, write_table
@@ -71,47 +84,47 @@ def classify(
         save_encoder = save_encoder and o.check_target(save_encoder, kinds, overwrite=overwrite)
         save = save and o.check_target(save, kinds, overwrite=overwrite)
         o.check_choice("strategy", strategy, ("auto", "probe", "finetune", "scratch"))
+        of_pretraining = properties, errors, epochs, backbone, save_encoder
         if encoder is not None:
-            _refuse_pretraining(properties, errors, epochs, backbone, save_encoder)
+            _refuse_pretraining("with --encoder", *of_pretraining)
         load_libraries(terminal, jobs, device)
         from skastro.cli import steps
+        from skastro.cli.morphology import append_morphology
 
+        weights = o.check_pretrained(pretrained)
         fitted = steps.find_encoder(encoder, backbone, epochs, device, seed)
         survey = steps.load_objects(
-            folder,
-            terminal.say,
-            catalog=catalog,
-            images=images,
-            id=id,
-            ra=ra,
-            dec=dec,
-            size=size,
-            bands=bands,
-            hdu=hdu,
-            axes=axes,
+            folder, terminal.say, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size,
+            bands=bands, hdu=hdu, axes=axes,
+        )  # fmt: skip
+        known = steps.find_labels(
+            survey.ids, survey.catalog, labels, label, unlabelled, classes=classes, say=terminal.say
         )
-        classes = steps.find_labels(
-            survey.ids, survey.catalog, labels, label, unlabelled, say=terminal.say
-        )
+        has_labels = bool((known != "").any())
+        if not has_labels:
+            _refuse_pretraining("without any label", *of_pretraining)
+        label = label or "class"
         columns = steps.choose_inputs(survey, inputs, label)
-        if encoder is None:
+        if encoder is None and has_labels:
             steps.pretrain(fitted, survey, properties, errors, label, terminal.say, save_encoder)
         model = steps.train_classifier(
-            survey, classes, fitted, catalog=columns, strategy=strategy, seed=seed
-        )
+            survey, known, fitted if has_labels or encoder is not None else None, catalog=columns,
+            strategy=strategy, pretrained=weights, classes=classes, seed=seed,
+        )  # fmt: skip
         if model.choice_:
             terminal.say(model.choice_)
         if save:
             model.save(save)
-        score = steps.score_probe(model, classes)
-        predictions = steps.predict_classes(
-            model, survey, classes, catalog=columns, abstain=abstain
+        score = steps.score_probe(model, known)
+        predictions = steps.predict_classes(model, survey, known, catalog=columns, abstain=abstain)
+        predictions = append_morphology(
+            predictions, model, survey, named=pretrained not in ("auto", "none"), say=terminal.say
         )
         write_table(target, predictions)
         terminal.result(
             out=target,
             rows=len(predictions),
-            labelled=int((classes != "").sum()),
+            labelled=int((known != "").sum()),
             abstained=int((predictions["prediction"] == "").sum()),
             classes=predictions["most_probable"].value_counts().to_dict(),
             cross_validated=score,
@@ -124,12 +137,12 @@ def classify(
         print_line(f"Predictions: {target}")
 
 
-def _refuse_pretraining(*values: object) -> None:
-    """Refuse options of the pretraining, because a saved encoder is used."""
+def _refuse_pretraining(when: str, *values: object) -> None:
+    """Refuse options of the pretraining, because nothing is pretrained."""
     names = ("--properties", "--errors", "--epochs", "--backbone", "--save-encoder")
     given = [name for name, value in zip(names, values, strict=True) if value is not None]
     if given:
-        raise ValueError(f"with --encoder nothing is pretrained: leave out {', '.join(given)}.")
+        raise ValueError(f"{when} nothing is pretrained: leave out {', '.join(given)}.")
 
 
 def predict(
@@ -166,6 +179,7 @@ def predict(
         target = o.check_target(out, TABLES, overwrite=overwrite)
         load_libraries(terminal, jobs, device)
         from skastro.cli import steps
+        from skastro.cli.morphology import append_morphology
 
         model = steps.load_classifier(classifier, device=device)
         survey = steps.load_objects(
@@ -183,6 +197,7 @@ def predict(
         )
         columns = steps.take_inputs(survey, model, terminal.say)
         predictions = steps.predict_classes(model, survey, catalog=columns, abstain=abstain)
+        predictions = append_morphology(predictions, model, survey, say=terminal.say)
         write_table(target, predictions)
         terminal.result(
             out=target,
@@ -205,6 +220,13 @@ def cluster(
     catalog: o.Catalog = None,
     id: o.Id = None,
     label: o.Label = None,
+    on: Annotated[
+        str,
+        typer.Option(
+            help="What makes objects alike: embedding; or, by --encoder galaxies, morphology or "
+            "kinds."
+        ),
+    ] = "embedding",
     summary: Annotated[
         Path | None, typer.Option(help="Table for the properties of each cluster.")
     ] = None,
@@ -228,17 +250,21 @@ def cluster(
 
     Writes cluster (-1: noise), probability and outlier score of each object.
 
-    With --catalog it also prints the properties of each cluster.
+    With --catalog it also prints the properties of each cluster, and with --encoder galaxies the
+    morphology.
     """
     with talking(quiet=quiet, lines=json) as terminal:
         from skastro.catalogs.writing import TABLES, write_table
 
         target = o.check_target(out, TABLES, overwrite=overwrite)
         summary_target = summary and o.check_target(summary, TABLES, overwrite=overwrite)
+        o.check_choice("on", on, ("embedding", "morphology", "kinds"))
         load_libraries(terminal, jobs, device)
         from skastro.cli import steps
+        from skastro.cli.morphology import choose_morphology
+        from skastro.study.teachers import append_columns
 
-        embeddings, table = steps.load_embeddings(
+        embeddings, table, morphology = steps.load_embeddings(
             source,
             encoder=encoder,
             device=device,
@@ -249,9 +275,19 @@ def cluster(
             hdu=hdu,
             axes=axes,
         )
+        columns = choose_morphology(morphology, on)
+        if morphology is not None:
+            table = morphology if table is None else append_columns(table, morphology)
         clusters, properties = steps.cluster_objects(
-            embeddings, table, label=label, min_size=min_size, seed=seed
+            embeddings,
+            table,
+            label=label,
+            on=columns,
+            min_size=min_size,
+            seed=seed,
         )
+        if morphology is not None:
+            clusters = append_columns(clusters, morphology)
         write_table(target, clusters)
         if summary_target:
             write_table(summary_target, properties)
@@ -415,7 +451,7 @@ def suggest(
         from skastro.cli import steps
         from skastro.embeddings.active_learning import suggest_labels
 
-        embeddings, table = steps.load_embeddings(
+        embeddings, table, _ = steps.load_embeddings(
             source,
             encoder=encoder,
             device=device,

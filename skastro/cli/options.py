@@ -126,8 +126,23 @@ CheckpointDir = Annotated[
     Path | None,
     typer.Option(help="Folder for the state: the same command goes on after an interruption."),
 ]
-Encoder = Annotated[Path | None, typer.Option(help="Encoder saved by `skastro pretrain`.")]
-SavedEncoder = Annotated[Path, typer.Argument(help="Encoder saved by `skastro pretrain`.")]
+_ENCODER = "Encoder saved by `skastro pretrain`, or weights of skastro: galaxies or radio."
+Encoder = Annotated[Path | None, typer.Option(help=_ENCODER)]
+SavedEncoder = Annotated[Path, typer.Argument(help=_ENCODER)]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="Weights to begin with: a file, imagenet, or those of skastro: galaxies or radio.",
+        show_default="random",
+    ),
+]
+Pretrained = Annotated[
+    str,
+    typer.Option(
+        help="Weights of skastro to learn from, too: galaxies, radio, none, or auto for those that "
+        "help."
+    ),
+]
 Source = Annotated[
     Path,
     typer.Argument(
@@ -169,6 +184,14 @@ def check_target(path: Path, endings: tuple[str, ...], *, overwrite: bool) -> Pa
     if ending in _WRITER_PACKAGES:
         import_optional(**_WRITER_PACKAGES[ending])
     return path
+
+
+def check_pretrained(name: str) -> str | None:
+    """Return the name of weights of skastro, or "auto"; None for "none"."""
+    from skastro.networks.weights import PRETRAINED
+
+    check_choice("pretrained", name, ("auto", "none", *PRETRAINED))
+    return None if name == "none" else name
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

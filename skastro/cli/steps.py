@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,27 @@ from sklearn.metrics import balanced_accuracy_score
 from skastro.catalogs.columns import find_column, is_id_name, match_columns, take_properties
 from skastro.catalogs.labels import clean_labels, read_labels
 from skastro.catalogs.reading import read_catalog
+from skastro.cli.morphology import describe_morphology
 from skastro.cli.options import split_names
 from skastro.embeddings.clustering import EmbeddingClusterer
 from skastro.embeddings.files import Embeddings, join_rows, read_embeddings
 from skastro.embeddings.outliers import outlier_scores
 from skastro.estimators.classifier import SelfSupervisedClassifier
 from skastro.estimators.encoder import PropertyPretrainedEncoder
+from skastro.estimators.pretrained import load_pretrained
 from skastro.evaluation.calibration import tabulate_predictions
 from skastro.evaluation.property_scores import GRADE_COLUMNS, grade_properties, join_measured
 from skastro.networks.backbones import check_backbone
+from skastro.networks.weights import PRETRAINED
 from skastro.stamps.photometry import measure_properties
+from skastro.study.teachers import append_columns
 from skastro.surveys.folders import read_data
 from skastro.surveys.survey import Survey
 from skastro.utils.progress import Say, report_to, say_nothing
 from skastro.utils.validation import check_properties, name_near
 
 _STUDY_EMBEDDINGS, _STUDY_PREDICTIONS = "embeddings.npz", "predictions.csv"
+_CLASS_COLUMN = "class"
 _MIN_LABELS_PER_CLASS = 2
 _N_MEDIANS = 4  # that are printed of each cluster
 _N_CANDIDATES = 50  # properties of which they are chosen
@@ -75,30 +81,34 @@ def load_objects(
 
 
 def load_encoder(path: Path, *, device: str = "auto") -> PropertyPretrainedEncoder:
-    """Read a saved encoder, and set the device it computes on."""
-    return PropertyPretrainedEncoder.load(path).set_params(device=device)
+    """Read a saved encoder, and set the device it computes on.
+
+    A name of `list_pretrained` stands for the weights that are part of skastro, unless there is a
+    file of that name.
+    """
+    name = str(path)
+    if name in PRETRAINED and not path.is_file():
+        encoder = load_pretrained(name)
+    elif path.exists():
+        encoder = PropertyPretrainedEncoder.load(path)
+    else:
+        raise FileNotFoundError(
+            f"{path} does not exist: pass a file of `skastro pretrain`, or the name of weights "
+            f"that are part of skastro ({', '.join(PRETRAINED)})."
+        )
+    return encoder.set_params(device=device)
 
 
 def load_classifier(path: Path, *, device: str = "auto") -> SelfSupervisedClassifier:
     """Read a saved classifier, and set the device it computes on."""
     model = SelfSupervisedClassifier.load(path)
-    model.encoder_.set_params(device=device)
+    for encoder in (model.encoder_, *model.teachers_.values()):
+        encoder.set_params(device=device)
     return model
 
 
-def find_embeddings(
-    source: Path, encoder: Path | None = None, device: str = "auto", **options: Any
-) -> Embeddings:
-    """Read embeddings from a file or the folder of a study, or embed a data folder.
-
-    ``options`` are those of `read_data` for the folder. A data folder without an encoder is a
-    ValueError.
-    """
-    if encoder is not None:
-        fitted = load_encoder(encoder, device=device)
-        survey = load_objects(source, **options)
-        values = fitted.transform(survey.images)
-        return Embeddings(np.asarray(values), survey.ids)
+def find_embeddings(source: Path) -> Embeddings:
+    """Read embeddings from a file or the folder of a study; a data folder is a ValueError."""
     file = source / _STUDY_EMBEDDINGS if source.is_dir() else source
     if source.is_dir() and not file.is_file():
         raise ValueError(
@@ -134,13 +144,27 @@ def load_embeddings(
     id: str | None,
     say: Say,
     **options: Any,
-) -> tuple[Embeddings, pd.DataFrame | None]:
-    """Return embeddings, and the rows of the catalogue, if any; without a row they are left out."""
-    embeddings = find_embeddings(source, encoder, device, **options)
+) -> tuple[Embeddings, pd.DataFrame | None, pd.DataFrame | None]:
+    """Return embeddings, the rows of the catalogue, and the morphology, of the same objects.
+
+    With an encoder, ``source`` is a data folder, which ``options`` of `read_data` describe.
+    Embeddings without a row in the catalogue are left out. The catalogue is None if none is named,
+    and the morphology is None unless the encoder is one of `load_pretrained`.
+    """
+    morphology = None
+    if encoder is None:
+        embeddings = find_embeddings(source)
+    else:
+        fitted = load_encoder(encoder, device=device)
+        survey = load_objects(source, **options)
+        embeddings = Embeddings(np.asarray(fitted.transform(survey.images)), survey.ids)
+        morphology = describe_morphology(fitted, embeddings.values)
     if catalog is None:
-        return embeddings, None
+        return embeddings, None, morphology
     rows, table = match_catalog(embeddings, catalog, id=id, say=say)
-    return Embeddings(embeddings.values[rows], embeddings.ids[rows]), table
+    if morphology is not None:
+        morphology = morphology.iloc[rows].reset_index(drop=True)
+    return Embeddings(embeddings.values[rows], embeddings.ids[rows]), table, morphology
 
 
 def make_encoder(
@@ -149,12 +173,19 @@ def make_encoder(
     device: str,
     seed: int,
     checkpoints: Path | None = None,
+    weights: str | None = None,
 ) -> PropertyPretrainedEncoder:
     """Return an encoder to be trained; arguments that are None keep their defaults.
 
-    A backbone that does not exist is a ValueError.
+    Weights of `list_pretrained` bring their backbone. A backbone that does not exist is a
+    ValueError.
     """
-    given = {"backbone": backbone, "max_epochs": epochs, "checkpoint_dir": checkpoints}
+    if backbone is None and weights in PRETRAINED:
+        backbone = str(load_pretrained(weights).backbone)
+    given = {
+        "backbone": backbone, "max_epochs": epochs, "checkpoint_dir": checkpoints,
+        "weights": weights,
+    }  # fmt: skip
     params: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     encoder = PropertyPretrainedEncoder(device=device, random_state=seed, **params)
     check_backbone(encoder.backbone, encoder.weights)
@@ -216,24 +247,33 @@ def find_labels(
     ids: NDArray[Any],
     catalog: pd.DataFrame | None,
     tables: Sequence[Path] | None,
-    label: str,
+    label: str | None,
     unlabelled: str,
     *,
+    classes: str | None = None,
     fewest: int = _MIN_LABELS_PER_CLASS,
     say: Say,
 ) -> NDArray[Any]:
     """Return classes as text, "" for none: from tables of labels, or else from the catalogue.
 
-    ``unlabelled`` are values that mean no label, separated by commas.
+    ``label`` is their column; None is "class", which may be missing. ``unlabelled`` are values
+    that mean no label, and ``classes`` those to use, separated by commas.
     """
+    name = label or _CLASS_COLUMN
     if tables:
-        column, notes = read_labels(tables, label, ids)
+        column, notes = read_labels(tables, name, ids)
         for note in notes:
             say(note)
+    elif label is None and (catalog is None or name not in catalog):
+        say(f"There is no column {name!r}: if objects have labels, name their column (--label).")
+        return np.full(len(ids), "", dtype=object)
     else:
-        column = take_column(catalog, label, "label")
-    names = split_names(unlabelled)
-    return clean_labels(column, unlabelled=names, name=label, say=say, fewest=fewest)
+        column = take_column(catalog, name, "label")
+    clean = partial(clean_labels, column, unlabelled=split_names(unlabelled), name=name, say=say)
+    found = clean(fewest=0)
+    if not fewest or not (found != "").any():
+        return found
+    return clean(classes=split_names(classes) or None, fewest=fewest)
 
 
 def take_column(catalog: pd.DataFrame | None, name: str, option: str) -> NDArray[Any]:
@@ -281,19 +321,27 @@ def take_inputs(survey: Survey, model: SelfSupervisedClassifier, say: Say) -> pd
 def train_classifier(
     survey: Survey,
     labels: NDArray[Any],
-    encoder: PropertyPretrainedEncoder,
+    encoder: PropertyPretrainedEncoder | None,
     *,
     catalog: pd.DataFrame | None = None,
     strategy: str,
+    pretrained: str | None = "auto",
+    classes: str | None = None,
     seed: int,
 ) -> SelfSupervisedClassifier:
-    """Learn from the labelled rows.
+    """Learn from the labelled rows, or without any from the weights ``pretrained`` alone.
 
-    ``labels`` are text, "" for none; ``catalog`` holds the columns of `choose_inputs`.
+    ``labels`` are text, "" for none; ``catalog`` holds the columns of `choose_inputs`. ``classes``,
+    separated by commas, are those to tell where no row has a label.
     """
     report_to("learning the labels")(0)
-    frozen = FrozenEstimator(encoder)  # is not trained again
-    model = SelfSupervisedClassifier(frozen, strategy=strategy, random_state=seed)
+    model = SelfSupervisedClassifier(
+        None if encoder is None else FrozenEstimator(encoder),  # is not trained again
+        strategy=strategy,
+        pretrained=pretrained,
+        classes=split_names(classes) or None,
+        random_state=seed,
+    )
     return model.fit(survey.images, labels, catalog=catalog)
 
 
@@ -335,17 +383,20 @@ def cluster_objects(
     catalog: pd.DataFrame | None = None,
     *,
     label: str | None = None,
+    on: NDArray[Any] | None = None,
     min_size: int | None = None,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Find clusters, and summarise them with a catalogue of the same rows.
 
+    They are clusters of the embeddings, or of the numbers ``on``.
     Returns a table of ``id``, ``cluster`` (-1 for noise), ``probability`` and ``outlier_score``,
     and the table of `EmbeddingClusterer.cluster_summary`.
     """
     labels = None if label is None else take_column(catalog, label, "label")
     report_to("clustering")(0)
-    model = EmbeddingClusterer(min_size or "auto", random_state=seed).fit(embeddings.values)
+    values = embeddings.values if on is None else on
+    model = EmbeddingClusterer(min_size or "auto", random_state=seed).fit(values)
     clusters = {
         "id": embeddings.ids,
         "cluster": model.labels_,
@@ -431,7 +482,9 @@ def gather_map(
     table = table.drop(columns="id", errors="ignore")
     table.insert(0, "id", embeddings.ids[rows])
     if color is not None:
-        added = (CLUSTER, CLUSTER_PROBABILITY) if clusters else ()
+        added = [CLUSTER, CLUSTER_PROBABILITY] if clusters else []
+        if model is not None and model.image_shape_ is None:
+            added += ["kind", *model.property_names_]
         _check_column(color, [*table.columns, *added, OUTLIER_SCORE], "color")
 
     # choose objects
@@ -445,6 +498,10 @@ def gather_map(
     # embed and cluster them
     values = embeddings.values[rows] if model is None else np.asarray(model.transform(stamps))
     ids = embeddings.ids[rows]
+    if model is not None and (morphology := describe_morphology(model, values)) is not None:
+        table.attrs["units"] = units
+        table = append_columns(table, morphology)
+        units = table.attrs["units"]
     if clusters:
         assigned, _ = cluster_objects(Embeddings(values, ids), seed=seed)
         table[CLUSTER] = assigned["cluster"].to_numpy()

@@ -44,7 +44,7 @@ def study(
     errors: o.Errors = None,
     label_counts: Annotated[
         str | None,
-        typer.Option(help="Numbers of labels to learn from.", show_default="30,100,300,1000"),
+        typer.Option(help="Numbers of labels to learn from.", show_default="0,30,100,300,1000"),
     ] = None,
     repeats: Annotated[
         int | None,
@@ -62,6 +62,7 @@ def study(
     ] = None,
     unlabelled: o.Unlabelled = "unknown",
     backbone: o.Backbone = None,
+    pretrained: o.Pretrained = "auto",
     epochs: o.Epochs = None,
     finetune: Annotated[
         bool | None,
@@ -106,8 +107,8 @@ def study(
         from skastro.study.folder import check_out
         from skastro.study.run import FULL, QUICK, run_study
 
-        # plan the study
         check_out(out, overwrite=overwrite)
+        o.check_pretrained(pretrained)
         resolve_device(device)
         use_cores(jobs)
         choices: dict[str, Any] = {
@@ -115,12 +116,13 @@ def study(
             "label_counts": _split_counts(label_counts),
             "n_repeats": repeats,
             "backbone": backbone,
+            "pretrained": pretrained,
             "max_epochs": epochs,
             "finetune": finetune,
             "device": device,
         }
-        choices = {name: value for name, value in choices.items() if value is not None}
-        plan = replace(QUICK if quick else FULL, **choices)
+        given = {name: value for name, value in choices.items() if value is not None}
+        plan = replace(QUICK if quick else FULL, **given)
         check_backbone(plan.backbone, None)
 
         # read the data, and run the study
@@ -163,8 +165,8 @@ def _split_counts(text: str | None) -> tuple[int, ...] | None:
     try:
         counts = tuple(int(part) for part in o.split_names(text))
     except ValueError:
-        counts = (0,)
-    if any(count < 1 for count in counts):
+        counts = (-1,)
+    if any(count < 0 for count in counts):
         raise ValueError(f"--label-counts {text!r} must be whole numbers: 30,100,300.")
     return counts or None
 

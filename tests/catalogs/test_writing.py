@@ -33,6 +33,16 @@ def table():
     return frame
 
 
+@pytest.mark.parametrize("ending", [".fits", ".ecsv", ".vot", ".parquet"])
+def test_units_of_no_standard_are_words(tmp_path, ending):
+    table = pd.DataFrame({"id": ["a"], "size": [0.5], "angle": [30.0]})
+    table.attrs["units"] = {"size": "half frame", "angle": "deg"}
+    write_table(tmp_path / f"t{ending}", table)
+    assert read_catalog(tmp_path / f"t{ending}").attrs["units"] == {"angle": "deg"}
+    if ending in (".ecsv", ".vot"):
+        assert "in units of a half frame" in (tmp_path / f"t{ending}").read_text()
+
+
 @pytest.mark.parametrize("ending", FORMATS)
 def test_tables_are_read_as_they_were_written(table, tmp_path, ending):
     path = tmp_path / f"table{ending}"

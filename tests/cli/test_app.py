@@ -74,7 +74,9 @@ def test_a_study_prints_scores_savings_and_notes(folder, tmp_path, capsys):
         (["{folder}", "--label", "class", "--properties", "*"], "label column 'class'"),
         (["{folder}", "--label", "class", "--properties", "magg_*"], "did you mean mag_"),
         (["{folder}", "--label", "class", "--label-counts", "30,many"], "whole numbers"),
-        (["{folder}", "--label", "class", "--label-counts", "0"], "whole numbers"),
+        (["{folder}", "--label", "class", "--label-counts", "30,-1"], "whole numbers"),
+        (["{folder}", "--label", "class", "--label-counts", "0"], "has no count of at least 2"),
+        (["{folder}", "--label", "class", "--pretrained", "moon"], "must be auto, none"),
         (["{folder}", "--label", "class", "--backbone", "resnet_99"], "'resnet_99' is unknown"),
         (["{folder}", "--label", "class", "--device", "gpu"], "device='gpu' is not there"),
         (["{folder}", "--label", "klass"], "did you mean class"),
@@ -118,11 +120,13 @@ def test_options_reach_the_study(monkeypatch, folder, tmp_path):
         raise ValueError("enough")
 
     monkeypatch.setattr(study_module, "run_study", record)
-    options = ["--epochs", 5, "--repeats", 4, "--label-counts", "10,20", "--seed", 3]
+    options = ["--epochs", 5, "--repeats", 4, "--label-counts", "0,10,20", "--seed", 3]
+    options += ["--pretrained", "none"]
     columns = ["--label", "class", "--properties", "mag_u,size"]
     assert run("study", folder, *options, *columns, "--out", tmp_path / "out") == 2
     plan = seen["plan"]
-    assert (plan.max_epochs, plan.n_repeats, plan.label_counts) == (5, 4, (10, 20))
+    assert (plan.max_epochs, plan.n_repeats, plan.label_counts) == (5, 4, (0, 10, 20))
+    assert plan.pretrained == "none"
     assert plan.backbone == study_module.FULL.backbone
     assert seen["random_state"] == 3
     assert seen["data"].properties.columns.tolist() == ["mag_u", "size"]

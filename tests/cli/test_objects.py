@@ -9,12 +9,15 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import skastro.cli.steps
 from skastro import (
     PropertyPretrainedEncoder,
     SelfSupervisedClassifier,
     embed_survey,
+    load_pretrained,
+    make_galaxies,
     read_catalog,
 )
 from skastro.catalogs import writing
@@ -471,6 +474,125 @@ def test_a_page_of_some_objects_and_columns(data, embedded, tmp_path, capsys):
     assert "cluster_probability" not in page
 
 
+@pytest.fixture(scope="session")
+def galaxies(tmp_path_factory):
+    """Return a data folder of 40 galaxies, and the morphology that skastro's weights give them."""
+    folder = tmp_path_factory.mktemp("galaxies") / "galaxies"  # the name of the weights, too
+    folder.mkdir()
+    drawn = make_galaxies(40, image_size=24, random_state=1)
+    np.save(folder / "stamps.npy", drawn.images)
+    table = pd.DataFrame({"id": [f"g{row:02}" for row in range(40)], "inclination": 1.0})
+    table.assign(T=drawn.target).to_csv(folder / "catalog.csv", index=False)
+    encoder = load_pretrained("galaxies")
+    return folder, encoder.transform(drawn.images), encoder.predict(drawn.images)
+
+
+def test_weights_of_skastro_go_by_their_name(galaxies, tmp_path, monkeypatch):
+    folder, embedding, morphology = galaxies
+    monkeypatch.chdir(folder.parent)  # where a folder has the name of the weights
+    out = ["--out", tmp_path / "e.fits", "--predicted", tmp_path / "m.fits", "--quiet"]
+    assert run("embed", "galaxies", "galaxies", *out) == 0
+    np.testing.assert_allclose(read_embeddings(tmp_path / "e.fits").values, embedding, atol=1e-5)
+    table = read_catalog(tmp_path / "m.fits")
+    np.testing.assert_allclose(table[list(morphology)], morphology, rtol=1e-4, atol=1e-4)
+    assert table.attrs["units"]["inclination"] == "deg"
+
+
+def test_a_file_of_the_name_of_weights_wins(data, tmp_path, monkeypatch):
+    (tmp_path / "galaxies").write_bytes((data / "encoder.safetensors").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert run("embed", "galaxies", data / "survey", "--out", "e.npy", "--quiet") == 0
+    assert np.load("e.npy").shape == (60, 256)
+    assert run("embed", "galaxie", data / "survey", "--out", "f.npy") == 2
+
+
+def test_weights_of_skastro_are_not_exported(tmp_path, capsys):
+    assert run("export", "galaxies", "--out", tmp_path / "e.onnx") == 2
+    assert "takes stamps of any bands and size, which ONNX" in capsys.readouterr().err
+
+
+def test_a_training_begins_with_the_weights_of_skastro(galaxies, tmp_path):
+    out = tmp_path / "e.safetensors"
+    options = ["--weights", "galaxies", "--epochs", 0, "--hold-out", 0, "--quiet"]
+    assert run("pretrain", galaxies[0], *options, "--out", out) == 0
+    ours, theirs = PropertyPretrainedEncoder.load(out), load_pretrained("galaxies")
+    name = "backbone.body.layer1.0.conv1.weight"
+    assert torch.equal(ours.network_.state_dict()[name], theirs.network_.state_dict()[name])
+    assert (ours.weights, ours.image_shape_) == ("galaxies", (3, 24, 24))
+
+
+@pytest.mark.parametrize("on", ["embedding", "morphology", "kinds"])
+def test_clusters_are_described_by_morphology(galaxies, tmp_path, capsys, on):
+    folder, _, morphology = galaxies
+    out, summary = tmp_path / "c.csv", tmp_path / "s.csv"
+    options = ["--catalog", folder / "catalog.csv", "--min-size", 4, "--on", on]
+    options += ["--out", out, "--summary", summary]
+    assert run("cluster", folder, "--encoder", "galaxies", *options) == 0
+    assert "Medians of the properties that differ most" in capsys.readouterr().out
+    table = pd.read_csv(out)
+    np.testing.assert_allclose(table["bulge_fraction"], morphology["bulge_fraction"], atol=1e-4)
+    assert set(table["kind"]) <= set(load_pretrained().targets_.kinds)
+    medians = pd.read_csv(summary)
+    assert medians["median_inclination"].dropna().eq(1).all()  # the catalogue's own
+    assert medians["median_predicted_inclination"].dropna().gt(1).all()
+
+
+def test_clusters_of_morphology_need_weights_that_know_it(data, tmp_path, capsys):
+    encoder = ["--encoder", data / "encoder.safetensors", "--out", tmp_path / "c.csv"]
+    assert run("cluster", data / "survey", *encoder, "--on", "morphology") == 2
+    assert "add --encoder galaxies." in capsys.readouterr().err
+
+
+def test_a_page_shows_morphology_by_name(galaxies, tmp_path):
+    pytest.importorskip("bokeh")
+    options = ["--encoder", "galaxies", "--method", "pca", "--no-clusters", "--quiet"]
+    options += ["--color", "bulge_fraction", "--out", tmp_path / "e.html"]
+    assert run("explore", galaxies[0], *options) == 0
+    page = (tmp_path / "e.html").read_text()
+    for text in (
+        '"name":"kind"',
+        '"name":"bulge_fraction"',
+        '"predicted_inclination","unit":"deg"',
+    ):
+        assert text in page
+
+
+def test_objects_to_label_are_suggested_by_the_weights_of_skastro(galaxies, tmp_path):
+    options = ["--encoder", "galaxies", "-n", 5, "--label", "kind", "--out", tmp_path / "s.csv"]
+    assert run("suggest", galaxies[0], *options, "--quiet") == 0
+    assert len(pd.read_csv(tmp_path / "s.csv")) == 5
+
+
+def test_without_any_label_the_classes_are_kinds_of_sources(galaxies, tmp_path, capsys):
+    folder, _, morphology = galaxies
+    out, saved = tmp_path / "p.csv", tmp_path / "c.safetensors"
+    where = [folder, "--classes", "E,Sp", "--save", saved]
+    assert run("classify", *where, "--out", out) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for words in ("There is no column 'class'", "No stamp has a label: the classes E, Sp are kinds",
+                  "The morphology by the weights 'galaxies'"):  # fmt: skip
+        assert words in printed
+    table = pd.read_csv(out, keep_default_na=False)
+    assert list(table)[5:9] == ["p_E", "p_Sp", "kind", "bulge_fraction"]
+    odds = morphology["spiral"] / (morphology["spiral"] + morphology["elliptical"])
+    np.testing.assert_allclose(table["p_Sp"], odds, atol=1e-3)
+    assert (table["label"] == "").all()
+    again = tmp_path / "again.csv"
+    assert run("predict", saved, "--images", folder / "stamps.npy", "--out", again) == 0
+    assert pd.read_csv(again)["most_probable"].tolist() == table["most_probable"].tolist()
+    assert "bulge_fraction" in pd.read_csv(again)
+
+
+def test_labels_decide_whether_weights_of_skastro_help(galaxies, tmp_path, capsys):
+    folder, encoder = galaxies[0], ["--encoder", "galaxies", "--strategy", "probe"]
+    options = ["--label", "T", "--out", tmp_path / "p.csv", "--quiet", "--json"]
+    assert run("classify", folder, *encoder, *options, "--classes", "spiral,elliptical") == 0
+    assert 8 < events(capsys)[-1]["labelled"] < 40
+    table = pd.read_csv(tmp_path / "p.csv", keep_default_na=False)
+    assert {"p_spiral", "p_elliptical", "kind"} <= set(table)
+    assert set(table["label"]) == {"", "spiral", "elliptical"}
+
+
 def test_quiet_json_prints_only_the_result(data, tmp_path, capsys):
     out = tmp_path / "e.npz"
     arguments = ["embed", data / "encoder.safetensors", data / "survey", "--out", out]
@@ -603,6 +725,7 @@ WRONG = {
         ([], "encoder"),
         ([ENCODER], "images is missing"),
         (["{data}/none", SURVEY], "does not exist"),
+        (["galaxy", SURVEY], "the name of weights that are part of skastro ("),
         ([SURVEY, ENCODER], "survey is a folder"),
         (["{data}/labels.csv", SURVEY], "is not a safetensors file"),
         ([ENCODER, "{data}/none"], "is not a folder"),
@@ -626,6 +749,9 @@ WRONG = {
         ([SURVEY, "--labels={data}/none.csv"], "does not exist"),
         ([SURVEY, LABELS, "--label", "kind"], "no column 'kind'"),
         ([SURVEY, "--strategy", "best"], "--strategy 'best' must be"),
+        ([SURVEY, "--pretrained", "moon"], "--pretrained 'moon' must be auto, none"),
+        (["--images={data}/survey/stamps.npy", *TINY], "without any label nothing is pretrained"),
+        ([SURVEY, "--classes", "star,quasar"], "classes names 'quasar'"),
         ([SURVEY, "--abstain", "7"], "--abstain"),
         ([SURVEY, "--inputs", "magg_*"], "inputs='magg_*' matches no column"),
         ([SURVEY, "--inputs", "class"], "takes in the label column"),
@@ -648,6 +774,8 @@ WRONG = {
         ([EMBEDDINGS, "--catalog={data}/none.csv"], "does not exist"),
         ([EMBEDDINGS, CATALOG, "--id", "field"], "more than once"),
         ([EMBEDDINGS, "--min-size", "1"], "--min-size"),
+        ([EMBEDDINGS, "--on", "colour"], "--on 'colour' must be embedding, morphology or kinds"),
+        ([EMBEDDINGS, "--on", "morphology"], "add --encoder galaxies"),
     ],
     "explore": [
         ([], "source"),

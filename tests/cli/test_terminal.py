@@ -135,5 +135,5 @@ def test_help_has_no_broken_paragraph(monkeypatch, capsys):
         app(["study", "--help"])
     text = capsys.readouterr().out
     assert "compares with networks trained from scratch, the" in " ".join(text.split())
-    assert "[default: (30,100,300,1000)]" in " ".join(re.sub("[│\n]", " ", text).split())
+    assert "[default: (0,30,100,300,1000)]" in " ".join(re.sub("[│\n]", " ", text).split())
     assert "networks trained\n" not in re.sub(r" +\n", "\n", text)

@@ -29,6 +29,7 @@ from markdown_it import MarkdownIt
 import skastro
 from skastro.cli.app import app, main
 from skastro.estimators import classifier, encoder
+from skastro.networks.weights import PRETRAINED
 from skastro.simulation import survey as simulation_survey
 from skastro.study import baselines, data, run
 
@@ -36,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 if not all(page.is_file() for page in PAGES):
     pytest.skip("README and docs are not beside these tests", allow_module_level=True)
-BENCHMARKS = sorted((ROOT / "benchmarks").glob("*/[!_]*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").rglob("[!_]*.py"))
 NOT_RUN = "Not run by the tests: "
 LANGUAGES = {"python", "console", "toml", "bibtex", "text"}
 RECIPES = "CONTRIBUTING"  # its Python is what an editor adds to a module, not a session
@@ -281,9 +282,9 @@ def test_reference_lists_every_public_name_once():
 
 @pytest.mark.parametrize("script", BENCHMARKS, ids=lambda path: path.stem)
 def test_benchmarks_take_what_their_table_says(script, monkeypatch, capsys):
-    name = f"{script.parent.name}.{script.stem}"
+    name = ".".join(script.relative_to(ROOT / "benchmarks").with_suffix("").parts)
     table = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
-    told = re.search(rf"^\| `{name}( TASK)?`", table, re.MULTILINE)
+    told = re.search(rf"^\| `{name}( TASK| NAME)?`", table, re.MULTILINE)
     assert told, f"benchmarks/README.md says nothing of {name}"
     monkeypatch.syspath_prepend(ROOT)
     monkeypatch.setattr(sys, "argv", [script.name, "--help"])
@@ -291,3 +292,13 @@ def test_benchmarks_take_what_their_table_says(script, monkeypatch, capsys):
         runpy.run_path(str(script), run_name="__main__")
     assert stop.value.code == 0
     assert ("positional arguments" in capsys.readouterr().out) == bool(told[1])
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_weights_have_a_card(name):
+    page = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+    card = re.search(rf"^## `{name}`$.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert card, f"docs/weights.md has no card of {name}"
+    row = skastro.list_pretrained().set_index("name").loc[name]
+    told = (PRETRAINED[name], row["command"], row["date"], f"{row['n_stamps']:,} simulated", "R2")
+    assert all(text in card.group() for text in told), "paste the card of benchmarks/teacher.py"
