@@ -51,7 +51,7 @@ dist: install  ## build wheel and sdist, and run the tests on the wheel, away fr
 	$(BIN)/python -m pip install --quiet -e '.[release]'
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
-	@set -e; away=$$(mktemp -d); trap 'rm -rf "$$away"' EXIT; cp -r tests pyproject.toml "$$away"; \
+	@set -e; away=$$(mktemp -d); trap 'rm -rf "$$away"' EXIT; cp -r tests conftest.py pyproject.toml "$$away"; \
 	wheel=$$(ls $(CURDIR)/dist/*.whl); cd "$$away"; find tests -name __pycache__ -prune -exec rm -rf {} +; \
 	$(PYTHON) -m venv venv; venv/bin/python -m pip install --quiet "$$wheel[$(EXTRAS),onnx]"; \
 	venv/bin/python -m pytest $(TESTS)

@@ -3,11 +3,9 @@
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import pytest
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt
 
 from tests.conftest import make_stamps
 
@@ -28,12 +26,6 @@ DIFFERENCES = pd.DataFrame(
         "high": [0.01, 0.0, -0.06, np.nan],
     }
 )
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def lie_inside(figure):

@@ -128,7 +128,6 @@ def small(monkeypatch, quick_probe, quick_umap, tmp_path, tmp_path_factory):  # 
     monkeypatch.chdir(tmp_path)
     with joblib.parallel_config(backend="sequential"):
         yield make_small_survey
-    plt.close("all")
 
 
 def run_python(block, namespace):

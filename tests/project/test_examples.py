@@ -52,7 +52,6 @@ def test_example_runs_and_draws(path, tmp_path, monkeypatch, capsys):
         code = re.sub(long, short, code)
     module = ModuleType(path.stem)
     monkeypatch.setitem(sys.modules, path.stem, module)  # its functions are pickled by name
-    plt.close("all")
     with plt.style.context("default"):
         exec(compile(code, str(path), "exec"), vars(module))  # noqa: S102 - our files
         figures = [plt.figure(number) for number in plt.get_fignums()]
@@ -60,6 +59,5 @@ def test_example_runs_and_draws(path, tmp_path, monkeypatch, capsys):
         for figure in figures:
             assert figure.axes, "it draws nothing"
             figure.canvas.draw()
-    plt.close("all")
     assert capsys.readouterr().out.strip(), "it prints nothing"
     assert not list(tmp_path.iterdir()), "it leaves files behind"
