@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="stamp_resnet18")
     parser.add_argument("--size", type=int, default=48, help="pixels of the network's planes")
     parser.add_argument("--repeats", type=int, default=3, help="times that each stamp is seen")
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw stamps")
+    parser.add_argument("--workers", type=int, help="processes that draw stamps; 1 on a CPU")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     state = options.state or Path(f"{options.name}.pt")

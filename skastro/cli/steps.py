@@ -342,7 +342,7 @@ def train_classifier(
         classes=split_names(classes) or None,
         random_state=seed,
     )
-    return model.fit(survey.images, labels, catalog=catalog)
+    return model.fit(survey.images, labels if (labels != "").any() else None, catalog=catalog)
 
 
 def score_probe(model: SelfSupervisedClassifier, labels: NDArray[Any]) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -34,7 +35,7 @@ from skastro.estimators.encoder import (
 )
 from skastro.estimators.kernel_probe import KernelProbe
 from skastro.estimators.linear_probe import LinearProbe
-from skastro.estimators.morphology import find_kinds
+from skastro.estimators.morphology import find_kinds, rescale_kinds
 from skastro.estimators.pretrained import choose_kinds, load_teachers, measure_odds
 from skastro.estimators.saving_classifiers import load_classifier, save_classifier
 from skastro.networks.backbones import Backbone, StampNetwork, make_network, name_backbone
@@ -42,6 +43,7 @@ from skastro.networks.device import resolve_device
 from skastro.networks.losses import ClassLoss
 from skastro.networks.training import Recipe, seeded, train
 from skastro.stamps.arrays import check_images
+from skastro.stamps.containers import to_array
 from skastro.stamps.photometry import measure_properties
 from skastro.utils.fitting import fits_as_a_whole
 from skastro.utils.progress import report_to
@@ -388,19 +390,21 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         check_is_fitted(self)
         return np.hstack(self._describe(check_images(self, X, reset=False), None))
 
-    def knows_classes(self, classes: Sequence[Any]) -> bool:
+    def knows_classes(self, classes: Sequence[Any], X: Any = None) -> bool:
         """Return whether a teacher can tell classes without any label.
 
         Parameters
         ----------
         classes : sequence
             Kinds of sources such as "spiral", or usual names of them, such as "Sp" or "FR I".
+        X : array-like of shape (n, bands, height, width), default=None
+            Stamps, for some of which there is no teacher (see ``pretrained``). None asks whether
+            there are any stamps whose classes would be known.
 
         Returns
         -------
         knows : bool
-            Whether `fit` with these ``classes`` needs no label. Teachers that are left out for
-            the shape of the stamps are not considered.
+            Whether `fit` with these ``classes`` needs no label.
 
         Examples
         --------
@@ -408,7 +412,10 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         >>> classifier.knows_classes(["E", "S0"]), classifier.knows_classes(["star", "quasar"])
         (True, False)
         """
-        teachers = self._find_teachers(None).values()
+        images = None if X is None else to_array(X)
+        if images is not None and len(images.shape) < 4:  # rows, of stamps that are not known here
+            images = None
+        teachers = self._find_teachers(images).values()
         return any(find_kinds(classes, t.targets_.kinds) is not None for t in teachers)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, *, catalog: Any = None) -> float:
@@ -551,6 +558,12 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             raise ValueError(
                 f"y has {len(codes)} labels, but X has {n} stamps: pass one for each stamp."
             )
+        if y is not None and codes.max() < 0 and self.classes is None:
+            warnings.warn(
+                f"y has no label: the classes are {', '.join(map(str, classes))}, the kinds of "
+                "sources in a simulation; pass classes= if that is meant, or other labels.",
+                stacklevel=4,
+            )
         self.classes_, self.kinds_ = classes, kinds or []
         return codes
 
@@ -569,8 +582,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         """Return the probability of each class by the teacher that knows it."""
         teacher = self._kind_teacher()
         table = teacher.predict_embedded(embed_stamps(teacher, images))
-        probabilities = table[self.kinds_].to_numpy() + np.finfo(np.float32).tiny
-        return probabilities / probabilities.sum(axis=1, keepdims=True)
+        return rescale_kinds(table[self.kinds_])
 
     def _rely_on_teacher(self, images: Any) -> None:
         """Set the fitted attributes where no row has a label."""

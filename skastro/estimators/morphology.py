@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from torch import Tensor
 
@@ -115,6 +115,17 @@ class MorphologyTargets:
         table = pd.DataFrame(columns, dtype=np.float64)
         table.attrs["units"] = dict(self.units)
         return table
+
+
+def rescale_kinds(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Return probabilities of some kinds (n, k), each row divided by its sum.
+
+    >>> rescale_kinds([[0.1, 0.3], [0.0, 0.0]])
+    array([[0.25, 0.75],
+           [0.5 , 0.5 ]])
+    """
+    shares = np.asarray(probabilities, dtype=float) + np.finfo(np.float32).tiny
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def find_kinds(classes: Sequence[Any], kinds: Sequence[str]) -> list[str] | None:

@@ -430,11 +430,11 @@ def label_efficiency_curve(
     An ``encoder`` that is a FrozenEstimator is not pretrained again. The caller must make sure
     that it was not trained on the test rows.
 
-    At 0 labels, only those estimators have a score that have a method ``knows_classes(classes)``
-    which returns True, such as `SelfSupervisedClassifier` where the classes are kinds of sources
-    that `load_pretrained` knows. Their parameter ``classes`` is set to the classes of ``y``, and
-    ``fit`` gets all rows outside the test rows, without a label. There is one such fit for each
-    split: all its repeats have the same score.
+    At 0 labels, only those estimators have a score that have a method
+    ``knows_classes(classes, X)`` which returns True, such as `SelfSupervisedClassifier` where the
+    classes are kinds of sources that `load_pretrained` knows. Their parameter ``classes`` is set
+    to the classes of ``y``, and ``fit`` gets all rows outside the test rows, without a label.
+    There is one such fit for each split: all its repeats have the same score.
 
     A subset is a prefix of one ordering of the labelled rows, by the divisor method of
     Webster and Sainte-Lague: the j-th member of class c stands at (j - 1/2) / n_c, and the
@@ -572,7 +572,7 @@ def _list_cells(
     cells = [
         (number, entry.name, count, repeat)
         for entry, count, number in itertools.product(entries, counts, range(len(splits)))
-        if count or _knows_classes(entry.estimator, classes)
+        if count or _knows_classes(entry, classes)
         for repeat in range(len(splits[number].orders) if count else 1)
     ]
     if not cells:
@@ -583,9 +583,10 @@ def _list_cells(
     return cells
 
 
-def _knows_classes(estimator: Any, classes: NDArray[Any]) -> bool:
-    """Whether an estimator can tell classes before it has seen a label."""
-    return hasattr(estimator, "knows_classes") and bool(estimator.knows_classes(classes))
+def _knows_classes(entry: _Entry, classes: NDArray[Any]) -> bool:
+    """Return whether an estimator can tell classes of its X before it has seen a label."""
+    knows = getattr(entry.estimator, "knows_classes", None)
+    return knows is not None and bool(knows(classes, entry.X))
 
 
 def _pretraining_key(entry: _Entry) -> tuple[Any, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,10 +64,10 @@ GALAXY_PROPERTIES = {
     "merging": ("", "1 if the galaxy is merging with another"),
 }
 MAX_BANDS = 6
-_MIN_SIZE = 16  # pixels
+MIN_SIZE = 16  # pixels
 _CHUNK = 128  # galaxies drawn at once
 # Natural logarithm of the flux of populations against t, a^T (t, t^2), where t is -1, 0 and 1 in
-# g, r and i; the colours are those of Kinney et al. 1996 (ApJ 467, 38) at redshift 0.
+# g, r and i: roughly the colours of elliptical galaxies, late spirals and young star clusters.
 _OLD, _YOUNG, _NEWBORN = (0.53, -0.16), (0.11, -0.06), (-0.225, -0.125)
 _BAND_STEP = 0.23  # difference of ln(wavelength) between g and r, and r and i
 _MAX_BAND_STEPS = 1.6  # of t on each side: six bands reach from the near u to z
@@ -129,8 +130,17 @@ def make_galaxies(
     Returns
     -------
     galaxies : SimulatedStamps
-        ``images`` float32 (n, bands, size, size), or uint8 (n, 3, size, size); ``truth`` has the
-        columns of the table in the guide of the simulated teacher.
+        - ``images``: float32 (n, bands, size, size) in arbitrary linear units, NaN beyond a missing
+          edge; or uint8 (n, 3, size, size);
+        - ``truth``: DataFrame with NaN where a property does not exist or cannot be seen. Shares
+          of the light: ``bulge_fraction``, ``bar``, ``ring``, ``outer_ring``, ``clumpiness``
+          (bright knots), ``dust`` (absorbed), ``lopsidedness`` (half of what changes in a turn by
+          180 degrees). Numbers of 0 to 1: ``arm_strength``, ``flocculence``, ``perturbation``,
+          ``merging``, ``axis_ratio``, ``bar_length`` (over the radius of the disc). In degrees:
+          ``pitch_angle``, ``inclination``. In half frames: ``half_light_radius``,
+          ``effective_radius`` (of the spheroid). Others: ``arm_number``, ``winding`` (1 or -1),
+          ``sersic_index``, ``youth`` (colour of the stars: 0 old, 1 young);
+        - ``target``: the kind of each galaxy; ``target_names``: the five kinds.
 
     Raises
     ------
@@ -145,29 +155,51 @@ def make_galaxies(
     >>> galaxies.images.shape, galaxies.truth.attrs["units"]["inclination"]
     ((4, 3, 32, 32), 'deg')
     """
-    check_whole_number("n_galaxies", n_galaxies, least=1)
-    check_whole_number("image_size", image_size, least=_MIN_SIZE)
     check_whole_number("bands", bands, least=1)
     if bands > MAX_BANDS or (pictures and bands != 3):
         raise ValueError(
             f"bands={bands} must be at most {MAX_BANDS}, and 3 for pictures: pass another number."
         )
-    seed = int(check_random_state(random_state).randint(2**31))
-    report = report_to("simulating", n_galaxies)
-    images, truths = [], []
-    for rows in gen_batches(n_galaxies, _CHUNK):
-        draws = Draws(rows.stop - rows.start, seed * 2**20 + rows.start, device)
+
+    def simulate(draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         fluxes, truth = simulate_galaxies(draws, image_size, bands)
         stamps, noise = observe(fluxes, draws)
         if pictures:
             stamps = (compose_pictures(stamps, noise, draws) * 255).round().byte()
+        return stamps, truth
+
+    check_whole_number("n_galaxies", n_galaxies, least=1)
+    check_whole_number("image_size", image_size, least=MIN_SIZE)
+    return simulate_stamps(
+        n_galaxies, simulate, GALAXY_KINDS, GALAXY_PROPERTIES, random_state, device
+    )
+
+
+def simulate_stamps(
+    n: int,
+    simulate: Callable[[Draws], tuple[Tensor, dict[str, Tensor]]],
+    kinds: tuple[str, ...],
+    properties: Mapping[str, tuple[str, str]],
+    random_state: int | np.random.RandomState | None,
+    device: str,
+) -> SimulatedStamps:
+    """Simulate n stamps in chunks, and collect them and the truth in numpy and pandas.
+
+    ``simulate`` returns stamps and truth, with the ``kind`` as an index into ``kinds``;
+    ``properties`` are the unit and the meaning of each.
+    """
+    seed = int(check_random_state(random_state).randint(2**31))
+    report = report_to("simulating", n)
+    images, truths = [], []
+    for rows in gen_batches(n, _CHUNK):
+        stamps, truth = simulate(Draws(rows.stop - rows.start, seed * 2**20 + rows.start, device))
         images.append(stamps.cpu().numpy())
         truths.append(pd.DataFrame({name: value.cpu().numpy() for name, value in truth.items()}))
         report(rows.stop)
     table = pd.concat(truths, ignore_index=True)
-    target = np.array(GALAXY_KINDS)[table.pop("kind").to_numpy(int)]
-    table.attrs["units"] = {name: unit for name, (unit, _) in GALAXY_PROPERTIES.items() if unit}
-    return SimulatedStamps(np.concatenate(images), table, target, GALAXY_KINDS)
+    target = np.array(kinds)[table.pop("kind").to_numpy(int)]
+    table.attrs["units"] = {name: unit for name, (unit, _) in properties.items() if unit}
+    return SimulatedStamps(np.concatenate(images), table, target, kinds)
 
 
 def simulate_galaxies(draws: Draws, size: int, bands: int = 3) -> tuple[Tensor, dict[str, Tensor]]:
@@ -288,7 +320,7 @@ def _tell_structure(g: Galaxies, light: Tensor, depth: Tensor, disc: Disc) -> di
 
 
 def _measure_asymmetry(g: Galaxies, light: Tensor) -> Tensor:
-    """Return the asymmetry (Conselice 2003, ApJS 147, 1, eq. 2) of the large scales, halved."""
+    """Return the asymmetry (Conselice 2003, ApJS 147, 1) of the large scales, halved."""
     n, size, _ = light.shape
     light = torch.nn.functional.avg_pool2d(light[:, None], 5, 1, 2)[:, 0]
     turn = torch.zeros(n, 2, 3, device=light.device)

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 import numpy as np
-import pandas as pd
-from sklearn.utils import check_random_state, gen_batches
 
 from skastro.simulation.draws import Draws
-from skastro.simulation.galaxies import SimulatedStamps
-from skastro.utils.progress import report_to
+from skastro.simulation.galaxies import MIN_SIZE, SimulatedStamps, simulate_stamps
 from skastro.utils.validation import check_whole_number
 
 if TYPE_CHECKING:
@@ -65,8 +62,6 @@ _OFF_CENTRE_SHARE = 0.06
 _FINE = 2  # pixels of the drawing for one of the stamp
 _SIGNAL_TO_NOISE = (20.0, 3000.0)  # of the peak
 _CLIP = 3.0  # standard deviations of the noise
-_MIN_SIZE = 16  # pixels
-_CHUNK = 128  # sources drawn at once
 
 
 @dataclass
@@ -141,20 +136,11 @@ def make_radio_sources(
      'lobe_width', 'n_components'])
     """
     check_whole_number("n_sources", n_sources, least=1)
-    check_whole_number("image_size", image_size, least=_MIN_SIZE)
-    seed = int(check_random_state(random_state).randint(2**31))
-    report = report_to("simulating", n_sources)
-    images, truths = [], []
-    for rows in gen_batches(n_sources, _CHUNK):
-        draws = Draws(rows.stop - rows.start, seed * 2**20 + rows.start, device)
-        stamps, truth = simulate_radio_sources(draws, image_size)
-        images.append(stamps.cpu().numpy())
-        truths.append(pd.DataFrame({name: value.cpu().numpy() for name, value in truth.items()}))
-        report(rows.stop)
-    table = pd.concat(truths, ignore_index=True)
-    target = np.array(RADIO_KINDS)[table.pop("kind").to_numpy(int)]
-    table.attrs["units"] = {name: unit for name, (unit, _) in RADIO_PROPERTIES.items() if unit}
-    return SimulatedStamps(np.concatenate(images), table, target, RADIO_KINDS)
+    check_whole_number("image_size", image_size, least=MIN_SIZE)
+    return simulate_stamps(
+        n_sources, lambda draws: simulate_radio_sources(draws, image_size), RADIO_KINDS,
+        RADIO_PROPERTIES, random_state, device,
+    )  # fmt: skip
 
 
 def simulate_radio_sources(draws: Draws, size: int) -> tuple[Tensor, dict[str, Tensor]]:

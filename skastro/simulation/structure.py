@@ -208,7 +208,7 @@ def draw_bar(draws: Draws, g: Galaxies) -> tuple[Tensor, dict[str, Tensor]]:
     along, across = (g.rho * torch.cos(angle)).abs() / length, g.rho * torch.sin(angle)
     width = length * draws.uniform(0.16, 0.34)
     light = torch.exp(-(along**3.5) - (across / width) ** 2) * (1 - 0.4 * along).clamp(min=0.2)
-    # longer bars are stronger (EFIGI, and Erwin 2005, MNRAS 364, 283)
+    # longer bars are stronger
     share = barred * draws.uniform(0.15, 0.6) * (length / g.radius).sqrt()
     return share * unit(light), {"bar_length": barred * length, "barred": barred, "bar": share}
 

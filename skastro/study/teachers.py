@@ -15,6 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from skastro.estimators.classifier import SelfSupervisedClassifier
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.kernel_probe import KernelProbe
+from skastro.estimators.morphology import rescale_kinds
 from skastro.estimators.pretrained import measure_odds
 from skastro.utils.progress import reporting
 from skastro.utils.validation import plain_labels
@@ -112,7 +113,7 @@ class TeacherProbe(ClassifierMixin, BaseEstimator):
         self.probe = probe
         self.classes = classes
 
-    def knows_classes(self, classes: Sequence[Any]) -> bool:  # noqa: ARG002 - of other estimators
+    def knows_classes(self, classes: Sequence[Any], X: Any = None) -> bool:  # noqa: ARG002 - of other estimators
         """Return whether the probe needs no label: it has a column for each class."""
         return self.probe.class_columns is not None
 
@@ -126,8 +127,7 @@ class TeacherProbe(ClassifierMixin, BaseEstimator):
         """Return the probability of each class (n, k)."""
         if self.probe_ is not None:
             return self.probe_.predict_proba(X)
-        kinds = np.asarray(X)[:, self.probe.class_columns] + np.finfo(np.float32).tiny
-        return kinds / kinds.sum(axis=1, keepdims=True)
+        return rescale_kinds(np.asarray(X)[:, self.probe.class_columns])
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class of each row."""

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -468,20 +469,31 @@ def test_a_teacher_counts_where_labels_speak_for_it(large, own, teacher):
 def test_classes_that_are_kinds_of_the_teacher_are_known_before_labels(large, own, teacher):
     stamps, labels, _ = large
     named = np.where(labels == "star", "E", "Spiral galaxies")
-    model = taught(own, teacher, strategy="auto").fit(stamps[:30], named[:30])
+    model = taught(own, teacher, strategy="auto", steps=4).fit(stamps[:30], named[:30])
     assert model.kinds_ == ["elliptical", "spiral"]
     known = model.describe(stamps)[:, model.probe_.class_columns]
     assert_allclose(known, teacher.predict(stamps)[model.kinds_], rtol=1e-6)
     assert "The probe gives a share of" in model.choice_
     assert model.knows_classes(["S", "Irr"])
     assert not model.knows_classes(["S", "quasar"])
+
+
+def test_no_class_is_known_of_stamps_that_have_no_teacher():
+    model = SelfSupervisedClassifier()
+    assert model.knows_classes(["S", "Irr"], np.zeros((2, 3, 16, 16)))
+    assert not model.knows_classes(["S", "Irr"], np.zeros((2, 3, 15, 16)))
+    assert model.knows_classes(["FR I", "FR II"], np.zeros((2, 1, 16, 16)))
+    assert not model.knows_classes(["FR I", "FR II"], np.zeros((2, 3, 16, 16)))
     assert not model.set_params(pretrained=None).knows_classes(["S", "Irr"])
 
 
 @pytest.mark.parametrize("y", [None, np.full(60, -1), [""] * 60])
 def test_without_labels_the_teacher_names_its_kinds(large, teacher, y):
     stamps, _, properties = large
-    model = taught(None, teacher).fit(stamps, y, catalog=properties)
+    # missing labels may be a mistake, unlike None
+    warns = nullcontext() if y is None else pytest.warns(UserWarning, match="y has no label: the")
+    with warns:
+        model = taught(None, teacher).fit(stamps, y, catalog=properties)
     assert model.classes_.tolist() == list(KINDS)
     kinds = teacher.predict(stamps)[list(KINDS)].to_numpy()
     assert_allclose(model.predict_proba(stamps), kinds, rtol=1e-6)
