@@ -3,14 +3,19 @@
     python -m benchmarks.experiments.teacher efigi --out teacher_efigi.json
     python -m benchmarks.experiments.teacher radio
     python -m benchmarks.experiments.teacher efigi --files 1e5.safetensors 1e6.safetensors  # growth
+    python -m benchmarks.experiments.teacher efigi --mistakes mistakes.png
+    python -m benchmarks.experiments.teacher efigi --classifier probe --counts 30,100,300,1000
 
-No row of these surveys was used to train a teacher. Test rows (30 %) are drawn three times; in the
-radio survey they lie in other cells of the sky than the training rows.
+The last command also fits `SelfSupervisedClassifier` with and without teachers, on an encoder that
+has learned from the training rows. No row of these surveys was used to train a teacher. Test rows
+(30 %) are drawn three times; in the radio survey they lie in other cells of the sky than the
+training rows.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,19 +24,24 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import adjusted_rand_score, balanced_accuracy_score, recall_score
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks._results import write_results
-from benchmarks._stamps import find_folder, load_task
+from benchmarks._stamps import PROPERTIES, find_folder, load_task
+from benchmarks.experiments.real_stamps import parse_counts
 from skastro import (
     EmbeddingClusterer,
     LinearProbe,
     PropertyPretrainedEncoder,
+    SelfSupervisedClassifier,
     load_folder,
+    to_rgb,
 )
 from skastro.networks.weights import find_pretrained, read_encoder
+from skastro.stamps.rgb import display_bands
 
 TEACHERS = {"efigi": "galaxies", "radio": "radio"}
 KINDS = {  # class of the survey: kind of the simulation
@@ -48,6 +58,7 @@ ATTRIBUTES = {
 }  # fmt: skip
 COUNTS = (30, 100, 300, 1000)
 N_DRAWS = 3
+N_MISTAKES = 8  # that are drawn of each class
 RADIO_SIDE = 150  # pixels in the middle of the 300 of a stamp
 
 
@@ -111,15 +122,51 @@ def score_probe(
     return scores
 
 
-def score_clusters(table: pd.DataFrame, labels: NDArray) -> dict[str, float]:
-    """Return adjusted Rand indices of clusters of the teacher's morphology."""
-    values = StandardScaler().fit_transform(table.fillna(table.mean()))
-    means = KMeans(4, n_init=10, random_state=0).fit_predict(values)
-    dense = EmbeddingClusterer(random_state=0).fit_predict(values)
-    return {
-        "k-means": adjusted_rand_score(labels, means),
-        "HDBSCAN": adjusted_rand_score(labels, dense),
-    }
+def score_classifier(
+    task: str, rows: tuple, options: argparse.Namespace
+) -> dict[str, dict[int, list[float]]]:
+    """Return the balanced accuracies of the classifier with and without teachers, of all draws."""
+    images, labels, groups, catalog = rows
+    names = PROPERTIES[task][0] if task in PROPERTIES else None
+    scores: dict[str, dict[int, list[float]]] = {}
+    for seed in range(N_DRAWS):
+        train, test = split_rows(labels, groups, seed)
+        properties = None if names is None else catalog[names].iloc[train]
+        encoder = PropertyPretrainedEncoder(random_state=seed).fit(
+            images[train], properties=properties
+        )
+        for count in options.counts:
+            if count >= len(train):
+                continue
+            for repeat in range(options.repeats):
+                drawn, _ = train_test_split(
+                    np.arange(len(train)), train_size=count, stratify=labels[train],
+                    random_state=repeat,
+                )  # fmt: skip
+                y = np.full(len(train), "", dtype=labels.dtype)
+                y[drawn] = labels[train[drawn]]
+                for name, pretrained in (("with teachers", "auto"), ("without", None)):
+                    model = SelfSupervisedClassifier(
+                        FrozenEstimator(encoder), strategy=options.classifier,
+                        pretrained=pretrained, random_state=repeat,
+                    ).fit(images[train], y)  # fmt: skip
+                    score = balanced_accuracy_score(labels[test], model.predict(images[test]))
+                    scores.setdefault(name, {}).setdefault(count, []).append(score)
+            means = {name: np.mean(found[count]) for name, found in scores.items()}
+            print(f"draw {seed}, {count} labels, means so far: {means}", flush=True)
+    return scores
+
+
+def score_clusters(table: pd.DataFrame, kinds: Sequence[str], labels: NDArray) -> dict[str, float]:
+    """Return adjusted Rand indices of clusters, by all columns of the teacher and by its kinds."""
+    every = StandardScaler().fit_transform(table.fillna(table.mean()))
+    result = {}
+    for name, values in (("all columns", every), ("kinds", table[list(kinds)].to_numpy())):
+        means = KMeans(4, n_init=10, random_state=0).fit_predict(values)
+        dense = EmbeddingClusterer(random_state=0).fit_predict(values)
+        result[f"k-means on {name}"] = adjusted_rand_score(labels, means)
+        result[f"HDBSCAN on {name}"] = adjusted_rand_score(labels, dense)
+    return result
 
 
 def rank_against_experts(table: pd.DataFrame, catalog: pd.DataFrame) -> dict[str, float]:
@@ -129,6 +176,11 @@ def rank_against_experts(table: pd.DataFrame, catalog: pd.DataFrame) -> dict[str
         known = catalog[attribute].notna() & table[name].notna()
         result[attribute] = float(spearmanr(catalog[attribute][known], table[name][known])[0])
     return result
+
+
+def standard_error(values: list[float]) -> float:
+    """Return the standard error of the mean; subsets of one draw are taken as independent."""
+    return float(np.std(values) / np.sqrt(len(values)))
 
 
 def as_markdown(result: dict) -> str:
@@ -144,6 +196,9 @@ def as_markdown(result: dict) -> str:
         "Adjusted Rand index: "
         + ", ".join(f"{k} {v:.2f}" for k, v in result["clusters"].items()) + ".",
     ]  # fmt: skip
+    for name, found in result.get("classifier", {}).items():
+        cells = (f"{n}: {np.mean(v):.3f} ± {standard_error(v):.3f}" for n, v in found.items())
+        lines.append(f"The classifier {name}: {', '.join(cells)}.")
     if ranks := result.get("experts"):
         lines += ["", "| seen by experts | Spearman |", "| --- | --- |"]
         lines += [f"| {name} | {value:.2f} |" for name, value in ranks.items()]
@@ -184,6 +239,31 @@ def draw_growth(results: list[dict], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+def draw_mistakes(
+    images: NDArray, labels: NDArray, table: pd.DataFrame, kinds: dict[str, str], path: Path
+) -> None:
+    """Draw the stamps of each class that are taken for another one with most confidence."""
+    classes = np.array(list(kinds))
+    probabilities = table[list(kinds.values())].to_numpy()
+    predicted, confidence = classes[probabilities.argmax(axis=1)], probabilities.max(axis=1)
+    figure, axes = plt.subplots(
+        len(classes), N_MISTAKES, figsize=(1.3 * N_MISTAKES, 1.6 * len(classes)),
+        layout="constrained",
+    )  # fmt: skip
+    for name, row in zip(classes, axes, strict=True):
+        wrong = np.flatnonzero((labels == name) & (predicted != name))
+        worst = wrong[confidence[wrong].argsort()[::-1]][:N_MISTAKES]
+        row[0].set_title(f"{name}, taken for", loc="left", fontsize=9)
+        for ax in row:
+            ax.axis("off")
+        for ax, k in zip(row, worst, strict=False):
+            picture = to_rgb(images[k : k + 1], bands=display_bands(images))
+            ax.imshow(picture[0].transpose(1, 2, 0))
+            ax.text(0.5, -0.02, f"{predicted[k]} {confidence[k]:.2f}", fontsize=7, ha="center",
+                    va="top", transform=ax.transAxes)  # fmt: skip
+    figure.savefig(path, dpi=130)
+
+
 def main() -> None:
     """Score one or several files of weights on one survey."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -192,6 +272,11 @@ def main() -> None:
         "--files", type=Path, nargs="+", help="weights, to compare; default: as shipped"
     )
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--counts", type=parse_counts, default=COUNTS, help="of the classifier")
+    parser.add_argument(
+        "--classifier", choices=("probe", "auto"), help="also fit the classifier, this strategy"
+    )
+    parser.add_argument("--mistakes", type=Path, help="PNG to draw: what is named wrongly")
     parser.add_argument("--out", type=Path, default=None, help="JSON; Markdown goes beside it")
     parser.add_argument("--figure", type=Path, default=None, help="of several files: PNG to draw")
     options = parser.parse_args()
@@ -207,11 +292,16 @@ def main() -> None:
             "stamps_seen": read_encoder(path)[1]["card"]["n_stamps"],
             "zero labels": score_zero_labels(table, labels, groups, KINDS[options.task]),
             "logistic regression": score_probe(embeddings, labels, groups, options.repeats),
-            "clusters": score_clusters(table, labels),
+            "clusters": score_clusters(table, teacher.targets_.kinds, labels),
         }
         if options.task == "efigi":
             result["experts"] = rank_against_experts(table, catalog)
         results.append(result)
+    if options.mistakes:
+        draw_mistakes(images, labels, table, KINDS[options.task], options.mistakes)
+    if options.classifier:
+        rows = (images, labels, groups, catalog)
+        results[-1]["classifier"] = score_classifier(options.task, rows, options)
     text = as_markdown(results[-1])
     if len(results) > 1:
         text = f"{tabulate_growth(results)}\n\n{text}"

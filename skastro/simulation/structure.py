@@ -106,7 +106,11 @@ def unit(light: Tensor) -> Tensor:
 
 
 def draw_spheroid(draws: Draws, g: Galaxies) -> tuple[Tensor, dict[str, Tensor]]:
-    """Draw a Sersic profile (Ciotti & Bertin 1999, A&A 352, 447) as a map of unit light."""
+    """Draw a Sersic profile (Ciotti & Bertin 1999, A&A 352, 447) as a map of unit light.
+
+    Half of the ellipticals have an extended envelope of a lower index, which looks like a face-on
+    disc (Huang et al. 2013, ApJ 766, 47). One index does not describe them, so theirs is NaN.
+    """
     index = g.elliptical * draws.uniform(4, 9) + g.lenticular * draws.uniform(1.5, 5.5)
     index = index + g.spiral * draws.uniform(0.8, 5) + g.irregular
     index = index + g.dwarf * draws.uniform(0.6, 1.4)
@@ -122,9 +126,20 @@ def draw_spheroid(draws: Draws, g: Galaxies) -> tuple[Tensor, dict[str, Tensor]]
     # discy or boxy isophotes
     boxy = (g.elliptical + g.lenticular) * draws.uniform(-0.06, 0.06)
     r = r * (1 + boxy * (1 - 8 * (g.x * y / squared.clamp(min=0.1)) ** 2))
-    b = 2 * index - 1 / 3 + 0.009876 / index
-    light = unit(torch.exp(-b * torch.pow(r / radius, 1 / index)))
+    enveloped = g.elliptical * draws.happens(0.5)
+    radius = radius * (1 - 0.5 * enveloped)
+    light = unit(_sersic(r / radius, index))
+    envelope = _sersic(r / (radius * draws.log_uniform(2.0, 5.0)), draws.uniform(0.8, 2.5))
+    share = enveloped * draws.uniform(0.2, 0.75)
+    light = (1 - share) * light + share * unit(envelope)
+    index, radius = (torch.where(enveloped > 0, math.nan, value) for value in (index, radius))
     return light, {"sersic_index": index, "effective_radius": radius}
+
+
+def _sersic(r: Tensor, index: Tensor) -> Tensor:
+    """Return the profile at radii in units of the half-light radius."""
+    b = 2 * index - 1 / 3 + 0.009876 / index
+    return torch.exp(-b * torch.pow(r, 1 / index))
 
 
 @dataclass
