@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +34,15 @@ from skastro.catalogs.columns import (
 )
 from skastro.catalogs.tables import from_astropy, read_ascii_table, read_fits_table, read_votable
 from skastro.catalogs.text import check_unique, decode, find_astropy_format, read_separated
-from skastro.utils.files import FITS_ENDINGS, UnfitError, reading
+from skastro.utils.arrow import open_table
+from skastro.utils.files import (
+    FITS_ENDINGS,
+    TABLE_ENDINGS,
+    EncodedFile,
+    UnfitError,
+    list_tables,
+    reading,
+)
 from skastro.utils.packages import import_optional
 from skastro.utils.validation import count_padded, find_sentinels, name_near
 
@@ -40,7 +50,7 @@ _TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".dat", ".cat", ".ldac", ".tbl", ".asc"
 _PACKED_ENDINGS = ("", ".gz", ".bz2", ".xz")
 _FORMATS = {  # by the ending
     **{f"{end}{packed}": "text" for end in _TEXT_ENDINGS for packed in _PACKED_ENDINGS},
-    ".parquet": "parquet",
+    **dict.fromkeys(TABLE_ENDINGS, "parquet"),
     **dict.fromkeys(FITS_ENDINGS, "FITS"),
     **dict.fromkeys((".ecsv", ".ecsv.gz"), "text"),
     **dict.fromkeys((".vot", ".votable", ".xml", ".vot.gz", ".xml.gz"), "VOTable"),
@@ -51,6 +61,7 @@ _PART = re.compile(r"(.+)\[([^\[\]]+)\]")  # a table of a file, as in CFITSIO
 _POSITIONS = {"l", "glon"}.union(*(USUAL_COLUMN_NAMES[kind] for kind in ("ra", "dec", "x", "y")))
 VOPARQUET_VERSION = "IVOA.VOTable-Parquet.version"
 VOPARQUET_CONTENT = "IVOA.VOTable-Parquet.content"
+_SPLIT = re.compile(r"(train|test|validation|valid|val|dev)(?![a-zA-Z])")  # in names of files
 _MAX_EXACT_FLOAT = 2**53  # float64 rounds larger whole numbers
 _FLOAT_ID = r"-?\d+\.0*"
 _ROUNDED_ID = r"-?\d\.\d+[eE]\+?\d+"  # spreadsheets write long ids in this form
@@ -71,12 +82,12 @@ def read_catalog(
     ----------
     path : str or path-like
         ``.fits``, ``.fit`` (also ``.gz``, ``.bz2``, ``.fz``), ``.vot``, ``.votable``, ``.xml``,
-        ``.ecsv``, ``.parquet``, or a text such as ``.csv``, ``.tsv``, ``.txt``, ``.dat`` or
-        ``.cat`` (also ``.gz``, ``.bz2``, ``.xz``). The values of a text are separated by commas,
-        tabs, semicolons, "|" or white space; titles, comments and units around the names of the
-        columns are skipped, and catalogues of SExtractor and DAOPHOT, IPAC tables and
-        machine-readable tables of journals are read too. ``"file.fits[NAME]"`` or
-        ``"file.fits[2]"`` names a table, as ``hdu`` does.
+        ``.ecsv``, ``.parquet``, ``.arrow``, a folder of Parquet or Arrow files, or a text such as
+        ``.csv``, ``.tsv``, ``.txt``, ``.dat`` or ``.cat`` (also ``.gz``, ``.bz2``, ``.xz``). The
+        values of a text are separated by commas, tabs, semicolons, "|" or white space; titles,
+        comments and units around the names of the columns are skipped, and catalogues of SExtractor
+        and DAOPHOT, IPAC tables and machine-readable tables of journals are read too.
+        ``"file.fits[NAME]"`` or ``"file.fits[2]"`` names a table, as ``hdu`` does.
     hdu : int or str, default=None
         Table of a FITS file or VOTable: its name, the number of the HDU in FITS, or the number of
         the table in a VOTable, from 1 on. With None it is the only table; or with a warning the
@@ -129,6 +140,25 @@ def read_catalog(
     """
     source, hdu = _split_part(Path(path).expanduser(), hdu)
     frame = _read_frame(source, hdu, id)
+    return tidy_catalog(
+        frame, source, id=id, columns=columns, units=units, placeholders=placeholders
+    )
+
+
+def tidy_catalog(
+    frame: pd.DataFrame,
+    source: Path,
+    *,
+    id: str | None = None,  # noqa: A002
+    columns: str | Sequence[str] | None = None,
+    units: bool = True,
+    placeholders: bool = False,
+) -> pd.DataFrame:
+    """Return a table that was read from a file in the form of `read_catalog`; see there.
+
+    ``frame.attrs`` may have the ``units``, the names of columns of ``arrays``, which were left out,
+    and the ``problems`` of columns that cannot be read.
+    """
     if not len(frame):
         raise ValueError(f"{source} has no row: pass a catalogue with at least one.")
     if id is not None and id not in frame.columns:
@@ -155,7 +185,7 @@ def read_catalog(
         warnings.warn(
             f"{source} has arrays in the columns {', '.join(arrays)}, which are left out.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
 
     # ids as whole numbers or text, all others in dtypes of NumPy without sentinels
@@ -195,6 +225,8 @@ def _split_part(path: Path, hdu: int | str | None) -> tuple[Path, int | str | No
 def _read_frame(source: Path, hdu: int | str | None, id: str | None) -> pd.DataFrame:  # noqa: A002
     """Read all columns; those of arrays are named in ``attrs["arrays"]`` instead."""
     ending = max((e for e in _FORMATS if source.name.lower().endswith(e)), key=len, default=None)
+    if source.is_dir() and (tables := list_tables(source)):
+        return read_tables(tables)
     if ending is None and source.is_dir():
         raise ValueError(f"{source} is a folder: read it with load_folder, or name its catalogue.")
     if ending is None:
@@ -234,15 +266,45 @@ def _read_columns(
         return from_astropy(read(source, hdu))
 
 
+def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
+    """Read Parquet or Arrow files, whose rows follow each other, for `tidy_catalog`.
+
+    Columns of arrays and images are named in ``attrs["arrays"]``. If the names of the files begin
+    with train, validation or test, as those of HuggingFace do, a column ``split`` says so.
+    """
+    frames = []
+    for path in paths:
+        problem, remedy = "cannot be read as a table", "copy it again, or write it again"
+        with reading(path, problem, remedy, gone="does not exist: correct the path"):
+            frames.append(_read_parquet(path))
+    if differing := [n for n, f in enumerate(frames) if {*f.columns} != {*frames[0].columns}]:
+        raise ValueError(
+            f"{paths[differing[0]]} has other columns than {paths[0]}: open files of one table."
+        )
+    attributes = frames[0].attrs
+    frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    splits = [_SPLIT.match(path.name) for path in paths]
+    if all(splits) and len(frames) > 1 and "split" not in frame.columns:
+        names = [match[1] for match in splits if match]
+        frame["split"] = np.repeat(names, list(map(len, frames)))
+    frame.attrs = attributes
+    return frame
+
+
 def _read_parquet(source: Path) -> pd.DataFrame:
     arrow = import_optional("pyarrow", extra="data", needed_by=f"Reading {source}")
-    parquet = import_optional("pyarrow.parquet", extra="data", needed_by=f"Reading {source}")
-    schema = parquet.read_schema(source)
+    file = open_table(source)
+    schema = file.schema
     check_unique(schema.names, source)
-    arrays = [field.name for field in schema if arrow.types.is_nested(field.type)]
-    binary = {field.name for field in schema if "binary" in str(field.type)} - {*arrays}
-    flat = [name for name in schema.names if name not in arrays] if arrays else None
-    frame = pd.read_parquet(source, columns=flat, dtype_backend="numpy_nullable")
+    is_nested = {f.name for f in schema if hasattr(f.type, "storage_type")}
+    is_nested |= {f.name for f in schema if arrow.types.is_nested(f.type)}
+    binary = [f.name for f in schema if "binary" in str(f.type) and f.name not in is_nested]
+    if binary and file.lengths:  # images would fill the memory
+        first = next(iter(file.read_group(0, 1, binary))).to_pylist()[0]
+        is_nested |= {name for name in binary if EncodedFile(first[name] or b"", "").suffix}
+    arrays = [name for name in schema.names if name in is_nested]
+    binary = [name for name in binary if name not in is_nested]
+    frame = file.read_columns([n for n in schema.names if n not in is_nested] if arrays else None)
     frame = frame.reset_index(drop=not any(frame.index.names))  # ids may have been the index
     frame.columns = frame.columns.map(str)
     for name in binary:  # text, or else images and the like
@@ -251,6 +313,9 @@ def _read_parquet(source: Path) -> pd.DataFrame:
         except UnicodeDecodeError:
             frame = frame.drop(columns=name)
             arrays.append(name)
+    for name, classes in _read_class_names(schema).items():
+        if name in frame.columns:
+            frame[name] = frame[name].map(dict(enumerate(classes)))  # -1 is no class
     frame.attrs = {"arrays": arrays}
     content = (schema.metadata or {}).get(VOPARQUET_CONTENT.encode())
     if content:  # a VOTable without data describes the columns
@@ -259,6 +324,16 @@ def _read_parquet(source: Path) -> pd.DataFrame:
             fields = votable.parse(BytesIO(content)).get_first_table().fields
         frame.attrs["units"] = {field.name: str(field.unit) for field in fields if field.unit}
     return frame
+
+
+def _read_class_names(schema: Any) -> dict[str, list[str]]:
+    """Return the names of the classes of columns that HuggingFace has written as numbers."""
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    labels = {key: f for key, f in features.items() if isinstance(f, dict)}
+    return {key: f["names"] for key, f in labels.items() if f.get("_type") == "ClassLabel"}
 
 
 def _to_numpy_dtype(values: pd.Series) -> pd.Series:
@@ -309,7 +384,7 @@ def _convert_ids(values: pd.Series, source: Path, *, is_needed: bool) -> pd.Seri
             problem = f"The column {values.name!r} of {source} is float, which cannot hold long ids"
             if is_needed:
                 raise ValueError(f"{problem}: save it as integers or text.")
-            warnings.warn(f"{problem}: use no ids of it.", UserWarning, stacklevel=4)
+            warnings.warn(f"{problem}: use no ids of it.", UserWarning, stacklevel=5)
             return floats.astype(np.float64)
     is_short = ids.fullmatch(r"0|-?[1-9]\d{0,14}").all()
     return text.astype(np.int64) if is_short and text.notna().all() else text
@@ -332,5 +407,5 @@ def _mask_sentinels(
     if counts:
         what = "Sentinels and placeholders" if placeholders else "Sentinels such as -999"
         text = f"{what} in {source} are read as missing: {', '.join(counts)}."
-        warnings.warn(text, UserWarning, stacklevel=3)
+        warnings.warn(text, UserWarning, stacklevel=4)
     return frame

@@ -15,7 +15,15 @@ from skastro.surveys.survey import Survey
 from skastro.utils.files import list_out, replacing_folder, writing
 
 _STAMPS, _CATALOG, _MOSAIC = "stamps.npy", "catalog.ecsv", "mosaic"
-_OTHER_DATA = ("catalog.csv", "catalog.fits", "catalog.parquet", "stamps.zarr", "stamps.h5")
+_OTHER_DATA = (
+    "catalog.csv",
+    "catalog.fits",
+    "catalog.parquet",
+    "stamps.zarr",
+    "stamps.h5",
+    "stamps.parquet",
+    "stamps.npz",
+)
 _UNITS = {"ra": "deg", "dec": "deg", "ebv": "mag", "mag": "mag", "err": "mag", "size": "arcsec"}
 _DESCRIPTIONS = {
     "id": "number of the object",

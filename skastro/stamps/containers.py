@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from skastro.stamps.axes import arrange, axes_of_names
 from skastro.stamps.files import picture_pixels
-from skastro.stamps.formats import open_chunked, read_sorted
+from skastro.stamps.formats import Rows, open_chunked, read_sorted
+from skastro.stamps.parquet import ImageReader, describe_stamps, make_reader
 from skastro.stamps.stack import Stamps
 from skastro.utils.files import first_line
 from skastro.utils.masks import fill_masked, wraps_an_array
@@ -60,8 +61,9 @@ def to_array(X: Any, *, name: str = "X") -> Any:
 
     NumPy arrays, memory maps, `Stamps`, DataFrames and sparse arrays come back as they are, masked
     arrays and the like with NaN where masked. Lists, Series and other sequences of equal images are
-    stacked. Arrays of four dimensions that read their pixels on demand become `Stamps`. Everything
-    else is a ValueError about the argument ``name``.
+    stacked. Arrays of four dimensions that read their pixels on demand become `Stamps`, and so do
+    data sets of HuggingFace and tables of pyarrow with a column of images. Everything else is a
+    ValueError about the argument ``name``.
 
     Examples
     --------
@@ -83,6 +85,8 @@ them to one size, or open their files with open_stamps(paths, size=...).
         )
     if isinstance(X, (Stamps, pd.DataFrame)) or hasattr(X, "tocsr") or (is_plain and not is_column):
         return X
+    if is_dataset(X):
+        return Stamps(open_dataset(X, name))
     _refuse(X, name)
     if _is_labelled(X):
         return _read_named_axes(X, name) if has_named_axes(X) else to_array(X.data, name=name)
@@ -273,3 +277,61 @@ def _find_axes(X: Any, name: str) -> str:
             f'of stamps: rename them to "n", "band", "y" and "x" with {name}.rename(...).'
         )
     return axes
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetSource:
+    """Stamps in a ``datasets.Dataset`` or a table of pyarrow."""
+
+    table: Any
+    reader: ImageReader
+    name: str
+    known_axes: str | None = None
+    ids: None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Number of stamps, bands, height and width."""
+        return (len(self.table), *self.reader.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the pixels."""
+        return self.reader.dtype
+
+    @property
+    def bands(self) -> tuple[str, ...] | None:
+        """Names of the bands, or None."""
+        return self.reader.bands
+
+    def read(self, rows: Rows) -> NDArray[Any]:
+        """Read some rows."""
+        table = take_rows(self.table, rows, self.reader.list_names())
+        return self.reader.read(table, lambda row: f"{self.name}, row {rows[row]}")
+
+
+def is_dataset(X: Any) -> bool:
+    """Return whether X is a ``datasets.Dataset`` or a table of pyarrow, by its attributes."""
+    is_table = hasattr(X, "column_names") and hasattr(X, "__len__")
+    return is_table and (hasattr(X, "with_format") or hasattr(X, "combine_chunks"))
+
+
+def take_rows(table: Any, rows: Any, names: Sequence[str]) -> Any:
+    """Return some rows and columns of a data set as a table of pyarrow."""
+    if hasattr(table, "with_format"):
+        chosen = table.select_columns(list(names)) if hasattr(table, "select_columns") else table
+        return chosen.with_format("arrow")[np.asarray(rows).tolist()]
+    return table.select(list(names)).take(np.asarray(rows))
+
+
+def open_dataset(X: Any, name: str, options: Mapping[str, Any] | None = None) -> DatasetSource:
+    """Open the stamps of a data set; ``name`` is that of the argument in messages."""
+    if not len(X):
+        raise ValueError(f"{name} is empty: pass at least one stamp.")
+    keys = ("bands", "size", "hdu", "axes", "reader", "dtype")
+    chosen = {**dict.fromkeys(keys), "resample": False, "missing_bands": "error", **(options or {})}
+    schema = take_rows(X, [0], X.column_names).schema
+    reader = make_reader(schema, name, chosen)
+    first = take_rows(X, [0], reader.list_names())
+    reader = describe_stamps(reader, first, name, chosen["dtype"])
+    return DatasetSource(X, reader, name, "nchw" if reader.has_known_axes else None)

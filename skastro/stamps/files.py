@@ -43,11 +43,15 @@ class FileOptions:
     reader: Reader | None = None
 
 
+_NO_OPTIONS = FileOptions()
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StampFiles(FileSource):
     """Files with one stamp, or with one band of a stamp, each.
 
-    ``names`` are relative to ``folder``, and have the shape (n, files of a stamp).
+    ``names`` are relative to ``folder``, and have the shape (n, files of a stamp); "" stands for a
+    band that an object lacks.
     """
 
     folder: Path
@@ -63,10 +67,13 @@ class StampFiles(FileSource):
         stamps = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for stamp, row in zip(stamps, rows, strict=True):
             for number, name in enumerate(self.names[row]):
+                if not name:  # a band that the object lacks
+                    stamp[number * n_bands : (number + 1) * n_bands] = np.nan
+                    continue
                 path = self.folder / name
                 pixels = read_file(path, self.options)
                 self._check_shape(path, pixels.shape, n_bands)
-                pixels = self._convert(path, pixels)
+                pixels = convert_pixels(path, pixels, self.dtype, rounds=self.rounds)
                 pixels = fit_size(pixels, self.shape[2:], resample=self.resample)
                 stamp[number * n_bands : (number + 1) * n_bands] = pixels
         return stamps
@@ -83,20 +90,25 @@ class StampFiles(FileSource):
                 f"{self.shape[2]} x {self.shape[3]}: pass size= to crop or pad all to one size."
             )
 
-    def _convert(self, path: Path, pixels: NDArray[Any]) -> NDArray[Any]:
-        """Convert pixels to the dtype of all files; refuse those whose values would change."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            converted = pixels.astype(self.dtype, copy=False)
-        may_round = self.rounds and self.dtype.kind == "f"
-        if may_round or np.can_cast(pixels.dtype, self.dtype, "safe"):
-            return converted
-        if not np.array_equal(converted, pixels, equal_nan=True):
-            common = np.result_type(self.dtype, pixels.dtype)
-            raise ValueError(
-                f"{path} has {pixels.dtype} pixels that {self.dtype} cannot hold, the type of the "
-                f'other files: pass dtype="{common}" to open_stamps, or save all files in one type.'
-            )
+
+def convert_pixels(
+    path: Any, pixels: NDArray[Any], dtype: np.dtype, *, rounds: bool = False
+) -> NDArray[Any]:
+    """Convert pixels of a file to the dtype of all files; refuse those whose values would change.
+
+    With ``rounds`` the user has chosen the dtype, so that floats may be rounded to it.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        converted = pixels.astype(dtype, copy=False)
+    if (rounds and dtype.kind == "f") or np.can_cast(pixels.dtype, dtype, "safe"):
         return converted
+    if not np.array_equal(converted, pixels, equal_nan=True):
+        common = np.result_type(dtype, pixels.dtype)
+        raise ValueError(
+            f"{path} has {pixels.dtype} pixels that {dtype} cannot hold, the type of the "
+            f'other files: pass dtype="{common}" to open_stamps, or save all files in one type.'
+        )
+    return converted
 
 
 def open_files(
@@ -119,7 +131,7 @@ def open_files(
     bands, else the bands to read from the file.
     """
     try:
-        signature = signature_of(folder / name for name in names.ravel())
+        signature = signature_of(folder / name for name in names.ravel() if name)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{error.filename} does not exist: correct the list, or put it back."
@@ -128,19 +140,20 @@ def open_files(
     # shape and bands of the first stamp that can be read
     one_file = names.shape[1] == 1
     options = FileOptions(hdu=hdu, bands=bands if one_file else None, axes=axes, reader=reader)
-    paths, firsts = _read_first(folder, names, options)
+    paths, firsts = _read_first(folder, names[(names != "").all(axis=1)], options)
     is_picture = reader is None and paths[0].name.lower().endswith(PICTURE_ENDINGS)
     if axes is None and not is_picture:
         warn_channels_last(paths[0], firsts[0].shape, "chw")
     if bands is None and one_file and reader is None:
-        bands = _band_names(paths[0], options)
+        bands = find_band_names(paths[0], options)
         bands = bands if bands and len(bands) == len(firsts[0]) else None
         options = replace(options, bands=bands)
 
     # dtype that holds the pixels of all files
     if dtype is None:
-        every = [folder / name for name in names.ravel()]
+        every = [folder / name for name in names.ravel() if name]
         common = _find_dtype(np.result_type(*firsts), every, options)
+        common = common if names.all() else np.result_type(common, np.float32)
     else:
         common = np.dtype(dtype)
     if common.kind not in "biuf":
@@ -221,10 +234,10 @@ def _dtype_of_file(path: Path, options: FileOptions) -> np.dtype:
     return read_file(path, options).dtype
 
 
-def read_file(path: Path, options: FileOptions) -> NDArray[Any]:
+def read_file(path: Any, options: FileOptions) -> NDArray[Any]:
     """Read the stamp of one FITS, picture, ``.npy`` or other file as (bands, height, width).
 
-    Masked pixels are NaN.
+    ``path`` is a path, or an `EncodedFile`. Masked pixels are NaN.
     """
     how, read = ("with reader=", options.reader) if options.reader else _find_reader(path, options)
     problem, remedy = f"cannot be read {how}", "copy it again, or leave its row out"
@@ -491,7 +504,7 @@ def _filter_of(image: Any) -> str:
     return str(image.header.get("FILTER", "")).strip()
 
 
-def _band_names(path: Path, options: FileOptions) -> tuple[str, ...] | None:
+def find_band_names(path: Any, options: FileOptions = _NO_OPTIONS) -> tuple[str, ...] | None:
     """Return the names of the bands in a FITS file; None if they are missing or not unique."""
     if not path.name.lower().endswith(FITS_ENDINGS):
         return None

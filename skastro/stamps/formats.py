@@ -1,4 +1,4 @@
-"""Read stamps from files that hold all of them: `.npy`, Zarr and HDF5.
+"""Read stamps from files that hold all of them: `.npy`, `.npz`, Zarr and HDF5.
 
 Opening a source reads its metadata only; pixels are read on demand. A source holds paths and not
 pixels, and its pickles are small.
@@ -13,10 +13,12 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from skastro.stamps.axes import (
@@ -27,10 +29,13 @@ from skastro.stamps.axes import (
     fit_axes,
     looks_channels_last,
 )
-from skastro.utils.files import UnfitError, reading
+from skastro.utils.files import UnfitError, open_npz_array, read_npz_headers, reading
+from skastro.utils.fits import is_band_name
 from skastro.utils.packages import import_optional
 
 Rows = NDArray[np.int64]
+HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
+_MOST_BANDS = 12  # more arrays than these in an HDF5 file are stamps
 _MAX_AXIS_LENGTH = 2**48
 _DOES_NOT_EXIST = "does not exist: pass the path of stamps"
 
@@ -72,18 +77,24 @@ class FileSource:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NpyFile(FileSource):
-    """A ``.npy`` file of stamps.
+    """A ``.npy`` file of stamps, or an array in an ``.npz`` file.
 
     Each read opens a new memory map: one that stays open keeps all pages it has read in memory.
     """
 
     path: Path
     axes: str  # as in skastro.stamps.axes
+    name: str | None = None  # in an .npz file
 
     def read(self, rows: Rows) -> NDArray[Any]:
         """Read some rows of the file."""
         check_unchanged(self.path, self.signature)
-        stamps = arrange(np.lib.format.open_memmap(self.path, "r"), self.axes)
+        if self.name is None:
+            stamps = arrange(np.lib.format.open_memmap(self.path, "r"), self.axes)
+        else:
+            problem = "has stamps that cannot be read"
+            with reading(self.path, problem, "save it again", gone=_DOES_NOT_EXIST):
+                stamps = arrange(open_npz_array(self.path, self.name, self.signature), self.axes)
         return native(np.ascontiguousarray(stamps[rows]))
 
 
@@ -109,18 +120,179 @@ class ChunkedArray(FileSource):
                 pixels = arrange(read_sorted(array, rows, self.axes.index("n")), self.axes)
             else:
                 pixels = arrange(np.asarray(array[...]), self.axes)[rows]
-        return self._decode(np.ascontiguousarray(pixels))
+        return _decode(np.ascontiguousarray(pixels), self.dtype, self.missing, self.scale)
 
-    def _decode(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """Set missing pixels to NaN, and unpack scaled ones."""
-        is_missing = np.isin(pixels, self.missing) if self.missing else None
-        pixels = pixels.astype(self.dtype, copy=False)
-        if self.scale is not None:
-            factor, offset = self.scale
-            pixels = (pixels * factor + offset).astype(self.dtype, copy=False)
-        if is_missing is not None:
-            pixels[is_missing] = np.nan
-        return pixels
+
+def _decode(
+    pixels: NDArray[Any],
+    dtype: np.dtype,
+    missing: tuple[float, ...],
+    scale: tuple[float, float] | None,
+) -> NDArray[Any]:
+    """Set missing pixels to NaN, and unpack scaled ones."""
+    is_missing = np.isin(pixels, missing) if missing else None
+    pixels = pixels.astype(dtype, copy=False)
+    if scale is not None:
+        factor, offset = scale
+        pixels = (pixels * factor + offset).astype(dtype, copy=False)
+    if is_missing is not None:
+        pixels[is_missing] = np.nan
+    return pixels
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Hdf5Stamps(FileSource):
+    """An HDF5 file with a data set for each stamp."""
+
+    path: Path
+    names: tuple[str, ...]
+    axes: str  # of one stamp
+
+    def read(self, rows: Rows) -> NDArray[Any]:
+        """Read the data sets of some rows."""
+        check_unchanged(self.path, self.signature)
+        h5py = import_optional("h5py", extra="data", needed_by="Reading HDF5 files")
+        stamps = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        problem = "has stamps that cannot be read"
+        with (
+            reading(self.path, problem, "copy or save it again", gone=_DOES_NOT_EXIST),
+            h5py.File(self.path) as file,
+        ):
+            for stamp, row in zip(stamps, rows, strict=True):
+                stamp[...] = self._read_one(file[self.names[row]])
+        return stamps
+
+    def _read_one(self, array: Any) -> NDArray[Any]:
+        where = f"{self.path}, data set {array.name}"
+        if len(array.shape) != len(self.axes) or (
+            arranged_shape(array.shape, self.axes)[1:] != self.shape[1:]
+        ):
+            raise UnfitError(
+                f"{where} has the shape {array.shape}, but those before have stamps of "
+                f"{self.shape[1:]}: save stamps of one shape, or choose them with hdu= (--hdu)."
+            )
+        dtype, missing, scale = _unpacked_type(array)
+        if not np.can_cast(dtype, self.dtype, "safe"):
+            raise UnfitError(
+                f"{where} has {dtype} pixels, but the first stamp has {self.dtype}: save all in "
+                "one type."
+            )
+        return arrange(_decode(np.asarray(array[...]), self.dtype, missing, scale), self.axes)[0]
+
+
+def _unpacked_type(array: Any) -> tuple[np.dtype, tuple[float, ...], tuple[float, float] | None]:
+    """Return the dtype of an array when it is decoded, and what `_decode` needs."""
+    dtype = np.dtype(array.dtype)
+    missing, scale = _find_packing(array, dict(array.attrs), dtype)
+    if (missing or scale) and dtype.kind in "iu":
+        dtype = np.result_type(dtype, np.float32)
+    return dtype.newbyteorder("="), missing, scale
+
+
+def find_hdf5_stamps(path: Path, pattern: str | None) -> tuple[str, ...]:
+    """Return the names of the data sets of an HDF5 file that hold one stamp each.
+
+    They match ``pattern``, in which "*" stands for any part of a name without "/". Without a
+    pattern there are more of them than bands can be, and no stack. The result is empty if the file
+    holds a stack, or does not exist.
+    """
+    if not path.is_file() or (pattern is not None and "*" not in pattern):
+        return ()
+    h5py = import_optional("h5py", extra="data", needed_by="Reading HDF5 files")
+    shapes: dict[str, Any] = {}
+    problem, remedy = "cannot be read as HDF5 file of stamps", "copy it again"
+    with reading(path, problem, remedy, gone=_DOES_NOT_EXIST), h5py.File(path) as file:
+        file.visititems(lambda key, node: shapes.update({key: getattr(node, "shape", None)}))
+    images = [name for name, shape in shapes.items() if shape and len(shape) in (2, 3)]
+    if pattern is not None:
+        wanted = pattern.strip("/")
+        names = [n for n in images if n.count("/") == wanted.count("/") and fnmatchcase(n, wanted)]
+        if not names:
+            raise ValueError(f"{path} has no data set that matches hdu={pattern!r}: correct it.")
+        return tuple(names)
+    if len(images) <= _MOST_BANDS or any(shape and len(shape) > 3 for shape in shapes.values()):
+        return ()
+    # data sets of the same name in a group for each object
+    ends = {name.rpartition("/")[2] for name in images}
+    if len(ends) <= len(images) // 2:
+        ends = {end for end in ends if is_band_name(end)}
+        images = [name for name in images if name.rpartition("/")[2] in ends]
+        if len(ends) > 1:
+            raise ValueError(
+                f"{path} has several data sets of each object ({', '.join(sorted(ends))}): choose "
+                f'one with hdu=, as in hdu="*/{min(ends)}" (--hdu "*/{min(ends)}").'
+            )
+    return tuple(images)
+
+
+def open_hdf5_stamps(path: Path, names: Sequence[str], axes: str | None) -> Hdf5Stamps:
+    """Open data sets of an HDF5 file with one stamp each, by reading the header of the first."""
+    h5py = import_optional("h5py", extra="data", needed_by="Reading HDF5 files")
+    with h5py.File(path) as file:
+        shape, (dtype, _, _) = file[names[0]].shape, _unpacked_type(file[names[0]])
+    known = None if axes is None else fit_axes(axes, shape, f"{path}, {names[0]}", stack=False)
+    if known is None:
+        warn_channels_last(path, shape, "chw"[-len(shape) :])
+    own = known or axes_of_stamp(shape) or "hw"
+    ids = [name.split("/") for name in names]
+    differing = [i for i in range(len(ids[0])) if len({parts[i] for parts in ids}) > 1] or [-1]
+    return Hdf5Stamps(
+        path=path,
+        names=tuple(names),
+        axes=own,
+        shape=_check_stack(path, (len(names), *shape), dtype, f"n{own}"),
+        dtype=dtype,
+        signature=signature_of([path]),
+        ids=np.array(["/".join(parts[i] for i in differing) for parts in ids]),
+        known_axes=axes,
+    )
+
+
+def read_columns(path: Path, n: int, name: str | None = None) -> pd.DataFrame:
+    """Return the columns beside the n stamps in an HDF5 or ``.npz`` file.
+
+    They are the arrays of one value for each stamp, or the attributes of the data set of each
+    stamp; none if there are no such arrays. ``name`` is the one that the stamps were opened with.
+    A warning names arrays of Python objects, which are left out.
+    """
+    problem, remedy = "has columns that cannot be read", "copy it again, or save it again"
+    with reading(path, problem, remedy, gone=_DOES_NOT_EXIST):
+        if path.suffix in HDF5_ENDINGS:
+            return _read_hdf5_columns(path, n, name)
+        if path.suffix != ".npz":
+            return pd.DataFrame()
+        dtypes = {
+            key: kind for key, (shape, kind) in read_npz_headers(path).items() if shape == (n,)
+        }
+        if objects := [key for key, dtype in dtypes.items() if dtype.hasobject]:
+            warnings.warn(
+                f"{path} has Python objects in {', '.join(objects)}, which are left out: save them "
+                "as numbers or text.",
+                UserWarning,
+                stacklevel=3,
+            )
+        with np.load(path, allow_pickle=False) as file:
+            return pd.DataFrame({key: file[key] for key in dtypes if key not in objects})
+
+
+def _read_hdf5_columns(path: Path, n: int, name: str | None) -> pd.DataFrame:
+    names = find_hdf5_stamps(path, name)
+    h5py = import_optional("h5py", extra="data", needed_by="Reading HDF5 files")
+    with h5py.File(path) as file:
+        if names:
+            rows = [{**file[key].parent.attrs, **file[key].attrs} for key in names]
+            keys = dict.fromkeys(key for row in rows for key in row if np.ndim(row[key]) == 0)
+            return pd.DataFrame(rows, columns=list(keys))
+        nodes: dict[str, Any] = {}
+        file.visititems(lambda key, node: nodes.update({key: node}))
+        columns = {key: node for key, node in nodes.items() if getattr(node, "shape", 0) == (n,)}
+        return pd.DataFrame(
+            {
+                key: node.asstr()[...] if h5py.check_string_dtype(node.dtype) else node[...]
+                for key, node in columns.items()
+                if node.dtype.kind in "biufSO"
+            }
+        )
 
 
 def read_sorted(array: Any, rows: Rows, axis: int = 0) -> Any:
@@ -184,6 +356,26 @@ def open_npy(path: Path, axes: str | None) -> NpyFile:
     )
 
 
+def open_npz(path: Path, name: str | None, axes: str | None) -> NpyFile:
+    """Open the array of stamps in an ``.npz`` file by reading the headers of its arrays."""
+    problem, remedy = "is not an .npz file, or is truncated", "copy it again, or save it again"
+    with reading(path, problem, remedy, gone=_DOES_NOT_EXIST):
+        headers = read_npz_headers(path)
+        shapes: dict[str, Any] = {key: shape for key, (shape, _) in headers.items()}
+        name = _find_name(path, name, shapes, len(axes or "nchw"))
+    shape, dtype = headers[name]
+    all_axes = _find_axes(path, shape, axes, None)
+    return NpyFile(
+        path=path,
+        name=name,
+        shape=_check_stack(path, shape, dtype, all_axes),
+        dtype=dtype,
+        signature=signature_of([path]),
+        axes=all_axes,
+        known_axes=axes,
+    )
+
+
 def open_chunked(path: Path, name: str | None, axes: str | None = None) -> ChunkedArray:
     """Open the array of stamps in a Zarr store or an HDF5 file by reading its metadata."""
     kind = "Zarr store" if _is_zarr(path) else "HDF5 file"
@@ -193,21 +385,18 @@ def open_chunked(path: Path, name: str | None, axes: str | None = None) -> Chunk
         reading(path, problem, remedy, gone=_DOES_NOT_EXIST),
         _open_array(path, name, len(axes or "nchw")) as array,
     ):
-        raw_shape, dtype = tuple(array.shape), np.dtype(array.dtype)
-        attributes = dict(array.attrs)
+        raw_shape, attributes = tuple(array.shape), dict(array.attrs)
         names = _names_of_dimensions(array, attributes)
-        missing, scale = _find_packing(array, attributes, dtype)
+        dtype, missing, scale = _unpacked_type(array)
         name = (array.name or "").strip("/") or None
     all_axes = _find_axes(path, raw_shape, axes, names)
     shape = _check_stack(path, raw_shape, dtype, all_axes)
     bands = attributes.get("bands")
-    if (missing or scale) and dtype.kind in "iu":
-        dtype = np.result_type(dtype, np.float32)
     return ChunkedArray(
         path=path,
         name=name,
         shape=shape,
-        dtype=dtype.newbyteorder("="),
+        dtype=dtype,
         signature=signature_of([_find_metadata(path)]),
         bands=None if bands is None else tuple(map(str, bands)),
         axes=all_axes,
@@ -345,7 +534,7 @@ def _find_axes(
     return f"n{inner}"
 
 
-def warn_channels_last(path: Path, shape: tuple[int, ...], axes: str) -> None:
+def warn_channels_last(path: Any, shape: tuple[int, ...], axes: str) -> None:
     """Warn if stamps that are read as (bands, height, width) look like (height, width, bands)."""
     if looks_channels_last(arranged_shape(shape, axes)):
         other = axes.translate(str.maketrans("chw", "hwc"))

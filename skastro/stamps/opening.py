@@ -5,29 +5,44 @@ from __future__ import annotations
 import glob
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from skastro.stamps.axes import parse_axes
 from skastro.stamps.bands import spell_bands
 from skastro.stamps.files import Hdu, Reader, StampFiles, open_files
-from skastro.stamps.formats import ChunkedArray, NpyFile, open_chunked, open_npy
+from skastro.stamps.formats import (
+    HDF5_ENDINGS,
+    ChunkedArray,
+    Hdf5Stamps,
+    NpyFile,
+    find_hdf5_stamps,
+    open_chunked,
+    open_hdf5_stamps,
+    open_npy,
+    open_npz,
+)
+from skastro.stamps.parquet import ImageTable, open_tables
 from skastro.stamps.stack import Stamps
-from skastro.utils.files import ENDINGS, FITS_ENDINGS, stem
+from skastro.utils.files import ENDINGS, FITS_ENDINGS, TABLE_ENDINGS, list_tables, stem
 
-STACK_NAMES = ("stamps.npy", "stamps.zarr", "stamps.h5")
+STACK_NAMES = ("stamps.npy", "stamps.zarr", "stamps.h5", "stamps.parquet", "stamps.npz")
+_STORE_FILES = ("zarr.json", ".zarray", ".zgroup")  # of Zarr
 NAMES_OF_STAMP_FOLDERS = ("stamps", "fits", "images")  # of a data folder
 _BAND = re.compile(
     r"[ugrizyUBVRIYJHK]|Ks|NUV|FUV|F\d{3,4}[A-Z]+|W[1-4]|(sdss|des|hsc)?[_-]?[ugrizy]"
 )
-_HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
 _KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}  # two endings each
 _MAX_EXAMPLE_IDS = 8  # ids that a message names
+
+
+Source = NpyFile | ChunkedArray | Hdf5Stamps | StampFiles | ImageTable
 
 
 def open_stamps(
@@ -40,15 +55,21 @@ def open_stamps(
     dtype: DTypeLike | None = None,
     resample: bool = False,
     reader: Reader | None = None,
+    missing_bands: str = "error",
 ) -> Stamps:
     """Open stamps on disk without reading their pixels.
 
     Parameters
     ----------
     path_or_paths : path, or sequence of paths
-        - a ``.npy`` file, a Zarr store (``.zarr``) or an HDF5 file (``.h5``) of shape
+        - a ``.npy`` or ``.npz`` file, a Zarr store (``.zarr``) or an HDF5 file (``.h5``) of shape
           (n, bands, height, width), or of the ``axes`` that are passed or that the dimensions of
-          the array are named after;
+          the array are named after; an HDF5 file with a data set for each stamp (more than 12 of
+          them, or those that match ``hdu="*"``), whose names are the ids;
+        - a Parquet or Arrow file with a column of images, or one for each band; a folder of such
+          files, also in subfolders (HATS, HuggingFace), a pattern or a list of them. Images are
+          nested lists, tensors, the bytes of PNG, JPEG, TIFF, FITS or ``.npy`` files, or structs of
+          ``band`` and ``flux`` (Multimodal Universe). Flat lists need ``size``;
         - a folder of FITS files (also ``.fits.gz`` and ``.fits.fz``), of PNG, JPEG or TIFF
           images, or of ``.npy`` files, one for each object; a folder of such folders, one for
           each class; or a list of these files, in order. A FITS file holds one image extension
@@ -69,8 +90,9 @@ def open_stamps(
         size, and reading a file of another size is an error.
     hdu : int, str, (str, int) or list of these, default=None
         Extension of the FITS files, or extensions, one for each band: ``1``, ``"SCI"``,
-        ``("SCI", 2)`` or ``["SCI", "ERR"]``; name of the array in the Zarr store or HDF5 file;
-        number of the page in the TIFF files.
+        ``("SCI", 2)`` or ``["SCI", "ERR"]``; name of the array in the Zarr store, HDF5 or ``.npz``
+        file, with "*" for any name of a data set of one stamp; column of images of a table, or
+        columns, one for each band; number of the page in the TIFF files.
     axes : str, default=None
         Axes of the arrays, one letter for each: ``n`` stamps, ``c`` bands, ``h`` height, ``w``
         width. ``"nhwc"`` is a stack with the bands last, ``"nhw"`` one of a single band, ``"hwc"``
@@ -132,7 +154,10 @@ def open_stamps(
         "dtype": dtype,
         "resample": resample,
         "reader": reader,
+        "missing_bands": missing_bands,
     }
+    if missing_bands not in ("error", "nan"):
+        raise ValueError(f'missing_bands={missing_bands!r} must be "error" or "nan".')
     source = _open_source(path_or_paths, options)
     if names is not None and source.bands != names:
         if len(names) != source.shape[1]:
@@ -156,22 +181,54 @@ def _check_order(names: Sequence[str], known: Sequence[str]) -> None:
         )
 
 
-def _open_source(paths: Any, options: dict[str, Any]) -> NpyFile | ChunkedArray | StampFiles:
-    """Open a list of files, a pattern, a folder, a file of one stamp, or a file of all stamps."""
+def find_tables(paths: Any) -> list[Path]:
+    """Return the Parquet or Arrow files that a path, pattern, folder or list of files stands for.
+
+    The list is empty if the stamps are in files of another kind.
+    """
+    if not isinstance(paths, (str, os.PathLike)):
+        files = [Path(path).expanduser() for path in paths]
+        return files if files and all(file.suffix in TABLE_ENDINGS for file in files) else []
+    path = Path(paths).expanduser()
+    if path.is_dir():
+        holds_others = any((path / name).exists() for name in (*STACK_NAMES, *_STORE_FILES))
+        holds_others = holds_others or any(map(_is_stamp, _entries(path)))
+        return [] if holds_others or list_class_folders(path) else list_tables(path)
+    if path.suffix not in TABLE_ENDINGS:
+        return []
+    has_pattern = glob.has_magic(str(path)) and not path.exists()
+    return [Path(name) for name in _find_files(str(path))] if has_pattern else [path]
+
+
+def _is_stamp(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(ENDINGS)
+
+
+def _open_source(paths: Any, options: dict[str, Any]) -> Source:
+    """Open tables, files in a list, or what a path or a pattern stands for."""
+    if not options["reader"] and (tables := find_tables(paths)):
+        table = open_tables(tables, options)
+        if options["missing_bands"] == "nan":
+            parts = [table.reader.find_missing(part) for part in table.read_tables()]
+            _warn_of_missing(tables[0], np.concatenate(parts), table.bands)
+        return table
     if not isinstance(paths, (str, os.PathLike)):
         return _open_list([Path(path).expanduser() for path in paths], options)
-    path = Path(paths).expanduser()
+    return _open_path(Path(paths).expanduser(), options)
+
+
+def _open_path(path: Path, options: dict[str, Any]) -> Source:
+    """Open a pattern, a folder, a file of one stamp, or a file of all stamps."""
     if "{id}" in str(path):
         return _open_pattern(path, options)
     if glob.has_magic(str(path)) and not path.exists():
         return _open_list([Path(name) for name in _find_files(str(path))], options)
-    is_store = any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
+    is_store = any((path / name).is_file() for name in _STORE_FILES)
     if path.is_dir() and (options["reader"] or not is_store):
         return _open_folder(path, options)
     is_stamp_file = path.name.lower().endswith(ENDINGS) and path.suffix != ".npy"
-    if options["reader"] or is_stamp_file:
-        return _open_list([path], options)
-    return _open_stack(path, options)
+    is_one_stamp = options["reader"] or is_stamp_file
+    return _open_list([path], options) if is_one_stamp else _open_stack(path, options)
 
 
 def _find_files(pattern: str) -> list[str]:
@@ -182,29 +239,35 @@ def _find_files(pattern: str) -> list[str]:
     return files
 
 
-def _open_folder(folder: Path, options: dict[str, Any]) -> NpyFile | ChunkedArray | StampFiles:
+def _open_folder(folder: Path, options: dict[str, Any]) -> Source:
     """Open a folder with a stack, with files of one stamp each, or with one folder a class."""
     if options["reader"]:
         return _open_list(list_stamp_files(folder, any_kind=True), options)
     stacks = [folder / name for name in STACK_NAMES if (folder / name).exists()]
     if stacks:
-        return _open_stack(stacks[0], options)
+        return _open_source(stacks[0], options)
     files = [file for files in list_class_folders(folder).values() for file in files]
     return _open_list(files or list_stamp_files(folder), options)
 
 
-def _open_stack(path: Path, options: dict[str, Any]) -> NpyFile | ChunkedArray:
+def _open_stack(path: Path, options: dict[str, Any]) -> NpyFile | ChunkedArray | Hdf5Stamps:
     """Open a file or a store that holds all stamps."""
-    hdu, size, axes = options["hdu"], options["size"], options["axes"]
-    source: NpyFile | ChunkedArray
-    if path.suffix == ".npy":
-        source = open_npy(path, axes)
-    elif path.suffix in (".zarr", *_HDF5_ENDINGS) or path.is_dir():
-        source = open_chunked(path, None if hdu is None else str(hdu), axes)
+    size, axes = options["size"], options["axes"]
+    name = None if options["hdu"] is None else str(options["hdu"])
+    source: NpyFile | ChunkedArray | Hdf5Stamps
+    if path.suffix in (".npy", ".npz"):
+        source = open_npy(path, axes) if path.suffix == ".npy" else open_npz(path, name, axes)
+    elif path.suffix in HDF5_ENDINGS and (names := find_hdf5_stamps(path, name)):
+        source = open_hdf5_stamps(path, names, axes)
+    elif path.suffix in (".zarr", *HDF5_ENDINGS) or path.is_dir():
+        source = open_chunked(path, name, axes)
     elif not path.exists():
         raise FileNotFoundError(f"{path} does not exist: correct the path.")
     else:
-        kinds = ".npy, .zarr, .h5, a folder of stamps, or one of " + ", ".join(ENDINGS)
+        kinds = (
+            ".npy, .npz, .zarr, .h5, .parquet, .arrow, a folder of stamps, or one of "
+            + ", ".join(ENDINGS)
+        )
         raise ValueError(f"{path} has an unknown ending: open {kinds}.")
     if size is not None and source.shape[2:] != size:
         raise ValueError(
@@ -232,7 +295,7 @@ def list_class_folders(folder: Path) -> dict[str, list[Path]]:
     The result is empty unless two or more sub-folders hold stamps, and the folder itself none.
     Sub-folders that are named like bands and hold files of the same names are a ValueError.
     """
-    if any(path.is_file() and path.name.lower().endswith(ENDINGS) for path in _entries(folder)):
+    if any(map(_is_stamp, _entries(folder))):
         return {}
     folders: dict[str, list[Path]] = {}
     for path in _entries(folder):
@@ -305,7 +368,14 @@ def _open_list(paths: list[Path], options: dict[str, Any]) -> StampFiles:
     ids = [path.stem if options["reader"] else stem(path.name) for path in names]
     if len(set(ids)) < len(ids):  # the same name in several folders
         ids = [(name.parent / own).as_posix() for name, own in zip(names, ids, strict=True)]
-    return open_files(folder, np.array(names, str)[:, None], np.array(ids), **options)
+    return _open_files(folder, np.array(names, str)[:, None], ids, options)
+
+
+def _open_files(
+    folder: Path, names: NDArray[np.str_], ids: list[str], options: dict[str, Any]
+) -> StampFiles:
+    own = {key: value for key, value in options.items() if key != "missing_bands"}
+    return open_files(folder, names, np.array(ids), **own)
 
 
 def _open_pattern(pattern: Path, options: dict[str, Any]) -> StampFiles:
@@ -329,13 +399,31 @@ def _open_pattern(pattern: Path, options: dict[str, Any]) -> StampFiles:
     if not ids:
         raise FileNotFoundError(f"{pattern} matches no file: correct the pattern or the bands.")
     for band, file_of_id in files_of.items():
-        if absent := sorted(set(ids) - set(file_of_id)):
+        absent = sorted(set(ids) - set(file_of_id))
+        if absent and options["missing_bands"] == "error":
             raise ValueError(
                 f"{pattern} lacks band {band!r} of {len(absent)} objects "
-                f"({', '.join(absent[:_MAX_EXAMPLE_IDS])}): complete them, or move the others away."
+                f"({', '.join(absent[:_MAX_EXAMPLE_IDS])}): complete them, move the others "
+                'away, or pass missing_bands="nan".'
             )
-    names = np.array([[files_of[band][name] for band in bands] for name in ids])
-    return open_files(folder, names, np.array(ids), **options)
+    names = np.array([[files_of[band].get(name, "") for band in bands] for name in ids])
+    if not (names != "").all(axis=1).any():
+        raise ValueError(f"{pattern} has no object with all bands: name fewer with bands=.")
+    _warn_of_missing(pattern, names == "", bands)
+    return _open_files(folder, names, ids, options)
+
+
+def _warn_of_missing(where: Path, missing: NDArray[np.bool_], bands: Sequence[str] | None) -> None:
+    """Count the objects that lack a band; ``missing`` has the shape (n, bands)."""
+    if missing.any():
+        names = bands or [str(number) for number in range(missing.shape[1])]
+        counts = zip(names, missing.sum(axis=0), strict=True)
+        warnings.warn(
+            f"{where}: {missing.any(axis=1).sum():,} of {len(missing):,} objects lack a band "
+            f"({', '.join(f'{band} {n:,}' for band, n in counts if n)}), whose pixels are NaN.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def _match_files(pattern: Path, band: str, bands: Sequence[str], folder: Path) -> dict[str, str]:

@@ -15,24 +15,27 @@ from numpy.typing import NDArray
 
 from skastro.catalogs.columns import find_column
 from skastro.catalogs.matching import CatalogMatch, join_catalog
-from skastro.catalogs.reading import CATALOG_ENDINGS, read_catalog
+from skastro.catalogs.reading import CATALOG_ENDINGS, read_catalog, read_tables, tidy_catalog
 from skastro.stamps.files import Hdu
+from skastro.stamps.formats import HDF5_ENDINGS, read_columns
 from skastro.stamps.opening import (
     NAMES_OF_STAMP_FOLDERS,
     STACK_NAMES,
+    find_tables,
     list_class_folders,
     open_stamps,
 )
+from skastro.stamps.stack import Stamps
 from skastro.surveys.cutouts import cut_stamps
 from skastro.surveys.survey import Survey
-from skastro.utils.files import ENDINGS, stem
+from skastro.utils.files import ENDINGS, list_tables, stem
 from skastro.utils.tables import to_frame
 from skastro.utils.validation import name_near, plain_labels, warn_of_case
 
 _CATALOG_NAMES = tuple(f"catalog{end}" for end in CATALOG_ENDINGS if end != ".txt")
 _LAYOUT = (
-    "catalog.csv, .fits, .ecsv or .parquet, and stamps.npy, .zarr, .h5 or one file per object, or "
-    "a folder of such files for each class"
+    "catalog.csv, .fits, .ecsv or .parquet, and stamps.npy, .zarr, .h5, .npz, .parquet or one file "
+    "per object, or a folder of such files for each class"
 )
 _CLASS, _FOLDER = "class", "folder"  # columns for the names of the folders of classes
 
@@ -46,6 +49,7 @@ def load_folder(
     bands: str | Sequence[str] | None = None,
     hdu: Hdu | None = None,
     axes: str | None = None,
+    missing_bands: str = "error",
 ) -> Survey:
     """Read a data folder: a catalogue and the stamps of its rows.
 
@@ -54,11 +58,14 @@ def load_folder(
     path : str or path-like
         Folder with one of ``catalog.csv``, ``catalog.fits``, ``catalog.ecsv``,
         ``catalog.parquet`` or another ending that `read_catalog` reads, and one of ``stamps.npy``,
-        ``stamps.zarr`` and ``stamps.h5`` (the same rows in the same order), or a file for each
-        object (``<id>.fits``, ``.png``, ``.jpg``, ``.npy`` ...), there or in a subfolder such as
-        ``stamps``, ``fits`` or ``images``. Such files are joined by the column of their names
-        (``file``, ``filename``, ``file_loc`` ...), or without it by the column of ids. Two or more
-        subfolders of files are classes, and then the catalogue may be missing.
+        ``stamps.zarr``, ``stamps.h5``, ``stamps.npz`` and ``stamps.parquet`` (the same rows in the
+        same order), or a file for each object (``<id>.fits``, ``.png``, ``.jpg``, ``.npy`` ...),
+        there or in a subfolder such as ``stamps``, ``fits`` or ``images``. Such files are joined by
+        the column of their names (``file``, ``filename``, ``file_loc`` ...), or without it by the
+        column of ids. Two or more subfolders of files are classes, and then the catalogue may be
+        missing. It may also be missing if the stamps are in a table, HDF5 or ``.npz`` file with
+        columns beside the images: `load_survey` describes them. A folder of Parquet or Arrow files,
+        as HuggingFace or HATS have them, is a data folder, too.
     label : str or None, default=None
         Column of the catalogue that holds the classes. With None, the classes are the subfolders,
         if there are any.
@@ -66,6 +73,8 @@ def load_folder(
         Column that names the objects. None means the column with a usual name.
     size, bands, hdu, axes : default=None
         Size, bands, extensions and axes of the stamps; see `open_stamps`.
+    missing_bands : {"error", "nan"}, default="error"
+        What to do with objects that lack a band; see `open_stamps`.
 
     Returns
     -------
@@ -107,8 +116,11 @@ def load_folder(
         raise FileNotFoundError(f"{folder} is not a folder: pass one that holds {_LAYOUT}.")
     stamps = _find_stamps(folder)
     has_classes = stamps.is_dir() and bool(list_class_folders(stamps))
-    catalog = _find_catalog(folder, required=not has_classes)
-    survey = load_survey(stamps, catalog, id=id, size=size, bands=bands, hdu=hdu, axes=axes)
+    catalog = _find_catalog(folder, required=not has_classes and not has_columns(stamps))
+    options: dict[str, Any] = {"size": size, "bands": bands, "hdu": hdu, "axes": axes}
+    survey = load_survey(stamps, catalog, id=id, missing_bands=missing_bands, **options)
+    if not has_classes and catalog is None and list(survey.catalog.columns) == ["id"]:
+        _find_catalog(folder, required=True)  # an error: the stamps have no columns
     survey.path = folder
     if label is not None:
         if label not in survey.catalog.columns:
@@ -131,6 +143,7 @@ def load_survey(
     bands: str | Sequence[str] | None = None,
     hdu: Hdu | None = None,
     axes: str | None = None,
+    missing_bands: str = "error",
 ) -> Survey:
     """Open stamps of any kind and join them with their catalogue.
 
@@ -143,8 +156,11 @@ def load_survey(
         by the column of their names, or without it by the column of the ids. Subfolders of
         classes become a column, as in `load_folder`.
     catalog : path, DataFrame or astropy Table, default=None
-        Catalogue of the objects, or its file (``"c.fits[2]"`` is one of its tables). None makes one
-        of the ids of the stamps, and of the classes of subfolders.
+        Catalogue of the objects, or its file (``"c.fits[2]"`` is one of its tables). With None it
+        is made of the columns beside the images in a Parquet, Arrow, HDF5 or ``.npz`` file (classes
+        that HuggingFace writes as numbers by their names, and files named train, validation or
+        test as the column ``split``), or else of the ids of the stamps; and of the classes of
+        subfolders. With a catalogue, a column of ids beside the images joins them.
     id : str, default=None
         Column that names the objects. None means the column with a usual name.
     ra, dec : str, default=None
@@ -157,6 +173,8 @@ def load_survey(
         Extensions of the files; see `open_stamps` and `cut_stamps`.
     axes : str, default=None
         Axes of the arrays, such as ``"nhwc"``; see `open_stamps`. Not for mosaics.
+    missing_bands : {"error", "nan"}, default="error"
+        What to do with objects that lack a band; see `open_stamps`. Not for mosaics.
 
     Returns
     -------
@@ -196,30 +214,26 @@ def load_survey(
     # stamps, and the classes of their folders
     folders = _list_classes(images)
     files = [file for files in folders.values() for file in files]
-    stamps = open_stamps(files or images, bands=bands, size=size, hdu=hdu, axes=axes)
+    options: dict[str, Any] = {"hdu": hdu, "axes": axes, "missing_bands": missing_bands}
+    stamps = open_stamps(files or images, bands=bands, size=size, **options)
     counts = [len(files) for files in folders.values()]
     classes = np.repeat(np.array(list(folders), dtype=object), counts) if folders else None
 
     # their rows of the catalogue
+    own = _read_beside(images, stamps, hdu, id if catalog is None else None)
     if catalog is None:
-        ids = np.arange(len(stamps)) if stamps.ids is None else stamps.ids
-        table, join = pd.DataFrame({"id": ids}), f"{len(stamps):,} stamps."
-    elif stamps.ids is None:
-        table, join = _read_table(catalog, id), ""
-        if len(stamps) != len(table):
-            name = "the catalogue" if table is catalog else str(catalog)
-            raise ValueError(
-                f"{name} has {len(table)} rows and {images} has {len(stamps)} stamps: "
-                "keep one row for each stamp, in the same order."
-            )
-        join = f"{len(stamps):,} stamps and catalogue rows, taken in the same order."
+        table, join = own, f"{len(stamps):,} stamps with the columns of their file."
+        if find_column(own, "id") is None and (own.empty or stamps.ids is not None):
+            ids = np.arange(len(stamps)) if stamps.ids is None else stamps.ids
+            table = own.assign(id=ids) if len(own) else pd.DataFrame({"id": ids})
+            join = f"{len(stamps):,} stamps." if own.empty else join
     else:
         table = _read_table(catalog, id)
-        match = _match_files(table, np.asarray(stamps.ids), id)
-        if not np.array_equal(match.stamp_rows, np.arange(len(stamps))):
-            stamps = stamps[match.stamp_rows]
-            classes = None if classes is None else classes[match.stamp_rows]
-        table, join = table.iloc[match.catalog_rows], match.summary()
+        name = str(catalog) if isinstance(catalog, (str, os.PathLike)) else "the catalogue"
+        rows, table, join = _join_rows(stamps, own, table, id, (name, images))
+        if not np.array_equal(rows, np.arange(len(stamps))):
+            stamps = stamps[rows]
+            classes = None if classes is None else classes[rows]
     if classes is None:
         return _make_survey(stamps, table, id, join)
     name = _FOLDER if _CLASS in table.columns else _CLASS
@@ -233,6 +247,53 @@ def _read_table(catalog: Any, id: str | None) -> pd.DataFrame:  # noqa: A002
     if isinstance(catalog, (str, os.PathLike)):
         return read_catalog(catalog, id=id)
     return catalog if isinstance(catalog, pd.DataFrame) else to_frame(catalog, "catalog")
+
+
+def _join_rows(
+    stamps: Stamps,
+    own: pd.DataFrame,
+    table: pd.DataFrame,
+    id: str | None,  # noqa: A002
+    names: tuple[str, Any],
+) -> tuple[NDArray[np.int64], pd.DataFrame, str]:
+    """Return the rows of the stamps that have a row in the catalogue, these, and a sentence.
+
+    Stamps without names have those of the column of ids in their ``own`` table, if the catalogue
+    has ids, too. ``names`` are those of the catalogue and the stamps in messages.
+    """
+    ids, own_id = stamps.ids, find_column(own, "id")
+    if ids is None and own_id is not None and (id or find_column(table, "id")):
+        ids = own[own_id].to_numpy()
+    if ids is not None:
+        match = _match_files(table, np.asarray(ids), id)
+        return match.stamp_rows, table.iloc[match.catalog_rows], match.summary()
+    if len(stamps) != len(table):
+        raise ValueError(
+            f"{names[0]} has {len(table)} rows and {names[1]} has {len(stamps)} stamps: "
+            "keep one row for each stamp, in the same order."
+        )
+    join = f"{len(stamps):,} stamps and catalogue rows, taken in the same order."
+    return np.arange(len(stamps)), table, join
+
+
+def _read_beside(images: Any, stamps: Stamps, hdu: Any, id: str | None) -> pd.DataFrame:  # noqa: A002
+    """Return the columns beside the stamps in their file; none if there are no columns."""
+    if tables := find_tables(images):
+        frame, source = read_tables(tables), Path(os.path.commonpath(tables))
+        frame.attrs["arrays"] = []  # the images
+    elif isinstance(images, (str, os.PathLike)):
+        source = Path(images).expanduser()
+        frame = read_columns(source, len(stamps), None if hdu is None else str(hdu))
+    else:
+        return pd.DataFrame()
+    return frame if frame.columns.empty else tidy_catalog(frame, source, id=id)
+
+
+def has_columns(images: Any) -> bool:
+    """Return whether the file of stamps may hold columns, too: Parquet, Arrow, HDF5 or ``.npz``."""
+    is_path = isinstance(images, (str, os.PathLike))
+    endings = (".npz", *HDF5_ENDINGS)
+    return bool(find_tables(images)) or (is_path and Path(images).suffix in endings)
 
 
 def _make_survey(stamps: Any, table: pd.DataFrame, id: str | None, join: str) -> Survey:  # noqa: A002
@@ -303,6 +364,8 @@ def _find_stamps(folder: Path) -> Path:
     others = [path for path in sorted(folder.iterdir()) if path.is_dir() and _holds_stamps(path)]
     if len(others) == 1:
         return others[0]
+    if list_tables(folder):
+        return folder
     raise FileNotFoundError(f"{folder} has no stamps: a data folder holds {_LAYOUT}.")
 
 
@@ -341,7 +404,8 @@ def read_data(
         return load_folder(folder, id=id, **options), str(folder)
     stamps = _split_bands(images) if images else None
     needs_none = stamps is not None and not isinstance(stamps, Mapping) and alone
-    if stamps is None or (catalog is None and not needs_none and not _list_classes(stamps)):
+    has_own = stamps is not None and (bool(_list_classes(stamps)) or has_columns(stamps))
+    if stamps is None or (catalog is None and not needs_none and not has_own):
         missing = "images" if alone or catalog is not None else "catalog"
         both = "images" if alone else "both a catalog and images"
         raise ValueError(f"{missing} is missing: pass a folder, or {both}.")

@@ -11,9 +11,11 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +23,41 @@ from numpy.typing import NDArray
 FITS_ENDINGS = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fits.bz2")
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 ENDINGS = (*FITS_ENDINGS, *PICTURE_ENDINGS, ".npy")
+TABLE_ENDINGS = (".parquet", ".arrow")  # of tables that may have columns of images
+_IMAGE_MARKS = {  # of files of images, and their endings
+    b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"II*\0": ".tif", b"MM\0*": ".tif",
+    b"SIMPLE  =": ".fits", b"\x1f\x8b": ".fits.gz", b"\x93NUMPY": ".npy",
+}  # fmt: skip
 _DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy.save on a full disk
 _MAX_REASON_LENGTH = 200  # characters
 _SECONDS_PER_DAY = 86_400.0
+
+
+class EncodedFile(BytesIO):
+    """The bytes of a file of an image, in memory; ``where`` stands for it in messages.
+
+    ``suffix`` is the ending of such a file, "" if the first bytes are those of no known kind.
+
+    Examples
+    --------
+    >>> stamp = EncodedFile(b"SIMPLE  =                    T", "table.parquet, row 3")
+    >>> str(stamp), stamp.suffix
+    ('table.parquet, row 3', '.fits')
+    """
+
+    def __init__(self, content: bytes, where: str) -> None:
+        super().__init__(content)
+        marks = (mark for mark in _IMAGE_MARKS if content.startswith(mark))
+        self.where, self.suffix = where, _IMAGE_MARKS.get(next(marks, b""), "")
+        self.name = f"stamp{self.suffix}"
+
+    def __str__(self) -> str:
+        return self.where
+
+    def open(self, _mode: str) -> BytesIO:
+        """Return the bytes as a file, as `pathlib.Path.open` does."""
+        return BytesIO(self.getvalue())
 
 
 class UnfitError(ValueError):
@@ -153,6 +186,50 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
                 np.lib.format.write_array(file, values, allow_pickle=False)
 
 
+def read_npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return the shape and dtype of each array in an ``.npz`` file, by its name."""
+    headers = {}
+    with ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                shape, _, dtype = _read_npy_header(file)
+            headers[name.removesuffix(".npy")] = (shape, dtype)
+    return headers
+
+
+def _read_npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return the shape, whether the order is that of Fortran, and the dtype of a ``.npy`` file."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0
+    return (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+
+
+def open_npz_array(path: Path, name: str, signature: str = "") -> NDArray[Any]:
+    """Return an array of an ``.npz`` file: a memory map, or in memory if it is compressed.
+
+    The compressed array that was read last is kept, for the same ``signature`` of the file.
+    """
+    with ZipFile(path) as archive:
+        member = archive.getinfo(f"{name}.npy")
+    if member.compress_type != ZIP_STORED:
+        return _unpack(path, name, signature)
+    with path.open("rb") as file:
+        # the header of the member: 30 bytes, its name and extra fields, whose lengths are in it
+        file.seek(member.header_offset + 26)
+        file.seek(
+            int.from_bytes(file.read(2), "little") + int.from_bytes(file.read(2), "little"), 1
+        )
+        shape, is_fortran, dtype = _read_npy_header(file)
+        order: Any = "F" if is_fortran else "C"
+        return np.memmap(path, dtype, "r", file.tell(), shape, order)
+
+
+@lru_cache(maxsize=1)
+def _unpack(path: Path, name: str, _signature: str) -> NDArray[Any]:
+    with np.load(path, allow_pickle=False) as file:
+        return file[name]
+
+
 def remove_leftovers(path: Path, *, older_than: float = 0.0) -> None:
     """Remove the temporary files of `replacing` that killed processes have left.
 
@@ -246,6 +323,38 @@ def stem(name: str) -> str:
     base = Path(name).name
     endings = [ending for ending in ENDINGS if base.lower().endswith(ending)]
     return base[: len(base) - max(map(len, endings), default=0)]
+
+
+def list_tables(folder: Path) -> list[Path]:
+    """Return the Parquet files in a folder and its subfolders, or else the Arrow files.
+
+    They are in the order of their names, in which numbers count as numbers. Catalogues
+    (``catalog.parquet``), the cache of ``datasets``, and names that begin with "." or "_" are
+    left out.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("part-10.parquet", "part-9.parquet", "_metadata"):
+    ...         Path(folder, name).touch()
+    ...     print([path.name for path in list_tables(Path(folder))])
+    ['part-9.parquet', 'part-10.parquet']
+    """
+    if not folder.is_dir():
+        return []
+    names = sorted(
+        (path.relative_to(folder) for path in folder.rglob("*") if path.suffix in TABLE_ENDINGS),
+        key=lambda name: [part.zfill(20) for part in re.split(r"(\d+)", name.as_posix())],
+    )
+    files = [
+        folder / name
+        for name in names
+        if not any(part.startswith((".", "_")) for part in name.parts)
+        and not name.name.startswith(("catalog.", "cache-"))
+    ]
+    files = [file for file in files if file.is_file()]
+    return [file for file in files if file.suffix == ".parquet"] or files
 
 
 def check_ending(path: Path, endings: Sequence[str]) -> str:

@@ -77,7 +77,8 @@ def open_fits(path: Path) -> Iterator[IO[bytes]]:
         unpack = _UNPACKERS.get(file.read(2))
         file.seek(0)
         if unpack is None:
-            _check_length(path, path.stat().st_size, _end_of_data(path, file))
+            end = _end_of_data(path, file)
+            _check_length(path, file.seek(0, io.SEEK_END), end)
             file.seek(0)
             yield file
             return

@@ -98,6 +98,8 @@ def _write_catalogs(folder):
 
 def _write_stamps(folder):
     import h5py  # noqa: PLC0415 - of these files alone
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
     import zarr  # noqa: PLC0415
 
     pixels = np.random.default_rng(0).normal(size=(3, 2, 8, 8)).astype("f4")
@@ -110,6 +112,15 @@ def _write_stamps(folder):
         store[:] = pixels
     with h5py.File(folder / "s.h5", "w") as file:
         file.create_dataset("stamps", data=pixels, chunks=(1, 2, 8, 8), compression="gzip")
+    np.savez(folder / "plain.npz", stamps=pixels)
+    np.savez_compressed(folder / "packed.npz", stamps=pixels)
+    table = pa.table({"image": pixels.tolist(), "id": [1, 2, 3]})
+    pq.write_table(table, folder / "t.parquet", row_group_size=2)
+    with (
+        pa.OSFile(str(folder / "t.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, table.schema) as s,
+    ):
+        s.write_table(table)
     (folder / "files").mkdir()
     np.save(folder / "files/image.npy", pixels[0])
     fits.PrimaryHDU(pixels[0]).writeto(folder / "files/cube.fits")

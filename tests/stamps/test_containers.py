@@ -263,3 +263,40 @@ def test_cutouts_and_extensions_are_images():
     image = np.random.default_rng(0).normal(size=(20, 20))
     X = [[Cutout2D(image, (10, 10), 8), fits.ImageHDU(image[6:14, 6:14])]]
     np.testing.assert_array_equal(to_array(X)[0], [image[6:14, 6:14]] * 2)
+
+
+class HuggingFaceDataset:
+    """What `to_array` needs of ``datasets.Dataset``."""
+
+    def __init__(self, table, rows):
+        self.table, self.rows, self.column_names = table, np.asarray(rows), table.column_names
+
+    def __len__(self):
+        return len(self.rows)
+
+    def select_columns(self, names):
+        return HuggingFaceDataset(self.table.select(names), self.rows)
+
+    def with_format(self, kind):
+        assert kind == "arrow"
+        return self
+
+    def __getitem__(self, rows):
+        return self.table.take(self.rows[rows])
+
+
+@pytest.mark.parametrize("make", [lambda table: HuggingFaceDataset(table, [4, 1, 3, 0, 2]), None])
+def test_data_sets_of_huggingface_and_tables_of_pyarrow_are_read_lazily(make):
+    pa = pytest.importorskip("pyarrow")
+    pixels = np.random.default_rng(0).normal(size=(5, 2, 4, 6)).astype(np.float32)
+    table = pa.table({"label": [0, 1, 0, 1, 0], "image": pixels.tolist()})
+    X = make(table) if make else table
+    stamps = to_array(X)
+    assert isinstance(stamps, Stamps)
+    expected = pixels[[4, 1, 3, 0, 2]] if make else pixels
+    np.testing.assert_array_equal(np.asarray(stamps, np.float32), expected)
+    np.testing.assert_array_equal(np.asarray(stamps[[3, 0]], np.float32), expected[[3, 0]])
+    with pytest.raises(ValueError, match=r"pixels has no column of images: open another file"):
+        to_array(pa.table({"label": [0, 1]}), name="pixels")
+    with pytest.raises(ValueError, match="X is empty: pass at least one stamp"):
+        to_array(table.slice(0, 0))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skastro import measure_properties, open_stamps
+from skastro import load_folder, load_survey, measure_properties, open_stamps
 
 zarr = pytest.importorskip("zarr")
 h5py = pytest.importorskip("h5py")
@@ -154,3 +154,83 @@ def test_one_of_several_arrays_is_chosen_by_name_and_number_of_axes(tmp_path, pi
         open_stamps(tmp_path / "s.h5", axes="nhw")
     with pytest.raises(ValueError, match=r"no array 'z': name one with hdu=.* of g "):
         open_stamps(tmp_path / "s.h5", hdu="z")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_files_are_read_by_the_names_of_their_arrays(tmp_path, pixels, save):
+    labels = np.array(["star", "galaxy"] * 3 + ["star"])
+    save(tmp_path / "s.npz", images=pixels, label=labels, z=np.arange(N), edges=np.arange(3))
+    check(open_stamps(tmp_path / "s.npz"), pixels)
+    survey = load_survey(tmp_path / "s.npz")
+    assert survey.catalog.columns.tolist() == ["label", "z"]
+    assert survey.catalog["label"].tolist() == labels.tolist()
+    save(tmp_path / "s.npz", a=pixels.transpose(0, 2, 3, 1), b=np.asfortranarray(pixels))
+    check(open_stamps(tmp_path / "s.npz", hdu="b"), pixels)
+    check(open_stamps(tmp_path / "s.npz", hdu="a", axes="nhwc"), pixels)
+    with pytest.raises(ValueError, match=r"several arrays of stamps \(a, b\).*hdu='a'"):
+        open_stamps(tmp_path / "s.npz")
+    with pytest.raises(FileNotFoundError, match=r"t\.npz does not exist"):
+        open_stamps(tmp_path / "t.npz")
+    content = (tmp_path / "s.npz").read_bytes()
+    (tmp_path / "t.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"t\.npz is not an \.npz file, or is truncated"):
+        open_stamps(tmp_path / "t.npz")
+
+
+def test_python_objects_in_npz_files_are_never_unpickled(tmp_path, pixels):
+    np.savez(tmp_path / "s.npz", images=pixels, label=np.array([{}] * N), z=np.arange(N))
+    with pytest.warns(UserWarning, match=r"Python objects in label, which are left out"):
+        assert load_survey(tmp_path / "s.npz").catalog.columns.tolist() == ["z"]
+
+
+def test_hdf5_files_have_columns_beside_the_images(tmp_path, pixels):
+    with h5py.File(tmp_path / "stamps.h5", "w") as file:
+        file["images"], file["ans"], file["table/ra"] = pixels, np.arange(N) % 2, np.ones(N)
+        file["name"] = [f"g{i}" for i in range(N)]
+        file["classes"] = np.arange(2)  # not one for each stamp
+    survey = load_folder(tmp_path, label="ans")
+    check(survey.images, pixels)
+    assert survey.catalog.columns.tolist() == ["ans", "name", "table/ra"]
+    assert (survey.ids[3], survey.target.tolist()) == ("g3", [0, 1, 0, 1, 0, 1, 0])
+
+
+@pytest.mark.parametrize("name", ["{}", "objects/{}", "{}/image"])
+def test_hdf5_files_may_have_a_data_set_for_each_object(tmp_path, pixels, name):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        for i in range(N):
+            file[name.format(f"g{i}")] = pixels[i]
+            file[name.format(f"g{i}")].attrs.update({"class": "ab"[i % 2], "z": i / 10})
+    pattern = name.format("*")
+    stamps = open_stamps(tmp_path / "s.h5", hdu=pattern)
+    check(stamps, pixels)
+    assert stamps.ids.tolist() == [f"g{i}" for i in range(N)]
+    table = load_survey(tmp_path / "s.h5", hdu=pattern).catalog
+    assert table["class"].tolist() == list("abababa")
+    assert table.columns.tolist() == ["class", "z", "id"]
+    with pytest.raises(ValueError, match=r"no data set that matches hdu='x\*'"):
+        open_stamps(tmp_path / "s.h5", hdu="x*")
+    with pytest.raises(ValueError, match=r"s\.h5 has no 4-D array"):  # these may be bands
+        open_stamps(tmp_path / "s.h5")
+
+
+def test_many_data_sets_are_objects_without_a_pattern_unless_there_are_several_of_each(tmp_path):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        for i in range(20):
+            file[f"g{i:02}/image"], file[f"g{i:02}/mask"] = np.full((3, 4, 4), i), np.ones((4, 4))
+    stamps = open_stamps(tmp_path / "s.h5")
+    assert (stamps.shape, stamps.ids[2]) == ((20, 3, 4, 4), "g02")
+    assert np.asarray(stamps)[:, 0, 0, 0].tolist() == list(range(20))
+    with h5py.File(tmp_path / "s.h5", "a") as file:
+        file["g07/image2"] = np.ones((3, 4, 4))
+    with pytest.raises(ValueError, match=r'several data sets .*hdu="\*/image"'):
+        open_stamps(tmp_path / "s.h5")
+
+
+def test_data_sets_of_another_shape_or_type_are_named(tmp_path, pixels):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["a"], file["b"], file["c"] = pixels[0], pixels[1, :, :4], pixels[2].astype(float)
+    stamps = open_stamps(tmp_path / "s.h5", hdu="*")
+    with pytest.raises(ValueError, match=r"s\.h5, data set /b has the shape \(3, 4, 16\)"):
+        stamps[1]
+    with pytest.raises(ValueError, match=r"data set /c has float64 pixels, but the first"):
+        stamps[2]

@@ -104,3 +104,23 @@ def test_two_files_of_one_object_are_refused(tmp_path):
 def test_a_folder_that_is_missing_is_said_to_be_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"cutouts does not exist: correct the path"):
         open_stamps(tmp_path / "cutouts")
+
+
+def test_bands_that_objects_lack_are_nan_and_counted_if_asked(tmp_path):
+    for number, name in enumerate(("a_g", "b_g", "b_r", "c_g")):
+        write(tmp_path / f"{name}.npy", number)
+    with pytest.raises(ValueError, match=r"lacks band 'r' of 2 objects .*missing_bands=\"nan\""):
+        open_stamps(tmp_path / "{id}_{band}.npy", bands="gr")
+    with pytest.warns(UserWarning, match=r"2 of 3 objects lack a band \(r 2\), whose pixels are"):
+        stamps = open_stamps(tmp_path / "{id}_{band}.npy", bands="gr", missing_bands="nan")
+    np.testing.assert_array_equal(values(stamps), [[0, np.nan], [1, 2], [3, np.nan]])
+    with pytest.raises(ValueError, match=r"missing_bands='zero' must be"):
+        open_stamps(tmp_path, missing_bands="zero")
+
+
+def test_integers_become_floats_if_a_band_is_missing(tmp_path):
+    for name in ("a_g", "b_g", "b_r"):
+        np.save(tmp_path / f"{name}.npy", np.ones((4, 4), np.int16))
+    with pytest.warns(UserWarning, match="lack a band"):
+        stamps = open_stamps(tmp_path / "{id}_{band}.npy", bands="gr", missing_bands="nan")
+    np.testing.assert_array_equal(values(stamps), [[1, np.nan], [1, 1]])

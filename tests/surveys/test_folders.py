@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,6 +8,7 @@ from astropy.table import MaskedColumn, Table
 from astropy.wcs import WCS
 
 from skastro import Stamps, load_folder, load_survey, open_stamps
+from skastro.surveys.folders import read_data
 from tests.conftest import find_data
 
 LONG_ID = 1237648720693755918  # 19 digits: a float would end in ...904
@@ -368,3 +371,69 @@ def test_real_files_are_joined_with_the_whole_catalogue():
     pd.testing.assert_frame_equal(
         data.catalog, whole.catalog.iloc[rows].reset_index(drop=True), check_dtype=False
     )
+
+
+PIXELS = np.random.default_rng(0).normal(size=(6, 2, 8, 8)).astype(np.float32)
+HUGGINGFACE = {
+    "info": {"features": {"label": {"names": ["star", "galaxy"], "_type": "ClassLabel"}}}
+}
+
+
+def write_table(path, rows, **columns):
+    """Write a table as HuggingFace does, with classes as numbers."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"image": PIXELS[rows].tolist(), "label": np.array(rows) % 2, **columns})
+    parquet.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps(HUGGINGFACE)}), path
+    )
+
+
+@pytest.mark.parametrize("name", ["stamps.parquet", "any.parquet", "stamps.parquet/part-0.parquet"])
+def test_a_table_of_stamps_is_a_folder_with_its_own_catalogue(tmp_path, name):
+    write_table(tmp_path / name, range(6), objid=[10 * row for row in range(6)], ra=np.ones(6))
+    survey = load_folder(tmp_path, label="label")
+    np.testing.assert_allclose(np.asarray(survey.images), PIXELS)
+    assert survey.catalog.columns.tolist() == ["label", "objid", "ra"]
+    assert survey.target.tolist() == ["star", "galaxy"] * 3
+    assert survey.ids.tolist() == [0, 10, 20, 30, 40, 50]
+    survey, _ = read_data(images=str(tmp_path / name))
+    assert len(survey.catalog.columns) == 3
+
+
+def test_the_splits_of_huggingface_are_a_column(tmp_path):
+    write_table(tmp_path / "data/train-00000-of-00002.parquet", range(3))
+    write_table(tmp_path / "data/train-00001-of-00002.parquet", range(3, 5))
+    write_table(tmp_path / "data/test-00000-of-00001.parquet", [5])
+    survey = load_folder(tmp_path)
+    assert survey.catalog["split"].tolist() == ["test"] + ["train"] * 5
+    np.testing.assert_allclose(np.asarray(survey.images), PIXELS[[5, 0, 1, 2, 3, 4]])
+
+
+def test_a_table_of_stamps_is_joined_with_another_catalogue_by_ids_or_rows(tmp_path):
+    write_table(tmp_path / "stamps.parquet", range(6), objid=[f"a{row}" for row in range(6)])
+    table = pd.DataFrame({"id": ["a4", "b", "a1"], "mag": [4.0, 0.0, 1.0]})
+    table.to_csv(tmp_path / "catalog.csv", index=False)
+    survey = load_folder(tmp_path)
+    np.testing.assert_allclose(np.asarray(survey.images), PIXELS[[1, 4]])
+    assert survey.catalog["mag"].tolist() == [1, 4]
+    assert len(load_survey(tmp_path / "stamps.parquet", pd.DataFrame({"mag": np.ones(6)}))) == 6
+    with pytest.raises(ValueError, match=r"has 5 rows and .* has 6 stamps"):
+        load_survey(tmp_path / "stamps.parquet", pd.DataFrame({"mag": np.ones(5)}))
+    with pytest.raises(ValueError, match="no stamp finds its catalogue row by id"):
+        load_survey(tmp_path / "stamps.parquet", pd.DataFrame({"id": [1, 2, 3, 4, 5, 6]}))
+
+
+def test_stamps_without_columns_need_a_catalogue(tmp_path):
+    np.savez(tmp_path / "stamps.npz", images=PIXELS)
+    with pytest.raises(FileNotFoundError, match="has no catalogue"):
+        load_folder(tmp_path)
+    assert len(load_survey(tmp_path / "stamps.npz")) == 6
+
+
+@pytest.mark.parametrize("name", ["catalog.csv.gz", "catalog.tsv", "catalog.tsv.gz"])
+def test_packed_catalogues_and_those_with_tabs_are_found(folder, name):
+    separator = "\t" if ".tsv" in name else ","
+    table_of().to_csv(folder / name, index=False, sep=separator)
+    assert load_folder(folder, label="class").target.tolist() == ["star", "galaxy", "star"]
