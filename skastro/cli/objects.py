@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from skastro.cli import options as o
 from skastro.cli.terminal import load_libraries, print_line, show_classes, show_table, talking
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def classify(
@@ -59,6 +62,7 @@ def classify(
     abstain: Annotated[
         float, typer.Option(min=0, max=1, help="Probability below which no class is predicted.")
     ] = 0.6,
+    sets: o.Sets = None,
     seed: o.Seed = 0,
     jobs: o.Jobs = None,
     device: o.Device = "auto",
@@ -101,6 +105,7 @@ def classify(
             survey.ids, survey.catalog, labels, label, unlabelled, classes=classes, say=terminal.say
         )
         has_labels = bool((known != "").any())
+        o.check_sets(sets, strategy, has_labels=has_labels)
         if not has_labels:
             _refuse_pretraining("without any label", *of_pretraining)
         label = label or "class"
@@ -116,25 +121,34 @@ def classify(
         if save:
             model.save(save)
         score = steps.score_probe(model, known)
-        predictions = steps.predict_classes(model, survey, known, catalog=columns, abstain=abstain)
+        predictions = steps.predict_classes(
+            model, survey, known, catalog=columns, abstain=abstain, sets=sets
+        )
         predictions = append_morphology(
             predictions, model, survey, named=pretrained not in ("auto", "none"), say=terminal.say
         )
         write_table(target, predictions)
         terminal.result(
             out=target,
-            rows=len(predictions),
             labelled=int((known != "").sum()),
-            abstained=int((predictions["prediction"] == "").sum()),
-            classes=predictions["most_probable"].value_counts().to_dict(),
             cross_validated=score,
             choice=model.choice_,
+            **_count_classes(predictions),
         )
     if terminal.prints:
         show_classes(predictions, abstain, score=score)
         if save:
             print_line(f"Classifier: {save}")
         print_line(f"Predictions: {target}")
+
+
+def _count_classes(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Return the numbers of rows, of rows without a class, and of rows of each class."""
+    return {
+        "rows": len(predictions),
+        "abstained": int((predictions["prediction"] == "").sum()),
+        "classes": predictions["most_probable"].value_counts().to_dict(),
+    }
 
 
 def _refuse_pretraining(when: str, *values: object) -> None:
@@ -161,6 +175,7 @@ def predict(
     abstain: Annotated[
         float, typer.Option(min=0, max=1, help="Probability below which no class is predicted.")
     ] = 0.6,
+    sets: o.Sets = None,
     jobs: o.Jobs = None,
     device: o.Device = "auto",
     overwrite: o.Overwrite = False,
@@ -196,15 +211,12 @@ def predict(
             axes=axes,
         )
         columns = steps.take_inputs(survey, model, terminal.say)
-        predictions = steps.predict_classes(model, survey, catalog=columns, abstain=abstain)
+        predictions = steps.predict_classes(
+            model, survey, catalog=columns, abstain=abstain, sets=sets
+        )
         predictions = append_morphology(predictions, model, survey, say=terminal.say)
         write_table(target, predictions)
-        terminal.result(
-            out=target,
-            rows=len(predictions),
-            abstained=int((predictions["prediction"] == "").sum()),
-            classes=predictions["most_probable"].value_counts().to_dict(),
-        )
+        terminal.result(out=target, **_count_classes(predictions))
     if terminal.prints:
         show_classes(predictions, abstain)
         print_line(f"Predictions: {target}")
@@ -339,6 +351,7 @@ def explore(
         int, typer.Option(min=3, help="Largest number of objects to show, drawn at random.")
     ] = 20_000,
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Projection of the embeddings",
+    samp: o.Samp = False,
     seed: o.Seed = 0,
     jobs: o.Jobs = None,
     device: o.Device = "auto",
@@ -356,6 +369,7 @@ def explore(
         target = o.check_target(out, (".html",), overwrite=overwrite)
         o.check_choice("method", method, ("tsne", "umap", "pca"))
         load_libraries(terminal, jobs, device)
+        from skastro.catalogs.samp import send_table
         from skastro.cli import steps
         from skastro.embeddings.projection import METHOD_NAMES, project_embedding
         from skastro.pages.explorer import write_explorer
@@ -387,6 +401,7 @@ def explore(
             projection.coordinates,
             table=survey.catalog,
             images=survey.images,
+            embeddings=values,
             color=color,
             cluster=steps.CLUSTER if clusters else None,
             certainty={steps.CLUSTER: steps.CLUSTER_PROBABILITY} if clusters else None,
@@ -397,7 +412,10 @@ def explore(
         n, trust = len(values), projection.trustworthiness
         terminal.say(f"{n:,} objects; trustworthiness of the projection {trust:.3f} of 1.")
         terminal.say(f"Page: {target}")
-        terminal.result(out=target, rows=n, trustworthiness=trust)
+        programs = send_table(survey.catalog, target.name) if samp else []
+        if programs:
+            terminal.say(f"Sent to {', '.join(programs)}.")
+        terminal.result(out=target, rows=n, trustworthiness=trust, programs=programs)
 
 
 def suggest(
@@ -416,8 +434,8 @@ def suggest(
     strategy: Annotated[
         str,
         typer.Option(
-            help="Objects to suggest: typical, uncertain, or auto (typical as long as few are "
-            "labelled)."
+            help="Objects to suggest: typical, uncertain, or auto (typical until two classes have "
+            "labels, then uncertain; one in six at random)."
         ),
     ] = "auto",
     groups: Annotated[

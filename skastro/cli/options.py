@@ -9,9 +9,11 @@ import typer
 
 from skastro.utils.packages import import_optional
 
+FIGURES = (".png", ".pdf", ".svg", ".jpg")  # endings of pictures
 # optional packages, by the ending of the files they write
 _WRITER_PACKAGES = {
     ".parquet": {"name": "pyarrow", "extra": "data", "needed_by": "Parquet"},
+    **{key: {"name": "matplotlib", "extra": "report", "needed_by": "A figure"} for key in FIGURES},
     ".html": {"name": "bokeh", "extra": "report", "needed_by": "The projection page"},
 }
 
@@ -84,7 +86,8 @@ Hdu = Annotated[
     typer.Option(
         parser=split_hdu,
         metavar="HDU",
-        help="Extensions of FITS files, such as 1, SCI or SCI,ERR; or the array of a .h5 or .zarr.",
+        help="Extensions of FITS files, such as 1, SCI or SCI,ERR; or the array of a .h5, .npz or "
+        ".zarr, or the columns of images of a table.",
     ),
 ]
 Bands = Annotated[
@@ -143,12 +146,25 @@ Pretrained = Annotated[
         "help."
     ),
 ]
+Sets = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Add a column of the classes that an object may have; the true one is among them for "
+        "this share, such as 0.9.",
+    ),
+]
 Source = Annotated[
     Path,
     typer.Argument(
         help="Embeddings (.parquet, .fits, .csv, .npz, .npy), the folder of a study, or a data "
         "folder with --encoder."
     ),
+]
+Samp = Annotated[
+    bool,
+    typer.Option("--samp", help="Send the table to TOPCAT and other programs, too, by SAMP."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
 Workers = Annotated[
@@ -167,6 +183,15 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing f
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines, for scripts.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
+
+
+def check_sets(coverage: float | None, strategy: str, *, has_labels: bool) -> None:
+    """Refuse sets of classes before anything is trained, where no label would be left out."""
+    if coverage is not None and (strategy in ("finetune", "scratch") or not has_labels):
+        raise ValueError(
+            "--sets needs predictions of labels that were left out: pass --labels, and --strategy "
+            "auto or probe."
+        )
 
 
 def check_target(path: Path, endings: tuple[str, ...], *, overwrite: bool) -> Path:

@@ -23,6 +23,7 @@ from skastro.embeddings.clustering import EmbeddingClusterer
 from skastro.embeddings.files import Embeddings, join_rows, read_embeddings
 from skastro.embeddings.outliers import outlier_scores
 from skastro.estimators.classifier import SelfSupervisedClassifier
+from skastro.estimators.cross_validation import find_calibration
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.pretrained import load_pretrained
 from skastro.evaluation.calibration import tabulate_predictions
@@ -364,17 +365,25 @@ def predict_classes(
     *,
     catalog: pd.DataFrame | None = None,
     abstain: float,
+    sets: float | None = None,
 ) -> pd.DataFrame:
     """Return the table of `tabulate_predictions`, without the column of labels if there are none.
 
-    No class is predicted with a probability below ``abstain``.
+    No class is predicted with a probability below ``abstain``. With a coverage ``sets``, a column
+    ``set`` has the classes of `SelfSupervisedClassifier.predict_set`, joined by "|".
     """
+    calibration = None if sets is None else find_calibration(model, sets, catalog)
     report_to("classifying")(0)
     probabilities = model.predict_proba(survey.images, catalog=catalog)
     known = np.full(len(survey.ids), "") if labels is None else labels
     predictions = tabulate_predictions(
         survey.ids, known, probabilities, model.classes_.astype(str), threshold=abstain
     )
+    if sets is not None and calibration is not None:
+        chosen = calibration.choose_sets(probabilities, sets, model.classes_)
+        names = model.classes_.astype(str)
+        place = predictions.columns.get_loc("probability") + 1
+        predictions.insert(place, "set", ["|".join(names[row]) for row in chosen])
     return predictions.drop(columns="label") if labels is None else predictions
 
 
@@ -471,7 +480,7 @@ def gather_map(
     if encoder is not None and images:
         raise ValueError(f"--images is for embeddings: with --encoder the stamps of {source} show.")
     model = None if encoder is None else load_encoder(encoder, device=device)
-    embeddings, rows, table, stamps = _join_sources(
+    embeddings, rows, table, stamps = join_sources(
         source, catalog, images, id, is_folder=model is not None, say=say, **options
     )
 
@@ -511,7 +520,7 @@ def gather_map(
     return values, Survey(stamps, table, ids)
 
 
-def _join_sources(
+def join_sources(
     source: Path,
     catalog: Path | None,
     images: Sequence[str] | None,

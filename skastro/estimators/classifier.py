@@ -11,32 +11,35 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
+from sklearn.model_selection import cross_val_predict
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skastro.estimators.blending import (
+from skastro.estimators.cross_validation import (
     Fold,
     LabelledRows,
+    SetCalibration,
     compare_shares,
     explain_choice,
+    find_calibration,
     make_folds,
 )
 from skastro.estimators.encoder import (
     PropertyPretrainedEncoder,
     StampTransformer,
     embed_stamps,
+    fill_head,
     run_network,
 )
 from skastro.estimators.kernel_probe import KernelProbe
 from skastro.estimators.linear_probe import LinearProbe
 from skastro.estimators.morphology import find_kinds, rescale_kinds
-from skastro.estimators.pretrained import choose_kinds, load_teachers, measure_odds
+from skastro.estimators.pretrained import check_teacher, choose_kinds, load_teachers, measure_odds
 from skastro.estimators.saving_classifiers import load_classifier, save_classifier
 from skastro.networks.backbones import Backbone, StampNetwork, make_network, name_backbone
 from skastro.networks.device import resolve_device
@@ -149,6 +152,9 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
     bands_ : tuple of str or None
         Names of the bands, where X knew them. Stamps with the same bands in another order are
         refused after `fit`.
+    calibration_, catalog_calibration_ : SetCalibration or None
+        Labelled rows that were left out, with whose probabilities `predict_set` finds thresholds;
+        None where none was.
     choice_ : str
         A sentence that says what "auto" uses for predictions, and why; with a ``catalog``, for
         predictions with it. Without any label it says whose kinds the classes are. Empty for the
@@ -372,6 +378,67 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         probabilities = self.predict_proba(X, catalog=catalog)
         return self.classes_[probabilities.argmax(axis=1)]
 
+    def predict_set(
+        self, X: Any, *, coverage: float = 0.9, catalog: Any = None
+    ) -> NDArray[np.bool_]:
+        """Return the classes that each stamp may have, so that few true ones are missed.
+
+        A set holds the true class with a probability of ``coverage``, for the stamps of each class
+        on their own. Clear stamps have sets of one class, doubtful ones have more.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width) or (n, features)
+        coverage : float, default=0.9
+            Between 0 and 1.
+        catalog : array-like, DataFrame or astropy Table of shape (n, q), default=None
+            As in `predict_proba`.
+
+        Returns
+        -------
+        sets : bool array of shape (n, k)
+            Whether each class, in the order of ``classes_``, belongs to the set of each stamp. The
+            most probable class always does.
+
+        Raises
+        ------
+        ValueError
+            ``coverage`` is out of range; no label was left out in `fit`: there was none, or the
+            strategy is "finetune" or "scratch"; or `load` read a file of a version before sets.
+
+        Warns
+        -----
+        UserWarning
+            A class has too few labels for this coverage (9 are needed for 0.9). Its threshold is
+            then the lower of the probability of all of its labels and that of labels of all
+            classes, and its coverage is often smaller.
+
+        Notes
+        -----
+        These are sets of conformal prediction, class by class. A class belongs to a set where its
+        probability is at least a threshold, which the share ``coverage`` of the labelled rows of
+        that class reach when they are left out: one at a time, or in the folds of the
+        cross-validation where a network counts or `fit` had ``groups``. The coverage holds for
+        stamps that are drawn like the labelled ones of their class.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(0)
+        >>> brightness = np.repeat([4.0, 0.0], 40)  # stars, galaxies
+        >>> brightness[40:50] = 4.0  # some galaxies are as bright
+        >>> stamps = rng.normal(size=(80, 1, 8, 8)) + brightness[:, None, None, None]
+        >>> labels = np.repeat(["star", "galaxy"], 40)
+        >>> encoder = PropertyPretrainedEncoder("stamp_resnet10", max_epochs=2, random_state=0)
+        >>> classifier = SelfSupervisedClassifier(encoder, strategy="probe").fit(stamps, labels)
+        >>> sets = classifier.predict_set(stamps[[0, -1]], coverage=0.9)
+        >>> [classifier.classes_[row].tolist() for row in sets]
+        [['galaxy', 'star'], ['galaxy']]
+        """
+        check_is_fitted(self)
+        calibration = find_calibration(self, coverage, catalog)
+        probabilities = self.predict_proba(X, catalog=catalog)
+        return calibration.choose_sets(probabilities, coverage, self.classes_)
+
     @available_if(_pretrains)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def describe(self, X: Any) -> NDArray[np.float64]:
         """Return the columns from which the probe learns: embeddings and all properties.
@@ -492,18 +559,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
                 f"encoder={self.encoder!r} must be an encoder, such as PropertyPretrainedEncoder() "
                 "or FrozenEstimator(PropertyPretrainedEncoder.load(path))."
             )
-        given: Any = self.pretrained
-        is_frozen = isinstance(given, FrozenEstimator)
-        if hasattr(given, "network_") and not is_frozen:
-            raise ValueError(
-                "pretrained is a fitted encoder, which clone() would empty: pass "
-                "FrozenEstimator(encoder), or a name of list_pretrained()."
-            )
-        if is_frozen and getattr(given.estimator, "image_shape_", ()) is not None:
-            raise ValueError(
-                f"pretrained={self.pretrained!r} is no encoder of load_pretrained(): pass one, or "
-                "this as encoder=."
-            )
+        check_teacher(self.pretrained)
 
     def _find_teachers(self, images: Any) -> dict[str, Any]:
         """Return the teachers for stamps, by name; all that may be used for stamps of None."""
@@ -636,6 +692,8 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         self.blend_ = self.catalog_blend_ = 1.0
         self.cv_losses_: dict[float, float] = {}
         self.catalog_cv_losses_: dict[float, float] = {}
+        self.calibration_: SetCalibration | None = None
+        self.catalog_calibration_: SetCalibration | None = None
         self.choice_ = ""
 
     def _fit_strategy(self, rows: LabelledRows, catalog: pd.DataFrame | None, seed: int) -> None:
@@ -649,9 +707,10 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         if self.strategy in ("auto", "probe"):
             # let networks predict the labelled rows in cross-validation, if they are compared
             compares = self.strategy == "auto" and self.encoder_.image_shape_ is not None
-            folds = make_folds(rows, self.n_folds, seed) if compares else []
-            by_network = np.empty((len(rows.codes), len(self.classes_)))
-            for number, (learn, test) in enumerate(folds, start=1):
+            needs_folds = compares or rows.groups is not None
+            folds = make_folds(rows, self.n_folds, seed) if needs_folds else []
+            by_network: Any = np.empty((len(rows.codes), len(self.classes_))) if compares else None
+            for number, (learn, test) in enumerate(folds if compares else [], start=1):
                 part = f"fold {number} of {len(folds)}"
                 network = self._train_network(rows.take(learn), seed, part)
                 by_network[test] = self._run_network(network, rows.images[test])
@@ -659,17 +718,18 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             own = join_columns(self.encoder_, rows.embeddings, measured)
             parts = [own, *self._consult_teachers(rows.images)]
             fitted = self._fit_probe(rows, parts, folds, by_network, seed)
-            self.probe_, self.blend_, self.cv_losses_ = fitted
+            self.probe_, self.calibration_, self.blend_, self.cv_losses_ = fitted
             self.catalog_blend_ = 0.0
             if catalog is not None:
                 parts = [np.hstack([parts[0], catalog]), *parts[1:]]
                 fitted = self._fit_probe(rows, parts, folds, by_network, seed)
-                self.catalog_probe_, self.catalog_blend_, self.catalog_cv_losses_ = fitted
+                self.catalog_probe_, self.catalog_calibration_ = fitted[:2]
+                self.catalog_blend_, self.catalog_cv_losses_ = fitted[2:]
                 self.catalog_names_ = catalog.columns.tolist()
             if self.strategy == "auto":
                 self.choice_ = _PRETRAINED_CHOICE
                 if compares:
-                    self.choice_ = explain_choice(rows, self.n_folds, *fitted[1:])
+                    self.choice_ = explain_choice(rows, self.n_folds, *fitted[2:])
                 self.choice_ += self._explain_teachers(fitted[0])
                 self._say(self.choice_)
         if max(self.blend_, self.catalog_blend_) > 0:
@@ -692,8 +752,8 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
 
     def _fit_probe(
         self, rows: LabelledRows, parts: list[Any], folds: list[Fold], by_network: Any, seed: int
-    ) -> tuple[KernelProbe, float, dict[float, float]]:
-        """Fit a probe; return it, the best share of the network, and the loss of each share.
+    ) -> tuple[KernelProbe, SetCalibration, float, dict[float, float]]:
+        """Fit a probe; return it, its calibration, the share of the network, and losses of shares.
 
         ``parts`` are those of `_describe`.
         """
@@ -715,9 +775,20 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             class_weight=self.class_weight, random_state=seed,
         )  # fmt: skip
         columns = np.hstack(parts)
-        losses = compare_shares(rows, folds, probe, columns, by_network) if folds else {}
+        # rows that are left out: in folds, to compare with the network or to keep groups together
+        left_out: Any = None
+        if folds:
+            proba = "predict_proba"
+            left_out = cross_val_predict(probe, columns, rows.labels, cv=folds, method=proba)
+        skip = by_network is None or not folds
+        losses = {} if skip else compare_shares(rows, left_out, by_network)
         share = min(losses, key=losses.__getitem__, default=0.0)  # without folds, the probe alone
-        return probe.fit(columns, rows.labels), share, losses
+        probe.fit(columns, rows.labels)
+        if share > 0:
+            left_out = (1 - share) * left_out + share * by_network
+        elif rows.groups is None or left_out is None:  # or each row alone
+            left_out = probe.loo_probabilities_
+        return probe, SetCalibration.measure(rows.codes, left_out), share, losses
 
     def _explain_teachers(self, probe: KernelProbe) -> str:
         """Return a sentence about the shares of teachers, after a blank; empty without any."""
@@ -750,7 +821,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             if rows.embeddings is not None:
                 network.backbone = copy.deepcopy(encoder.network_.backbone)
                 probe = LinearProbe(_HEAD_C, class_weight=self.class_weight)
-                _set_head(network.head, probe.fit(rows.embeddings, rows.labels), encoder)
+                fill_head(network.head, probe.fit(rows.embeddings, rows.labels), encoder)
             targets = rows.codes, rows.weights.astype(np.float32)
             loss = ClassLoss(self.label_smoothing)
             progress = report_to(f"training {part or 'the network'}", n * recipe.max_epochs)
@@ -770,16 +841,3 @@ def join_columns(
 ) -> NDArray[np.float64]:
     """Join embeddings, the properties predicted from them, and measured properties."""
     return np.hstack([embeddings, encoder.predict_embedded(embeddings), measured])
-
-
-def _set_head(
-    head: torch.nn.Linear, probe: LinearProbe, encoder: PropertyPretrainedEncoder
-) -> None:
-    """Set the weights of a head such that it gives the logits of a probe on raw features."""
-    weight = probe.coef_ / encoder.embedding_scale_
-    bias = probe.intercept_ - weight @ encoder.embedding_mean_
-    if len(probe.coef_) == 1:  # two classes share one logit
-        weight, bias = np.vstack([-weight, weight]) / 2, np.hstack([-bias, bias]) / 2
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(weight))
-        head.bias.copy_(torch.from_numpy(bias))

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
+from skastro.estimators.linear_probe import LinearProbe
 from skastro.estimators.saving import load_encoder, save_encoder
 from skastro.estimators.targets import (
     PropertyTargets,
@@ -37,8 +38,8 @@ from skastro.networks.parallel import agree, gather_rows, share_of
 from skastro.networks.training import Recipe, choose_epochs, seeded, train
 from skastro.networks.weights import load_weights, read_tensors
 from skastro.stamps.arrays import check_images, count_missing_pixels
+from skastro.stamps.bands import find_wavelength_order
 from skastro.stamps.scaling import AsinhScaler
-from skastro.stamps.wavelengths import find_wavelength_order
 from skastro.utils.fitting import fits_as_a_whole
 from skastro.utils.progress import report_to
 from skastro.utils.validation import (
@@ -567,3 +568,16 @@ def run_network(
         network, images, output, batch_size=encoder.batch_size, average_views=encoder.average_views,
         device=encoder.device, precision=encoder.precision, progress=report_to(stage, len(images)),
     )  # fmt: skip
+
+
+def fill_head(
+    head: torch.nn.Linear, probe: LinearProbe, encoder: PropertyPretrainedEncoder
+) -> None:
+    """Set the weights of a head such that it gives the logits of a probe on raw features."""
+    weight = probe.coef_ / encoder.embedding_scale_
+    bias = probe.intercept_ - weight @ encoder.embedding_mean_
+    if len(probe.coef_) == 1:  # two classes share one logit
+        weight, bias = np.vstack([-weight, weight]) / 2, np.hstack([-bias, bias]) / 2
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        head.bias.copy_(torch.from_numpy(bias))

@@ -39,6 +39,7 @@ _MAX_ROUNDING = 1e-2  # of standardised outputs, by weights in half precision
 _N_RESAMPLINGS = 100
 _MIN_SIDE = 16  # pixels of a stamp that can show the structure of a source
 _N_COMPARED = 1000  # stamps by which teachers are compared without labels
+_N_TRIED = 300  # by which a teacher is chosen instead of a pretraining
 # odds that a teacher helps to classify: 1 at this share of known variance, and its power
 _EVEN_SHARE, _ODDS_POWER, _MAX_ODDS = 1 / 3, 8, 100.0
 _WEAK_R2 = 0.3
@@ -125,6 +126,21 @@ def list_pretrained() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def check_teacher(given: Any) -> None:
+    """Refuse what is no teacher as the parameter ``pretrained`` of a classifier."""
+    is_frozen = isinstance(given, FrozenEstimator)
+    if hasattr(given, "network_") and not is_frozen:
+        raise ValueError(
+            "pretrained is a fitted encoder, which clone() would empty: pass "
+            "FrozenEstimator(encoder), or a name of list_pretrained()."
+        )
+    if is_frozen and getattr(given.estimator, "image_shape_", ()) is not None:
+        raise ValueError(
+            f"pretrained={given!r} is no encoder of load_pretrained(): pass one, or "
+            "this as encoder=."
+        )
+
+
 def load_teachers(
     pretrained: str | FrozenEstimator, images: Any
 ) -> dict[str, PropertyPretrainedEncoder]:
@@ -169,6 +185,26 @@ def choose_kinds(
         f"classes={list(classes)!r} are not known without a label: pass two or more of {known}, "
         "or label some rows."
     )
+
+
+def choose_teacher(images: Any) -> PropertyPretrainedEncoder | None:
+    """Return the teacher that describes stamps best, None if each of them knows too little.
+
+    It knows at least a third of the variance among the stamps, by its own account, which makes it
+    as likely as not that it helps to classify them (`measure_odds`).
+
+    Examples
+    --------
+    >>> choose_teacher(np.zeros((5, 3, 8, 8))) is None  # too small to show any structure
+    True
+    """
+    sample = images[:: -(-len(images) // _N_TRIED)]
+    odds = {
+        name: (measure_odds(teacher, teacher.transform(sample)), teacher)
+        for name, teacher in load_teachers("auto", images).items()
+    }
+    best, teacher = max(odds.values(), key=lambda pair: pair[0], default=(0.0, None))
+    return teacher if best >= 1 else None
 
 
 def measure_odds(teacher: PropertyPretrainedEncoder, embeddings: Any) -> float:

@@ -18,6 +18,7 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from torch import Tensor
 
+from skastro.estimators.cross_validation import SetCalibration
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.kernel_probe import ColumnGroup, KernelProbe
 from skastro.estimators.pretrained import load_pretrained
@@ -38,6 +39,7 @@ from skastro.networks.weights import CLASSIFIER_KEY, PRETRAINED, read_encoder, w
 # how the names of their tensors begin
 _ENCODER, _NETWORK, _TEACHER = "encoder.", "network.", "teacher."
 _PROBES = ("probe", "catalog_probe")
+_CALIBRATIONS = ("calibration", "catalog_calibration")
 _DOCUMENT_TYPES: dict[str, set[type]] = {
     "params": {dict}, "encoder": {dict}, "encoder_param": {dict, str, NoneType},
     "teachers": {list}, "pretrained_param": {str, NoneType}, "kinds": {list},
@@ -104,6 +106,10 @@ def save_classifier(classifier: Any, path: Any) -> None:
     for name in _PROBES:
         probe = getattr(classifier, f"{name}_")
         document[name] = None if probe is None else _pack_probe(probe, tensors, f"{name}.")
+    for name in _CALIBRATIONS:
+        if (calibration := getattr(classifier, f"{name}_")) is not None:
+            parts = vars(calibration).items()
+            tensors |= {f"{name}.{part}": torch.tensor(array) for part, array in parts}
     write_encoder(path, tensors, document, kind=CLASSIFIER_KEY)
 
 
@@ -173,6 +179,9 @@ def load_classifier(cls: type[Any], path: Any, backbone: Backbone | None) -> Any
         require(valid, "its kinds are not those of a teacher")
         for name in _PROBES:
             fitted[f"{name}_"] = _unpack_probe(name, document, tensors, fitted)
+        for name in _CALIBRATIONS:
+            parts = _take(tensors, f"{name}.")
+            fitted[f"{name}_"] = _unpack_calibration(parts, len(fitted["classes_"]))
     fitted["network_"] = _unpack_network(path, document["network"], tensors, fitted)
     classifier = cls(**params)
     vars(classifier).update(fitted)
@@ -350,6 +359,18 @@ def _check_probe_arrays(
         valid = valid and (not is_scale or bool(array.min() > 0))
         require(valid, f"the {part.strip('_')} of its probe is not valid")
     return arrays
+
+
+def _unpack_calibration(tensors: Mapping[str, Tensor], k: int) -> SetCalibration | None:
+    """Return a calibration for k classes; None if the file, such as an older one, has none."""
+    if not tensors:
+        return None
+    require(set(tensors) == {"codes", "own"}, "a part of its calibration is missing")
+    codes, own = tensors["codes"].numpy(), tensors["own"].numpy()
+    valid = codes.dtype == "i8" and own.dtype == "f8" and codes.shape == own.shape == (len(own),)
+    valid = valid and set(codes.tolist()) == set(range(k)) and bool(((own >= 0) & (own <= 1)).all())
+    require(valid, "its calibration is not valid")
+    return SetCalibration(codes, own)
 
 
 def _unpack_network(

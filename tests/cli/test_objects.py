@@ -269,6 +269,23 @@ def test_labels_of_one_folder_serve_another(saved, new_survey, tmp_path, capsys)
     np.testing.assert_allclose(table[["p_galaxy", "p_star"]], expected, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:90% of a class")
+def test_sets_of_classes_are_a_column(saved, new_survey, tmp_path, data, capsys):
+    folder, stamps, _, properties = new_survey
+    out = tmp_path / "p.csv"
+    assert run("predict", saved, folder, "--out", out, "--sets", 0.9) == 0
+    table = pd.read_csv(out, keep_default_na=False)
+    assert list(table)[3:5] == ["probability", "set"]
+    model = SelfSupervisedClassifier.load(saved)
+    columns = properties[["mag_u", "mag_g", "mag_r"]]
+    expected = model.predict_set(stamps, coverage=0.9, catalog=columns)
+    assert table["set"].tolist() == ["|".join(model.classes_[row]) for row in expected]
+    capsys.readouterr()
+    where = ["classify", data / "survey", "--encoder", data / "encoder.safetensors", "--sets", 0.9]
+    assert run(*where, "--strategy", "finetune", "--out", tmp_path / "c.csv") == 2
+    assert "--sets needs predictions of labels that were left out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("where", ["--images", "folder", "files"])
 def test_predictions_need_no_catalogue(saved, new_survey, tmp_path, capsys, where):
     _, stamps, _, _ = new_survey

@@ -22,9 +22,8 @@ from skastro import (
     measure_properties,
 )
 from skastro.estimators import pretrained
-from skastro.estimators.blending import make_folds
-from skastro.estimators.classifier import _set_head
-from skastro.estimators.encoder import measure_spread
+from skastro.estimators.cross_validation import make_folds
+from skastro.estimators.encoder import fill_head, measure_spread
 from skastro.estimators.morphology import MorphologyTargets
 from skastro.networks.teacher import TeacherNetwork
 from tests.conftest import make_stamps, tiny_encoder
@@ -54,7 +53,7 @@ def test_fine_tuning_starts_at_a_linear_probe(survey, fitted, n_classes):
     embeddings = encoder.transform(stamps)
     probe = LinearProbe(0.1).fit(embeddings, codes)
     head = torch.nn.Linear(256, n_classes)
-    _set_head(head, probe, encoder)
+    fill_head(head, probe, encoder)
     with torch.inference_mode():
         start = head(encoder.network_.embed(torch.from_numpy(stamps))).softmax(1)
     assert_allclose(start, probe.predict_proba(embeddings), atol=1e-4)

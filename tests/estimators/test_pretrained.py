@@ -24,9 +24,10 @@ from skastro import (
     export_onnx,
     list_pretrained,
     load_pretrained,
+    make_galaxies,
 )
 from skastro.estimators import pretrained, teaching
-from skastro.estimators.pretrained import export_teacher
+from skastro.estimators.pretrained import choose_teacher, export_teacher
 from skastro.estimators.teaching import Lesson
 from skastro.networks import weights
 from skastro.networks.weights import PRETRAINED, hash_file, read_encoder, write_encoder
@@ -429,3 +430,11 @@ def test_blue_galaxies_are_younger_and_bands_have_an_order(galaxies):
     assert blue > red + 0.1
     named = BandArray.of(np.ascontiguousarray(stamps[:, ::-1]), "irg")
     assert encoder.predict(named)["youth"].median() == pytest.approx(blue)
+
+
+def test_a_teacher_is_chosen_for_stamps_of_which_it_knows_enough():
+    galaxies = make_galaxies(24, image_size=32, random_state=0).images
+    assert choose_teacher(galaxies).weights == "galaxies"
+    noise = np.random.default_rng(0).normal(size=(24, 3, 32, 32)).astype(np.float32)
+    assert choose_teacher(noise) is None
+    assert choose_teacher(galaxies[:, :, :12, :12]) is None

@@ -22,9 +22,9 @@ import numpy as np
 from skastro import PropertyPretrainedEncoder
 import torch
 torch.set_num_threads(int(sys.argv[1]))
-stamps = np.random.default_rng(0).normal(size=(192, 5, 32, 32)).astype(np.float32)
+stamps = np.random.default_rng(0).normal(size=(128, 5, 32, 32)).astype(np.float32)
 encoder = PropertyPretrainedEncoder("stamp_resnet10", max_epochs=1, random_state=0)
-encoder.fit(stamps[:64])
+encoder.fit(stamps[:32])
 busy = [
     subprocess.Popen([sys.executable, "-c", "while True: pass"])
     for _ in os.sched_getaffinity(0)
@@ -114,5 +114,7 @@ def test_cores_are_those_of_the_affinity():
 @pytest.mark.skipif(count_cores() < 2, reason="there is one core")
 def test_two_threads_beside_busy_processes_need_about_the_time_of_one():
     one = float(run(FIT, 1)[0])
-    two = min(float(run(FIT, 2)[0]) for _ in range(2))
+    two = float(run(FIT, 2)[0])
+    if two >= 3 * one:  # by chance, at the first attempt
+        two = float(run(FIT, 2)[0])
     assert two < 3 * one, f"{two:.1f} s of the processor in two threads, {one:.1f} s in one"
