@@ -83,6 +83,7 @@ for baseline in ("scratch", "catalogue"):
 # %%
 # The arrow shows by which factor the number of labels can be reduced for the same score; with four
 # draws this is a rough value. A related question is which objects to label:
-# ``skastro.suggest_labels`` suggests typical objects first, then doubtful ones.
+# ``skastro.suggest_labels`` suggests typical objects first, then those of which a classifier is
+# unsure.
 LabelEfficiencyDisplay.from_result(curve, saving=("self-supervised", "scratch"))
 plt.show()

