@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,14 @@ _SYSTEMS = {
 }
 _FRAMES = {"galactic": Galactic(), "ecliptic": BarycentricMeanEcliptic(), "B1950": FK4()}
 _OF_SKYCOORD = (re.compile(r".*\.ra"), re.compile(r".*\.dec"))  # columns that Table.to_pandas makes
+# pages of the sky, with a field of 0.05 degrees; signed_dec begins with %2B (plus) or a minus
+SKY_PAGES = {
+    "Aladin": "https://aladin.cds.unistra.fr/AladinLite/?target={ra}{signed_dec}&fov=0.05",
+    "ESASky": "https://sky.esa.int/esasky/?target={ra}%20{dec}&fov=0.05&cooframe=J2000",
+    "Legacy Surveys": "https://www.legacysurvey.org/viewer?ra={ra}&dec={dec}&zoom=15"
+    "&mark={ra},{dec}",
+    "SkyServer": "https://skyserver.sdss.org/dr18/VisualTools/navi?ra={ra}&dec={dec}&scale=0.2",
+}
 _UNIT_IN_NAME = re.compile(r".*[_ (\[](rad|radians?|hrs?|hours?)[)\]]?", re.IGNORECASE)
 
 
@@ -117,6 +126,27 @@ def has_positions(catalog: pd.DataFrame) -> bool:
     """Return whether `find_positions` finds columns in a catalogue without their names."""
     usual = [find_column(catalog, "ra"), find_column(catalog, "dec")]
     return None not in usual or _find_pair(catalog) is not None
+
+
+def sky_links(position: SkyCoord) -> list[dict[str, str]]:
+    """Return the addresses of a position in four pages that show the sky around it.
+
+    ``position`` is one of ICRS. The result has a ``name`` and an address ``href`` for Aladin Lite,
+    ESASky, the viewer of the Legacy Surveys and SkyServer of SDSS; it is empty if the position is
+    NaN.
+
+    Examples
+    --------
+    >>> [link["name"] for link in sky_links(sky_positions([10.685], [41.269])[0])]
+    ['Aladin', 'ESASky', 'Legacy Surveys', 'SkyServer']
+    >>> sky_links(sky_positions([10.685], [41.269])[0])[0]["href"]
+    'https://aladin.cds.unistra.fr/AladinLite/?target=10.685000%2B41.269000&fov=0.05'
+    """
+    ra, dec = float(position.ra.deg) % 360, float(position.dec.deg)
+    if not np.isfinite([ra, dec]).all():
+        return []
+    numbers = {"ra": f"{ra:.6f}", "dec": f"{dec:.6f}", "signed_dec": quote(f"{dec:+.6f}")}
+    return [{"name": name, "href": page.format(**numbers)} for name, page in SKY_PAGES.items()]
 
 
 def _find_pair(catalog: pd.DataFrame) -> list[str] | None:

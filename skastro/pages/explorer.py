@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from astropy.coordinates import SkyCoord
 from numpy.typing import ArrayLike, NDArray
 
 from skastro.catalogs.columns import USUAL_COLUMN_NAMES, plain_name
+from skastro.catalogs.positions import SKY_PAGES, find_positions, has_positions
+from skastro.embeddings.neighbors import SimilarObjects
 from skastro.pages.thumbnails import encode_thumbnails, sheet_columns
 from skastro.plots.style import OKABE_ITO, check_coordinates
 from skastro.stamps.arrays import as_stack
@@ -29,8 +32,11 @@ _MAX_CANVAS_POINTS = 8000  # more points are drawn by WebGL
 _PADDING = 0.08  # empty share of the canvas in each direction
 _DIGITS = 5  # significant digits of the numbers on the page, more if they are large
 _DECIMALS_OF_COORDINATES = 7  # of a degree
+_DECIMALS_OF_LINKS = 6
 _OTHER_COORDINATES = ("l", "b", "glon", "glat", "gal_l", "gal_b", "lon", "lat", "elon", "elat")
 _MAX_INTEGER = 2**53  # larger ones are ids, which JavaScript would round
+_N_SIMILAR = 12  # objects that the page lists as similar to another
+_MAX_SIMILAR_ROWS = 2**16  # more objects would make the page large, and have no such list
 _NEEDED = {"extra": "report", "needed_by": "The projection page"}
 
 
@@ -49,6 +55,7 @@ def write_explorer(
     table: pd.DataFrame,
     images: Any = None,
     bands: Any = None,
+    embeddings: ArrayLike | None = None,
     color: str | None = None,
     cluster: str | None = None,
     certainty: str | Mapping[str, str] | None = None,
@@ -60,7 +67,8 @@ def write_explorer(
 
     The page shows the stamp and the columns of the object under the pointer, and colours the
     objects by any column. Objects are selected by box, lasso or id, listed, and their ids saved
-    as CSV. A click on a class or cluster shows its contact sheet.
+    as CSV. A click on a class or cluster shows its contact sheet. Objects with a position have
+    links to pages of the sky, which the browser opens when they are clicked.
 
     Parameters
     ----------
@@ -76,6 +84,10 @@ def write_explorer(
         Stamps of the objects; by default the page has no stamps.
     bands : sequence of three int or str, default=None
         Bands shown as red, green and blue, by default those of `write_thumbnails`.
+    embeddings : array-like of shape (n, d), default=None
+        Finite embeddings of the objects. With them, the button "More like this" shows the 12
+        objects that are most similar to the selected one, by `find_similar`. Not with more than
+        65,536 objects.
     color : str, default=None
         Column that colours the objects first; by default ``cluster`` or the first class.
     cluster : str, default=None
@@ -119,8 +131,8 @@ def write_explorer(
         _check_rows("images", len(images), len(table))
         sheet = encode_thumbnails(images, bands=bands)
     parts = explorer_parts(
-        coordinates, table=table, sheet=sheet, color=color, cluster=cluster, certainty=certainty,
-        units=units, projection=projection,
+        coordinates, table=table, sheet=sheet, embeddings=embeddings, color=color, cluster=cluster,
+        certainty=certainty, units=units, projection=projection,
     )  # fmt: skip
     content = {"title": title, "parts": parts, "n": len(table)}
     page = render("explorer_page.html", content, needed_by="The projection page")
@@ -135,6 +147,7 @@ def explorer_parts(
     table: pd.DataFrame,
     sheet: bytes | None = None,
     style: bool = True,
+    embeddings: ArrayLike | None = None,
     color: str | None = None,
     cluster: str | None = None,
     certainty: str | Mapping[str, str] | None = None,
@@ -166,6 +179,8 @@ def explorer_parts(
         "columns": columns,
         "color": _first_color(columns, color, cluster),
         "cluster": cluster,
+        "similar": _embed_similar(embeddings, len(table)),
+        "sky": _find_sky(table),
         "certainty": certainty if isinstance(certainty, Mapping) else {"*": certainty},
         "sheet": None if sheet is None else sheet_columns(len(table)),
         "colors": list(OKABE_ITO),
@@ -208,6 +223,44 @@ def stamp_style(sheet: bytes, n: int) -> str:
         f"background-size: {100 * columns}% {100 * rows}%; "
         f"background-position: calc(var(--c) * {x:.6f}%) calc(var(--r) * {y:.6f}%); }}\n"
     )
+
+
+def find_sky(table: pd.DataFrame, ra: str | None = None, dec: str | None = None) -> SkyCoord | None:
+    """Return the positions of objects; None if there are no columns of positions, or wrong ones.
+
+    ``ra`` and ``dec`` are columns, found by their usual names if None.
+
+    Examples
+    --------
+    >>> find_sky(pd.DataFrame({"ra": [10.5], "dec": [-999.0]})) is None
+    True
+    """
+    try:
+        return find_positions(table, ra, dec) if ra or has_positions(table) else None
+    except ValueError:  # such as -999 for none: the page can do without links
+        return None
+
+
+def _find_sky(table: pd.DataFrame) -> dict[str, Any] | None:
+    """Return positions as JSON, and the pages of the sky that can show them."""
+    sky = find_sky(table)
+    if sky is None:
+        return None
+    ra, dec = (
+        [round(x, _DECIMALS_OF_LINKS) if np.isfinite(x) else None for x in values.tolist()]
+        for values in (sky.ra.deg, sky.dec.deg)
+    )
+    return {"ra": ra, "dec": dec, "pages": SKY_PAGES}
+
+
+def _embed_similar(embeddings: ArrayLike | None, n: int) -> str | None:
+    """Return the rows of the objects most similar to each of n, as 16-bit integers in base 64."""
+    if embeddings is None or not 1 < n <= _MAX_SIMILAR_ROWS:
+        return None
+    objects = SimilarObjects(embeddings)
+    _check_rows("embeddings", len(objects.ids_), n)
+    rows = objects.find(np.arange(n), _N_SIMILAR)["row"].to_numpy("<u2")
+    return base64.b64encode(rows.tobytes()).decode("ascii")
 
 
 def _check_rows(name: str, n: int, expected: int) -> None:

@@ -6,14 +6,19 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from astropy.coordinates import SkyCoord
+from numpy.typing import NDArray
 
+from skastro.catalogs.positions import sky_links
+from skastro.embeddings.files import read_embeddings
 from skastro.evaluation.label_efficiency import LabelEfficiencyCurve, metric_name
-from skastro.pages.explorer import ExplorerParts, explorer_parts, render, stamp_style
+from skastro.pages.explorer import ExplorerParts, explorer_parts, find_sky, render, stamp_style
 from skastro.pages.summary import (
     confusion_table,
     magnitude_sentence,
@@ -45,6 +50,7 @@ def write_report(folder: str | Path) -> Path:
         - ``objects.csv``: the same ``id`` as ``predictions.csv``, row by row, and any of ``x``
           and ``y`` (the interactive projection), ``cluster`` (-1 is noise),
           ``cluster_probability``, ``outlier_score`` and properties;
+        - ``embeddings.npz``, with the same ``ids``: the button "More like this" of the projection;
         - ``thumbnails.webp``, of the same rows, as `write_thumbnails` makes it: typical stamps
           of each class at the top, stamps of the projection and the clusters, the most
           confident mistakes and the outliers;
@@ -151,6 +157,7 @@ class _Objects:
 
     table: pd.DataFrame
     sheet: bytes | None
+    embeddings: NDArray[np.float32] | None = None
 
     @classmethod
     def read(cls, folder: Path) -> _Objects:
@@ -171,7 +178,18 @@ class _Objects:
             new = [name for name in more.columns if name not in table.columns]
             table = pd.concat([table, more[new]], axis=1)
         picture = folder / "thumbnails.webp"
-        return cls(table, picture.read_bytes() if picture.is_file() else None)
+        sheet = picture.read_bytes() if picture.is_file() else None
+        values, file = None, folder / "embeddings.npz"
+        if file.is_file():
+            embeddings = read_embeddings(file)
+            if embeddings.ids.astype(str).tolist() == table["id"].tolist():
+                values = embeddings.values
+        return cls(table, sheet, values)
+
+    @cached_property
+    def sky(self) -> SkyCoord | None:
+        """Positions of the objects, if the table has any."""
+        return find_sky(self.table)
 
     def explorer(
         self, projection: Mapping[str, Any], units: Mapping[str, str]
@@ -187,7 +205,8 @@ class _Objects:
         certainty = {"prediction": "confidence", "cluster": _CERTAINTY, "label": "confidence"}
         certainty = {a: b for a, b in certainty.items() if a in table and b in table}
         return explorer_parts(
-            self.table[["x", "y"]], table=table, sheet=self.sheet, style=False, color="label",
+            self.table[["x", "y"]], table=table, sheet=self.sheet, style=False,
+            embeddings=self.embeddings, color="label",
             cluster="cluster" if "cluster" in table else None, certainty=certainty, units=units,
             projection=projection.get("method", "projection"),
         )  # fmt: skip
@@ -254,7 +273,10 @@ class _Objects:
     def _card(self, row: int, text: str) -> dict[str, Any]:
         """Return the place of a stamp on the sheet of thumbnails, its id and a text."""
         line, column = divmod(row, sheet_columns(len(self.table)))
-        return {"column": column, "line": line, "id": self.table["id"][row], "text": text}
+        return {
+            "column": column, "line": line, "id": self.table["id"][row], "text": text,
+            "links": [] if self.sky is None else sky_links(self.sky[row]),
+        }  # fmt: skip
 
 
 def _percent(share: float) -> str:

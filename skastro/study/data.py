@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from skastro.catalogs.columns import take_properties
 from skastro.catalogs.labels import clean_labels
+from skastro.pages.explorer import find_sky
 from skastro.simulation.survey import make_survey
 from skastro.simulation.telescope import choose_jobs
 from skastro.surveys.folders import read_data
@@ -36,6 +38,7 @@ class StudyData:
     label: str = "labels"  # name of the column of the labels
     group_by: str = ""  # name of the column of the groups; "" without groups
     error_columns: dict[str, str] = field(default_factory=dict)  # by the name of the property
+    sky: SkyCoord | None = None  # (n,) positions, for links in the report
 
     def __repr__(self) -> str:
         classes = pd.Series(self.labels).value_counts().drop("", errors="ignore")
@@ -131,7 +134,7 @@ def load_data(
     # read or simulate the data
     if folder is None and catalog is None and images is None:
         survey = make_survey(n_objects, random_state=random_state, n_jobs=choose_jobs(n_objects))
-        source = f"simulated survey of {n_objects:,} objects (seed {random_state})"
+        source, sky = f"simulated survey of {n_objects:,} objects (seed {random_state})", None
         label = label or "class"
         if not properties:
             properties, errors = ("mag_*",), ("err_*",)
@@ -140,6 +143,7 @@ def load_data(
             folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, **options
         )
         say(survey.join)
+        sky = find_sky(survey.catalog, ra, dec)
         if label is None:
             raise ValueError(
                 "label is missing: name the column of the classes (--label), out of "
@@ -169,4 +173,5 @@ def load_data(
         label=label,
         group_by=groups or "",
         error_columns=error_columns,
+        sky=sky,
     )

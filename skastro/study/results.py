@@ -94,11 +94,16 @@ def _write_tables(study: Study, folder: Path) -> None:
     # without the seconds, which differ from run to run, the same seed gives the same file
     scores = study.curve.scores.drop(columns="fit_seconds", errors="ignore")
     clusters = study.objects[["id", "cluster", "cluster_probability", "outlier_score"]]
+    angles = {
+        name: study.objects[name].map("{:.6f}".format)  # of a degree
+        for name in ("ra", "dec")
+        if name in study.objects
+    }
     for name, table, digits in (
         ("scores", scores, None),
         ("predictions", study.predictions, "%.6f"),
         ("pretext", study.pretext, "%.6g"),
-        ("objects", study.objects, "%.6g"),
+        ("objects", study.objects.assign(**angles), "%.6g"),
         ("clusters", clusters, "%.6g"),
         ("representations", study.representations.reset_index(), "%.4g"),
     ):

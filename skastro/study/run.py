@@ -426,6 +426,8 @@ def _tabulate_objects(
     table["cluster"] = clusterer.labels_
     table["cluster_probability"] = clusterer.probabilities_
     table["outlier_score"] = clusterer.outlier_scores_
+    if data.sky is not None:
+        table["ra"], table["dec"] = data.sky.ra.deg, data.sky.dec.deg
     properties = true.drop(columns=list(table), errors="ignore").reset_index(drop=True)
     return pd.concat([table, properties], axis=1)
 

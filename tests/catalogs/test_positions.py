@@ -6,7 +6,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, QTable
 
 from skastro import join_catalog, read_catalog, sky_positions
-from skastro.catalogs.positions import find_positions, has_positions
+from skastro.catalogs.positions import find_positions, has_positions, sky_links
 
 
 def test_positions_are_degrees_or_sexagesimal():
@@ -119,3 +119,14 @@ def test_coordinates_in_files_keep_their_frame(tmp_path, frame, ending):
     catalog = read_catalog(path)
     assert catalog.columns.tolist() == ["id", "sky.ra", "sky.dec"]
     assert find_positions(catalog).separation(SKY).arcsec.max() < 1e-6
+
+
+def test_links_point_at_the_position_and_there_are_none_without_one():
+    sky = sky_positions([-0.5, np.nan], [-12.25, 0])
+    links = {link["name"]: link["href"] for link in sky_links(sky[0])}
+    assert "359.500000-12.250000" in links["Aladin"]
+    assert "359.500000%20-12.250000" in links["ESASky"]
+    for name in ("Legacy Surveys", "SkyServer"):
+        assert "ra=359.500000&dec=-12.250000" in links[name]
+    assert all(href.startswith("https://") for href in links.values())
+    assert sky_links(sky[1]) == []

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from skastro import find_similar
+from skastro.catalogs.positions import sky_links, sky_positions
 from skastro.pages.explorer import explorer_parts, write_explorer
 
 N = 120
@@ -224,6 +226,51 @@ def test_a_finger_taps_points_and_scrolls_the_page(path, look):
     assert page.evaluate(action) == "auto"
     page.click("[data-mode=pan]")
     assert page.evaluate(action) == "none"
+
+
+def test_a_button_shows_the_objects_most_like_one_and_links_show_the_sky(tmp_path, look):
+    points, table, images = make_objects()
+    table["ra"], table["dec"] = np.arange(N) / 2, np.where(np.arange(N) == 4, np.nan, -1.25)
+    embeddings = np.random.default_rng(1).normal(size=(N, 5))
+    path = write_explorer(
+        tmp_path / "explore.html", points, table=table, images=images, embeddings=embeddings
+    )
+    page = ready(look(path))
+    page.fill(".explorer-search input", table["id"][3])
+    page.press(".explorer-search input", "Enter")
+    links = page.eval_on_selector_all(".explorer-links a", "links => links.map(a => a.href)")
+    assert links == [link["href"] for link in sky_links(sky_positions([1.5], [-1.25])[0])]
+    page.click(".explorer-alike")
+    expected = find_similar(embeddings, 3, k=12)["row"].tolist()
+    assert page.evaluate(SELECTED) == [3, *expected]
+    title = f"{table['id'][3]} and the 12 objects most like it"
+    assert page.inner_text(".explorer-head h3") == title
+    listed = page.locator(".explorer-list tbody .id").all_inner_texts()
+    assert listed == table["id"][[3, *expected]].tolist()
+    # an object without a position has no links
+    page.fill(".explorer-search input", table["id"][4])
+    page.press(".explorer-search input", "Enter")
+    assert page.locator(".explorer-links").count() == 0
+    assert page.locator(".explorer-alike").count() == 1
+    assert not page.faults
+
+
+def test_a_page_without_embeddings_and_positions_has_no_such_button(page):
+    page.fill(".explorer-search input", "1237648720693755925")
+    page.press(".explorer-search input", "Enter")
+    assert page.locator(".explorer-object .explorer-title").count() == 1
+    assert page.locator(".explorer-alike, .explorer-links").count() == 0
+
+
+def test_impossible_positions_give_no_links_instead_of_an_error():
+    _, table, _ = make_objects()
+    assert content(table=table.assign(ra=10.0, dec=-999.0))["sky"] is None
+    assert content(table=table.assign(ra=10.0, dec=-9.0))["sky"]["dec"][0] == -9
+
+
+def test_embeddings_of_other_objects_are_refused():
+    with pytest.raises(ValueError, match="embeddings has 5 rows, but table has 120"):
+        content(embeddings=np.eye(5))
 
 
 def content(**params):

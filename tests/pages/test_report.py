@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from skastro import write_embeddings
+from skastro.catalogs.positions import sky_links, sky_positions
 from skastro.pages.report import write_report
 from skastro.pages.thumbnails import write_thumbnails
 from tests.pages.test_summary import make_curve
@@ -356,3 +358,29 @@ def test_a_plain_page_loads_without_faults(folder, look):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert not page.faults
+
+
+def test_objects_with_positions_and_embeddings_have_links_and_similar_ones(full):
+    plain = write_report(full).read_text()
+    assert "aladin" not in plain
+    assert '"similar":null' in plain
+    objects = pd.read_csv(full / "objects.csv")
+    objects["ra"], objects["dec"] = (
+        10.5 + np.arange(40),
+        np.where(np.arange(40) == 1, np.nan, 41.25),
+    )
+    objects.to_csv(full / "objects.csv", index=False)
+    write_embeddings(
+        full / "embeddings.npz", np.random.default_rng(0).normal(size=(40, 4)), objects["id"]
+    )
+    page = write_report(full).read_text()
+    # object 0 is the strangest
+    href = sky_links(sky_positions([10.5], [41.25])[0])[0]["href"].replace("&", "&amp;")
+    assert f'<small><a href="{href}" target="_blank" rel="noopener noreferrer">Aladin</a>' in page
+    assert "target=11.500000" not in page
+    assert '"similar":"' in page
+
+
+def test_embeddings_of_other_objects_are_left_out(full):
+    write_embeddings(full / "embeddings.npz", np.eye(3), ["a", "b", "c"])
+    assert '"similar":null' in write_report(full).read_text()

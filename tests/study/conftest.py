@@ -20,6 +20,8 @@ def folder(survey, tmp_path_factory):
         err_u=0.1,
         err_g=0.2,
         field=np.arange(len(labels)) // 5,
+        ra=150.1234567 + np.arange(len(labels)) / 10,
+        dec=-2.7654321,
     )
     table["class"] = labels
     table.loc[:1, "class"] = "unknown"

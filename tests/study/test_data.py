@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from skastro.study.data import load_data
@@ -19,6 +20,15 @@ def test_two_files_are_read_like_a_folder(folder):
     assert data.images.shape == (60, 3, 8, 8)
     assert data.ids[0] == "1237648720693755918"
     np.testing.assert_array_equal(data.labels, read(folder).labels)
+
+
+def test_positions_are_kept_for_links_and_impossible_ones_are_not(folder, tmp_path):
+    sky = read(folder).sky
+    assert sky.ra.deg[3] == pytest.approx(150.4234567)
+    catalog = pd.read_csv(folder / "catalog.csv", dtype={"id": str}).assign(dec=-999.0)
+    catalog.to_csv(tmp_path / "catalog.csv", index=False)
+    stamps = folder / "stamps.npy"
+    assert load_data(catalog=tmp_path / "catalog.csv", images=stamps, label="class").sky is None
 
 
 @pytest.mark.parametrize(

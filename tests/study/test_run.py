@@ -82,6 +82,8 @@ def test_objects_are_projected_clustered_and_described(done, folder):
     assert objects[["x", "y", "outlier_score"]].notna().all().all()
     assert objects["cluster"].ge(-1).all()
     assert "measured_half_light_radius" in objects
+    np.testing.assert_allclose(objects["ra"], catalog["ra"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(objects["dec"], -2.765432, rtol=0, atol=1e-6)
     clusters = pd.read_csv(out / "clusters.csv")
     assert clusters["cluster"].tolist() == objects["cluster"].tolist()
     assert study.config["projection"]["method"] == "t-SNE"

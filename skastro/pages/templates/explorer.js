@@ -44,6 +44,8 @@
       this.glyphs = plot.document.get_model_by_name("points");
       this.columns = new Map(data.columns.map((column) => [column.name, column]));
       this.by = data.color;
+      this.similar = this.decode(data.similar); // rows of similar objects, by row
+      this.alike = []; // the object asked for by "More like this", and those similar to it
       this.focus = null; // the class whose contact sheet is shown
       this.listen();
       this.fitSize();
@@ -56,6 +58,13 @@
     find(name) { return this.root.querySelector(`.explorer-${name}`); }
 
     tool(type) { return this.plot.toolbar.tools.find((tool) => tool.type === type); }
+
+    decode(text) { // 16-bit integers in base 64, as many for each object
+      const bytes = text === null ? "" : atob(text);
+      const rows = range(bytes.length / 2).map((i) => bytes.charCodeAt(2 * i) + 256 * bytes.charCodeAt(2 * i + 1));
+      const k = rows.length / this.n;
+      return k ? range(this.n).map((i) => rows.slice(k * i, k * (i + 1))) : null;
+    }
 
     fitSize() { // points stay visible, and overlap little, on large and small screens
       const { clientWidth, clientHeight } = this.find("plot");
@@ -128,6 +137,11 @@
       this.select(rows);
       if (rows.length) this.reveal(rows[0]);
       else this.find("head").querySelector("h3").textContent = `No id contains \u201c${text}\u201d`;
+    }
+
+    showSimilar(i) {
+      this.alike = [i, ...this.similar[i]];
+      this.select(this.alike);
     }
 
     select(rows) { this.source.selected.indices = rows; }
@@ -286,6 +300,23 @@
       ];
     }
 
+    actions(i) { // what can be done with one object
+      const { sky } = this.data;
+      const links = [];
+      if (sky && sky.ra[i] !== null) {
+        const ra = sky.ra[i].toFixed(6), dec = sky.dec[i].toFixed(6);
+        const signed = dec.startsWith("-") ? dec : `%2B${dec}`;
+        for (const [name, page] of Object.entries(sky.pages)) {
+          const href = page.replaceAll("{ra}", ra).replaceAll("{dec}", dec).replaceAll("{signed_dec}", signed);
+          links.push(make("a", { href, target: "_blank", rel: "noopener noreferrer" }, name));
+        }
+      }
+      return [
+        this.similar ? make("button", { type: "button", class: "explorer-alike", onclick: () => this.showSimilar(i) }, "More like this") : null,
+        links.length ? make("div", { class: "explorer-links" }, ...links) : null,
+      ].filter(Boolean);
+    }
+
     hover(geometry, rows) {
       if (!rows.length) return this.hideCard();
       const card = this.find("card"), view = this.find("view"), plot = this.find("plot");
@@ -305,11 +336,13 @@
 
     showSelection() {
       const rows = this.source.selected.indices, list = this.find("list");
-      this.find("head").querySelector("h3").textContent =
-        rows.length ? `${counted(rows.length, "object")} selected` : "Nothing selected";
+      const asked = rows.length > 1 && rows.length === this.alike.length && rows.every((i, place) => i === this.alike[place]);
+      let title = rows.length ? `${counted(rows.length, "object")} selected` : "Nothing selected";
+      if (asked) title = `${this.data.ids[rows[0]]} and the ${counted(rows.length - 1, "object")} most like it`;
+      this.find("head").querySelector("h3").textContent = title;
       this.find("buttons").hidden = !rows.length;
       this.find("hint").hidden = rows.length > 0;
-      this.find("object").replaceChildren(...(rows.length === 1 ? this.describe(rows[0], Infinity) : []));
+      this.find("object").replaceChildren(...(rows.length === 1 ? [...this.describe(rows[0], Infinity), ...this.actions(rows[0])] : []));
       list.hidden = rows.length < 2;
       list.replaceChildren(...(rows.length > 1 ? this.table(rows) : []));
     }
