@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-EXTRAS := data,sim,report,projection,imagenet,distributed,test
+EXTRAS := data,sim,report,label,projection,imagenet,distributed,test
 LOWEST := .venv-lowest
 TESTS ?= tests
 WORKERS ?= 2

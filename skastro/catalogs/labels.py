@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from skastro.catalogs.columns import find_column
+from skastro.catalogs.journal import is_journal
 from skastro.catalogs.matching import find_rows
 from skastro.catalogs.reading import read_catalog
 from skastro.utils.progress import Say, say_nothing
@@ -126,7 +127,8 @@ def read_labels(
     Returns the label of each of ``ids`` as in the tables, text without white space around it, None
     for objects without one, and sentences about labels of other objects. The column of ids may
     have any of the usual names. A table without these columns, with an id twice or with none of
-    ``ids``, and two tables that disagree are a ValueError.
+    ``ids``, and two tables that disagree are a ValueError. In a journal of `skastro label` (columns
+    ``time`` and ``how``) an id may have several lines, of which the last one counts.
 
     Examples
     --------
@@ -146,6 +148,8 @@ def read_labels(
         id_column = find_column(table, "id")
         if id_column is None:
             raise ValueError(f"{path} has no column of ids: call it 'id'.")
+        if is_journal(table.columns):  # of `skastro label`: the last line of an id counts
+            table = table[~table[id_column].duplicated(keep="last")]
         values, is_labelled = plain_labels(table[label])
         table, values = table[is_labelled], values[is_labelled].tolist()
 

@@ -11,8 +11,11 @@ from typing import Annotated
 import typer
 
 from skastro import __version__
+from skastro.cli.audit import audit
 from skastro.cli.encoders import embed, export, pretrain
+from skastro.cli.label import label
 from skastro.cli.objects import classify, cluster, explore, predict, suggest
+from skastro.cli.similar import similar
 from skastro.cli.study import study
 from skastro.cli.surveys import check, fetch, simulate
 from skastro.cli.terminal import end
@@ -64,6 +67,11 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "skastro classify survey --labels labels.csv --properties 'mag_*' --inputs 'mag_*'",
         "skastro classify survey --labels labels.csv --save classifier.safetensors",
     ),
+    label: (
+        "skastro label survey --classes star,galaxy,quasar",
+        "skastro label survey --encoder encoder.safetensors --labels-out mine.csv",
+        "skastro label survey --find lens --labels-out lenses.csv",
+    ),
     predict: (
         "skastro predict classifier.safetensors new_survey",
         "skastro predict classifier.safetensors --images new_stamps.npy --out p.fits",
@@ -76,9 +84,17 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "skastro explore embeddings.parquet --catalog catalog.csv --images stamps.npy",
         "skastro explore study --catalog survey/catalog.csv --method umap",
     ),
+    similar: (
+        "skastro similar embeddings.parquet --to 17,42",
+        "skastro similar survey --encoder galaxies --to 17 -k 20 --figure similar.png",
+    ),
     suggest: (
         "skastro suggest embeddings.parquet -n 30",
         "skastro suggest embeddings.parquet --labels labels.csv --labels suggested.csv --out b.csv",
+    ),
+    audit: (
+        "skastro audit embeddings.parquet --labels labels.csv",
+        "skastro audit survey --encoder galaxies --labels labels.csv --out doubtful.csv",
     ),
     export: (
         "skastro export encoder.safetensors --out encoder.onnx",

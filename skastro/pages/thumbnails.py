@@ -22,6 +22,8 @@ _MAX_PIXELS = 2**24  # phones reduce larger pictures
 _TILES = (96, 80, 64, 48, 32)
 _QUALITIES = (82, 70, 55, 40)
 _SAMPLE_SIZE = 256  # stamps that predict the size of the compressed picture
+_STRETCH, _GAMMA_POWER = 5.0, 0.35  # of single stamps: of linear pixels, and of pictures
+_MAX_SMOOTHED = 8.0  # enlargement of a stamp above which its pixels are shown as squares
 _CHUNK_SIZE = 1024  # stamps composed at once
 
 
@@ -90,6 +92,36 @@ def encode_thumbnails(
         )
     tile, quality = _choose_setting(stack, bands, max_bytes)
     return _encode(_compose_sheet(stack, bands, tile), quality)
+
+
+def encode_stamp(
+    images: Any, *, size: int = 320, stretch: float = 0.5, bands: Sequence[int | str] | None = None
+) -> bytes:
+    """Return the first of some stamps as a PNG, with a longer side of ``size`` pixels.
+
+    Stamps that are enlarged by more than eight are not smoothed: their pixels are squares. A
+    ``stretch`` of 0 shows bright parts, 1 faint ones, and 0.5 is that of thumbnails. ``bands``
+    are those of `write_thumbnails`.
+
+    Examples
+    --------
+    >>> png = encode_stamp(np.random.default_rng(0).normal(size=(1, 3, 16, 12)), size=64)
+    >>> Image.open(BytesIO(png)).size
+    (48, 64)
+    """
+    stack = as_stack(images, name="images")[:1]
+    bands = display_bands(stack) if bands is None else bands
+    factor = 10 ** (2 * stretch - 1)
+    pixels = to_rgb(stack, bands=bands, stretch=_STRETCH / factor)[0].transpose(1, 2, 0)
+    if np.dtype(stack.dtype) == np.uint8:  # a picture is shown as it is: make it brighter or darker
+        pixels = (255 * (pixels / 255) ** (factor**-_GAMMA_POWER)).round().astype(np.uint8)
+    scale = size / max(pixels.shape[:2])
+    height, width = (max(1, round(scale * side)) for side in pixels.shape[:2])
+    smoothing = Image.Resampling.NEAREST if scale > _MAX_SMOOTHED else Image.Resampling.LANCZOS
+    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), smoothing)
+    stream = BytesIO()
+    picture.save(stream, format="PNG", compress_level=1)
+    return stream.getvalue()
 
 
 def sheet_columns(n: int) -> int:

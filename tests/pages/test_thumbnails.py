@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skastro.pages.thumbnails import encode_thumbnails, sheet_columns, write_thumbnails
+from skastro.pages.thumbnails import (
+    encode_stamp,
+    encode_thumbnails,
+    sheet_columns,
+    write_thumbnails,
+)
 from skastro.stamps.rgb import display_bands
 
 COLORS = [(250, 20, 20), (20, 250, 20), (20, 20, 250), (240, 240, 20), (20, 240, 240)]
@@ -87,3 +92,24 @@ def test_the_file_appears_whole(tmp_path):
 def test_a_folder_that_cannot_be_written_is_an_error(locked):
     with pytest.raises(OSError, match=r"thumbnails\.webp cannot be written"):
         write_thumbnails(locked / "thumbnails.webp", plain())
+
+
+def test_a_single_stamp_shows_its_pixels_as_squares_if_it_is_much_larger():
+    stamp = np.zeros((1, 1, 4, 4), dtype=np.uint8)
+    stamp[0, 0, 1, 2] = 200
+    picture = read(encode_stamp(stamp, size=40))
+    assert np.array_equal(picture[10:20, 20:30, 0], np.full((10, 10), 200))
+    assert np.count_nonzero(picture[..., 0]) == 100
+    assert np.count_nonzero(read(encode_stamp(stamp, size=12))[..., 0]) > 9  # smooth
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_stretch_shows_fainter_parts_of_a_single_stamp(dtype):
+    y, x = np.mgrid[:16, :16] - 7.5
+    stamp = 150 * np.exp(-(x**2 + y**2) / 20) + np.random.default_rng(0).normal(
+        10, 1, (1, 3, 16, 16)
+    )
+    faint, usual, bright = (
+        read(encode_stamp(stamp.astype(dtype), size=16, stretch=s)).mean() for s in (1, 0.5, 0)
+    )
+    assert faint > 1.1 * usual > 1.1**2 * bright

@@ -1,0 +1,238 @@
+"""The command `skastro label`."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import threading
+import webbrowser
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skastro.cli import options as o
+from skastro.cli.terminal import Terminal, load_libraries, print_line, talking
+from skastro.utils.progress import Progress, reporting
+
+if TYPE_CHECKING:
+    from skastro.estimators.encoder import PropertyPretrainedEncoder
+    from skastro.pages.label_session import LabelSession
+    from skastro.surveys.survey import Survey
+
+_LOOK_SECONDS = 0.5  # between two looks whether the server still runs
+
+
+def label(
+    folder: o.Folder = None,
+    labels_out: Annotated[
+        Path, typer.Option(help="Journal of the answers; one that exists is gone on with.")
+    ] = Path("labels.csv"),
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Classes to begin with, with commas; the page can add others."),
+    ] = None,
+    find: Annotated[
+        str | None, typer.Option(help="Search for one rare class, by yes and no: --find lens.")
+    ] = None,
+    who: Annotated[
+        str | None,
+        typer.Option(help="Name of the person, for the journal.", show_default="the login name"),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of this machine.", show_default="a free one")
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
+    ] = True,
+    labels: o.Labels = None,
+    label: Annotated[
+        str | None, typer.Option(help="Column of classes to begin with.", show_default="none")
+    ] = None,
+    catalog: o.Catalog = None,
+    images: o.Images = None,
+    id: o.Id = None,
+    ra: o.Ra = None,
+    dec: o.Dec = None,
+    size: o.CutTo = None,
+    bands: o.Bands = None,
+    hdu: o.Hdu = None,
+    axes: o.Axes = None,
+    unlabelled: o.Unlabelled = "unknown",
+    encoder: o.Encoder = None,
+    properties: o.Properties = None,
+    errors: o.Errors = None,
+    backbone: o.Backbone = None,
+    epochs: o.Epochs = None,
+    seed: o.Seed = 0,
+    jobs: o.Jobs = None,
+    device: o.Device = "auto",
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Label objects in the browser, one key for each, while a classifier learns.
+
+    The page shows the objects that teach most, says how good the classifier is, and how much
+    better it gets with more labels. Each answer is in the journal before the next object is shown:
+    after an interruption the same command goes on. Ctrl-C ends it.
+
+    `skastro classify --labels labels.csv` reads the journal.
+
+    Without --encoder, weights of skastro describe the stamps where they know enough about them;
+    else an encoder is pretrained first, and kept beside the journal.
+    """
+    with ExitStack() as stack:
+        with talking(quiet=quiet, lines=json) as terminal:
+            if find is not None and classes is not None:
+                raise ValueError("--find searches for one class: leave --classes out.")
+            load_libraries(terminal, jobs, device)
+            from skastro.catalogs.journal import LabelJournal
+            from skastro.cli import steps
+            from skastro.pages.label_learner import LabelLearner
+            from skastro.pages.label_server import check_packages
+            from skastro.pages.label_session import LabelSession
+
+            check_packages()
+
+            # what there is
+            fitted = None if encoder is None else steps.load_encoder(encoder, device=device)
+            journal = stack.enter_context(LabelJournal(labels_out))
+            survey = steps.load_objects(
+                folder, terminal.say, catalog=catalog, images=images, id=id, ra=ra, dec=dec,
+                size=size, bands=bands, hdu=hdu, axes=axes,
+            )  # fmt: skip
+            known = None
+            if labels or label:
+                known = steps.find_labels(
+                    survey.ids, survey.catalog, labels, label, unlabelled, fewest=0,
+                    say=terminal.say,
+                )  # fmt: skip
+            session = LabelSession(
+                journal, survey.ids, survey.images,
+                catalog=survey.catalog.drop(columns=label or "class", errors="ignore"),
+                title=folder.absolute().name if folder else "stamps",
+                classes=o.split_names(classes), find=find, who=who or _login_name(),
+                say=terminal.say,
+            )  # fmt: skip
+            _take_up(session, known, terminal)
+
+            # the page, which shows the progress of the rest
+            server, address = _serve(stack, session, port)
+            _announce(address, terminal, open_browser=browser)
+            with reporting(_both(terminal.progress, session.report)):
+                if fitted is None:
+                    fitted = _find_encoder(
+                        survey, journal.path, terminal, properties=properties, errors=errors,
+                        label=label, backbone=backbone, epochs=epochs, device=device, seed=seed,
+                    )  # fmt: skip
+                learner = LabelLearner.from_encoder(fitted, survey.images, random_state=seed)
+            session.begin(learner)
+            terminal.say("The page asks now; Ctrl-C here ends it, and the same command goes on.")
+        _wait(server)
+    n, counts = session.record.n_labelled, session.record.counts()
+    if terminal.prints:
+        print_line(f"{n:,} labels are in {labels_out}, for `skastro classify --labels`.")
+    terminal.result(journal=labels_out, labelled=n, classes=counts)
+
+
+def _take_up(session: LabelSession, known: Any, terminal: Terminal) -> None:
+    """Say what the journal holds, and add labels of tables or the catalogue to it."""
+    record = session.record
+    for note in record.journal.notes:
+        terminal.say(note)
+    if record.n_lost:
+        terminal.say(
+            f"{record.n_lost:,} lines of {record.journal.path} are of other objects, and stay."
+        )
+    if record.n_labelled:
+        terminal.say(f"{record.n_labelled:,} labels are in {record.journal.path} already.")
+    if known is not None:
+        n = record.start_from(known, session.who)
+        terminal.say(f"{n:,} labels are taken over into {record.journal.path}.")
+
+
+def _find_encoder(
+    survey: Survey,
+    journal: Path,
+    terminal: Terminal,
+    *,
+    properties: str | None,
+    errors: str | None,
+    label: str | None,
+    backbone: str | None,
+    epochs: int | None,
+    device: str,
+    seed: int,
+) -> PropertyPretrainedEncoder:
+    """Return the encoder of an earlier call, weights of skastro that suit, or a pretrained one."""
+    from skastro.cli import steps
+    from skastro.estimators.pretrained import choose_teacher
+
+    kept = journal.with_name(f"{journal.stem}.encoder.safetensors")
+    asked = [value is not None for value in (properties, errors, backbone, epochs)]
+    if kept.is_file():
+        terminal.say(f"The encoder of an earlier call describes the stamps: {kept}.")
+        return steps.load_encoder(kept, device=device)
+    teacher = None if any(asked) else choose_teacher(survey.images)
+    if teacher is not None:
+        terminal.say(f"The weights {teacher.weights!r} of skastro describe the stamps.")
+        return teacher.set_params(device=device)
+    terminal.say(f"An encoder is pretrained on the stamps, and kept in {kept}.")
+    encoder = steps.make_encoder(backbone, epochs, device, seed)
+    steps.pretrain(encoder, survey, properties, errors, label, terminal.say, kept)
+    return encoder
+
+
+def _serve(stack: ExitStack, session: LabelSession, port: int) -> tuple[threading.Thread, str]:
+    """Serve the page in a thread until the stack closes; return the thread and the address."""
+    from skastro.pages.label_server import open_socket, serve
+
+    token = secrets.token_urlsafe(24)
+    listener = stack.enter_context(open_socket(port))
+    server = serve(session, listener, token)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+
+    def end() -> None:
+        server.should_exit = True
+        thread.join()
+        session.close()
+
+    thread.start()
+    stack.callback(end)
+    return thread, f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}"
+
+
+def _announce(address: str, terminal: Terminal, *, open_browser: bool) -> None:
+    """Print the address, also with --quiet, because there is no other way to it; open the page."""
+    if terminal.lines:
+        terminal.result(address=address)
+    else:
+        print_line(f"Label here: {address}")
+    if open_browser:
+        webbrowser.open(address)
+
+
+def _wait(server: threading.Thread) -> None:
+    """Wait for Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        while server.is_alive():
+            server.join(_LOOK_SECONDS)
+
+
+def _both(*listeners: Progress) -> Progress:
+    """Return a function that passes progress on to several others."""
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        for listener in listeners:
+            listener(stage, done, total)
+
+    return report
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # no such user, or none on this system
+        return ""
