@@ -20,6 +20,10 @@ from .embeddings.files import (
     read_embeddings as read_embeddings,
     write_embeddings as write_embeddings,
 )
+from .embeddings.neighbors import (
+    SimilarObjects as SimilarObjects,
+    find_similar as find_similar,
+)
 from .embeddings.outliers import outlier_scores as outlier_scores
 from .embeddings.projection import (
     Projection as Projection,
@@ -45,9 +49,16 @@ from .evaluation.calibration import (
     reliability_curve as reliability_curve,
     risk_coverage as risk_coverage,
 )
+from .evaluation.label_audit import audit_labels as audit_labels
 from .evaluation.label_efficiency import (
     LabelEfficiencyCurve as LabelEfficiencyCurve,
     label_efficiency_curve as label_efficiency_curve,
+)
+from .evaluation.label_forecast import (
+    AccuracyEstimate as AccuracyEstimate,
+    LabelForecast as LabelForecast,
+    estimate_accuracy as estimate_accuracy,
+    forecast_labels as forecast_labels,
 )
 from .evaluation.label_saving import label_saving as label_saving
 from .evaluation.property_ablation import (
@@ -62,10 +73,12 @@ from .plots.ablation import AblationDisplay as AblationDisplay
 from .plots.clusters import ClusterDisplay as ClusterDisplay
 from .plots.confusion import ConfusionDisplay as ConfusionDisplay
 from .plots.label_efficiency import LabelEfficiencyDisplay as LabelEfficiencyDisplay
+from .plots.label_forecast import LabelForecastDisplay as LabelForecastDisplay
 from .plots.magnitude import MagnitudeDisplay as MagnitudeDisplay
 from .plots.projection import ProjectionDisplay as ProjectionDisplay
 from .plots.property import PropertyDisplay as PropertyDisplay
 from .plots.reliability import ReliabilityDisplay as ReliabilityDisplay
+from .plots.similar import SimilarDisplay as SimilarDisplay
 from .simulation.files import write_survey as write_survey
 from .simulation.galaxies import make_galaxies as make_galaxies
 from .simulation.radio import make_radio_sources as make_radio_sources
