@@ -34,7 +34,7 @@ _KINDS = {
 }
 # SHA-256 of the weights that are part of skastro, by their names
 PRETRAINED = {
-    "galaxies": "a1c423b2d2d066c6a5dc944feb580936402f0dc2ce39054e4f154a650f7bbab4",
+    "galaxies": "52dda91dbf9e1a06cbe1e522b19fa51144ffa7dee84742e2536b23f59915406f",
     "radio": "7a5b37b283b934c3aec663dbe5e221b2206ebed6508843e328e632767f943a9c",
 }
 _PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"

@@ -108,6 +108,8 @@ def open_stamps(
         Reads files of other kinds, one for each object: a function from a path to pixels of shape
         (height, width) or (bands, height, width), or of ``axes``. Masked pixels become NaN. All
         files of a folder are then opened.
+    missing_bands : {"error", "nan"}, default="error"
+        What to do with objects that lack a band: an error that names one, or NaN in its place.
 
     Returns
     -------

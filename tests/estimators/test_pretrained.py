@@ -425,7 +425,7 @@ def test_ellipticals_have_more_of_a_bulge_than_exponential_discs(galaxies):
 
 def test_blue_galaxies_are_younger_and_bands_have_an_order(galaxies):
     encoder = load_pretrained("galaxies")
-    stamps = galaxies(0.4, fluxes=(1.4, 1.0, 0.6))  # in the order of wavelength
+    stamps = galaxies(0.4, fluxes=(2.0, 1.0, 0.5))  # in the order of wavelength
     blue, red = (encoder.predict(x)["youth"].median() for x in (stamps, stamps[:, ::-1]))
     assert blue > red + 0.1
     named = BandArray.of(np.ascontiguousarray(stamps[:, ::-1]), "irg")

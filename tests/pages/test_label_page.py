@@ -307,7 +307,7 @@ def test_a_second_look_keeps_or_changes_a_label(label):
     wait_for_question(page)
     row = answer_by_key(page, np.full(N, "star"), ["star", "galaxy"])
     running.session.settle()
-    running.session._known.doubtful = [(row, 1, 0.9)]
+    running.session._thread.known.doubtful = [(row, 1, 0.9)]
     page.reload()
     wait_for_question(page)
     press(page, "d")
