@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_array
 
-from skastro.estimators.kernel_probe import ColumnGroup, KernelProbe
+from skastro.estimators.kernel_probe import KERNEL_CONSTANT, ColumnGroup, KernelProbe
 from skastro.utils.validation import (
     check_groups,
     check_labels,
@@ -25,7 +25,6 @@ from skastro.utils.validation import (
 _STRATEGIES = ("auto", "typical", "uncertain")
 _ONE_IN = 6  # questions, one is about an object drawn at random
 _NOISE = 0.3  # variance of a label, where that of an object before any label is about 1
-_KERNEL_CONSTANT = 0.3  # as in `KernelProbe`
 _N_CENTERS = 300  # rows from which the features of the kernel are made
 _N_FEATURES = 200  # of them are kept
 _N_CANDIDATES = 2000  # rows that are compared for one question
@@ -390,14 +389,14 @@ def _kernel_features(
     """Return features (n, r) whose products are about the kernel of `KernelProbe` (Nyström)."""
     group = ColumnGroup.measure(embeddings, properties, centers)
     values, vectors = np.linalg.eigh(
-        group.kernel(embeddings[centers], properties[centers]) + _KERNEL_CONSTANT
+        group.kernel(embeddings[centers], properties[centers]) + KERNEL_CONSTANT
     )
     kept = np.flatnonzero(values > _MIN_EIGENVALUE * values[-1])[-_N_FEATURES:]
     back = vectors[:, kept] / np.sqrt(values[kept])
     parts = []
     for start in range(0, len(embeddings), _CHUNK_SIZE):
         some = slice(start, start + _CHUNK_SIZE)
-        part = (group.kernel(embeddings[some], properties[some]) + _KERNEL_CONSTANT) @ back
+        part = (group.kernel(embeddings[some], properties[some]) + KERNEL_CONSTANT) @ back
         # unit length: bright or odd objects, which have long embeddings, count like the others
         lengths = np.linalg.norm(part, axis=1, keepdims=True)
         parts.append((part / np.maximum(lengths, _MIN_EIGENVALUE)).astype(np.float32))

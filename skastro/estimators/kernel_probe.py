@@ -22,7 +22,7 @@ from skastro.utils.validation import draw_seed, plain_rows
 
 _Floats = NDArray[np.float64]
 _STRENGTHS = np.geomspace(1e-3, 100.0, 16)  # of the regularisation, to compare
-_KERNEL_CONSTANT = 0.3  # added to the kernel: acts as a weakly regularised intercept
+KERNEL_CONSTANT = 0.3  # added to the kernel: acts as a weakly regularised intercept
 _MAX_DEVIATIONS = 5.0  # standard deviations at which outliers are clipped
 _N_WIDTH_ROWS = 500  # rows whose distances give the width of the radial kernel
 _LOG_SHARPNESS_RANGE = (-3.0, 5.0)
@@ -358,7 +358,7 @@ def _scale(properties: _Floats, center: _Floats, scale: _Floats) -> _Floats:
 def _join_kernels(kernels: list[_Floats]) -> list[_Floats]:
     """Return the first kernel, and its mean with each of the others."""
     first = kernels[0]
-    return [k + _KERNEL_CONSTANT for k in (first, *((first + other) / 2 for other in kernels[1:]))]
+    return [k + KERNEL_CONSTANT for k in (first, *((first + other) / 2 for other in kernels[1:]))]
 
 
 def _large_eigenvectors(matrix: _Floats) -> tuple[_Floats, _Floats]:

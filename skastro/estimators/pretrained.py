@@ -41,7 +41,7 @@ _MIN_SIDE = 16  # pixels of a stamp that can show the structure of a source
 _N_COMPARED = 1000  # stamps by which teachers are compared without labels
 _N_TRIED = 300  # by which a teacher is chosen instead of a pretraining
 # odds that a teacher helps to classify: 1 at this share of known variance, and its power
-_EVEN_SHARE, _ODDS_POWER, _MAX_ODDS = 1 / 3, 8, 100.0
+_EVEN_SHARE, _ODDS_POWER, _MAX_ODDS = 0.4, 8, 100.0
 _WEAK_R2 = 0.3
 
 
@@ -190,7 +190,7 @@ def choose_kinds(
 def choose_teacher(images: Any) -> PropertyPretrainedEncoder | None:
     """Return the teacher that describes stamps best, None if each of them knows too little.
 
-    It knows at least a third of the variance among the stamps, by its own account, which makes it
+    It knows at least 40 % of the variance among the stamps, by its own account, which makes it
     as likely as not that it helps to classify them (`measure_odds`).
 
     Examples
@@ -210,7 +210,7 @@ def choose_teacher(images: Any) -> PropertyPretrainedEncoder | None:
 def measure_odds(teacher: PropertyPretrainedEncoder, embeddings: Any) -> float:
     """Return the odds that a teacher helps to classify stamps, before labels are seen.
 
-    They are 1 if it knows a third of the variance among the stamps, by its own account.
+    They are 1 if it knows 40 % of the variance among the stamps, by its own account.
     """
     values, spread = teacher.predict_embedded(embeddings, return_std=True)
     odds = (explained_share(values, spread) / _EVEN_SHARE) ** _ODDS_POWER

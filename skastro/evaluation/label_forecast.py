@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,8 +152,24 @@ def estimate_accuracy(
     shrunk = (counts * recall + _PRIOR_LABELS * value) / (counts + _PRIOR_LABELS)
     variance = (shrunk * (1 - shrunk) / (counts + _PRIOR_LABELS)).sum() / k**2 + common**2
     posterior = _beta(value, float(np.sqrt(variance)))
-    low, high = posterior.interval(coverage)
-    return AccuracyEstimate(value, float(low), float(high), float(posterior.std()), n_random)
+    low, high = map(float, posterior.interval(coverage))
+    return AccuracyEstimate(
+        value, min(low, value), max(high, value), float(posterior.std()), n_random
+    )
+
+
+def predict_population(
+    predict: Callable[[NDArray[np.int64]], _Floats], free: NDArray[np.int64], most: int
+) -> _Floats | None:
+    """Return the ``population`` of `estimate_accuracy`, None if there are no rows.
+
+    ``predict`` returns the probabilities of rows (m, k). At most so many of the rows ``free`` are
+    predicted; they stand for the others.
+    """
+    if not len(free):
+        return None
+    step = -(-len(free) // most)
+    return predict(free[::step]).repeat(step, axis=0)[: len(free)]
 
 
 def _check_predictions(
@@ -216,9 +232,14 @@ def _expect_recall(
 
 
 def _beta(mean: float, deviation: float) -> Any:
-    """Return the beta distribution of a mean and a standard deviation."""
-    mean = min(max(mean, 1e-3), 1 - 1e-3)
-    size = max(mean * (1 - mean) / max(deviation, 1e-6) ** 2 - 1, 0.5)
+    """Return the beta distribution of a mean and a standard deviation.
+
+    A mean nearer to 0 or 1 than the deviation is moved to this distance: the distribution would
+    have its peak at the end, and an interval that says more than is known.
+    """
+    deviation = min(max(deviation, 1e-3), 0.3)
+    mean = min(max(mean, deviation), 1 - deviation)
+    size = mean * (1 - mean) / deviation**2 - 1
     return stats.beta(mean * size, (1 - mean) * size)
 
 
@@ -354,13 +375,12 @@ def forecast_labels(
     )
     probe.fit(columns[rows], codes[rows])
     if now is None:
-        # a part of the rows without a label stands for all, as many times as they are
-        free = np.flatnonzero(codes < 0)
-        step = max(1, -(-len(free) // _MAX_ROWS))
-        sample = probe.predict_proba(columns[free[::step]]) if len(free) else None
+        population = predict_population(
+            lambda some: probe.predict_proba(columns[some]), np.flatnonzero(codes < 0), _MAX_ROWS
+        )
         now = estimate_accuracy(
             codes[rows], probe.loo_probabilities_, drawn[rows], coverage=coverage,
-            population=None if sample is None else sample.repeat(step, axis=0)[: len(free)],
+            population=population,
         )  # fmt: skip
     table = pd.DataFrame({"n_labels": counts, "mean": np.nan, "low": np.nan, "high": np.nan})
     if np.isfinite(now.value):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -13,9 +14,14 @@ from numpy.typing import NDArray
 from skastro.embeddings.active_learning import LabelQueue
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.kernel_probe import KernelProbe
-from skastro.estimators.morphology import find_kinds
+from skastro.estimators.morphology import find_kinds, rescale_kinds
 from skastro.evaluation.label_audit import audit_labels
-from skastro.evaluation.label_forecast import AccuracyEstimate, estimate_accuracy, forecast_labels
+from skastro.evaluation.label_forecast import (
+    AccuracyEstimate,
+    estimate_accuracy,
+    forecast_labels,
+    predict_population,
+)
 from skastro.stamps.photometry import measure_properties
 from skastro.utils.progress import report_to
 
@@ -120,26 +126,20 @@ class LabelLearner:
             known = self._known_columns(classes)
             if known is None or len(known) < 2:
                 return None
-            columns = self.columns[:, known] + 1e-9
-            return np.asarray(columns / columns.sum(axis=1, keepdims=True))
+            return rescale_kinds(self.columns[:, known])
         return self._predict(lesson, np.arange(len(self.columns)))
 
     def estimate(self, lesson: Lesson | None, is_random: NDArray[Any]) -> AccuracyEstimate | None:
-        """Return the balanced accuracy that the random labels show, with its 90 % interval.
+        """Return the balanced accuracy that random labels and probabilities of all rows show.
 
-        None if there are too few labels.
+        None if there are too few labels. The interval is one of 90 %.
         """
         if lesson is None:
             return None
-        # a part of the other rows stands for all, as many times as they are
-        is_free = np.full(len(self.columns), fill_value=True)
-        is_free[lesson.rows] = False
-        free = np.flatnonzero(is_free)
-        step = max(1, -(-len(free) // _MAX_POPULATION))
-        population = self._predict(lesson, free[::step]).repeat(step, axis=0)[: len(free)]
+        free = np.setdiff1d(np.arange(len(self.columns)), lesson.rows)
         found = estimate_accuracy(
             lesson.codes, lesson.loo, is_random[lesson.rows],
-            population=population if len(free) else None,
+            population=predict_population(partial(self._predict, lesson), free, _MAX_POPULATION),
         )  # fmt: skip
         return found if np.isfinite([found.value, found.low, found.high]).all() else None
 

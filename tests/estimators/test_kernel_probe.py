@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.metrics import log_loss
 
 from skastro import KernelProbe
-from skastro.estimators.kernel_probe import _KERNEL_CONSTANT
+from skastro.estimators.kernel_probe import KERNEL_CONSTANT
 
 
 def make_rings(n=200, seed=0):
@@ -32,7 +32,7 @@ def test_left_out_rows_are_predicted_as_by_a_fit_without_them():
     probe = KernelProbe().fit(X, y)
     outputs = np.log(probe.loo_probabilities_) / probe.sharpness_
     differences = outputs[:, 1] - outputs[:, 0]
-    kernel = probe.groups_[0].kernel(X, X) + _KERNEL_CONSTANT
+    kernel = probe.groups_[0].kernel(X, X) + KERNEL_CONSTANT
     targets = np.eye(2)[y] - 0.5
     for row in (0, 7, 39):
         others = np.setdiff1d(np.arange(40), row)

@@ -67,6 +67,16 @@ def test_interval_of_random_labels_alone_is_wider_but_holds_too():
     assert np.median(widths) > 1.2
 
 
+def test_perfect_predictions_are_not_taken_for_certain():
+    codes = np.arange(40) % 2
+    probabilities = np.where(np.eye(2)[codes] > 0, 0.999, 0.001)
+    random = np.arange(40) % 6 == 0
+    for population in (None, np.tile(probabilities, (10, 1))):
+        found = estimate_accuracy(codes, probabilities, random, population=population)
+        assert 0.3 < found.low < 0.97
+        assert found.low < found.value <= found.high <= 1
+
+
 def test_more_coverage_and_fewer_labels_widen_the_interval():
     known, population, _ = look(0, n=120, chosen=False)
     narrow, wide = (

@@ -145,7 +145,7 @@ const KEYS = [
   ["[ and ]", "stretch less and more"], ["?", "this help"],
 ];
 const HELP = [
-  "After each answer the classifier learns again and chooses the next object: mostly one that it is unsure of. One question in six is chosen at random; the accuracy is measured on those alone, so it is not flattered or spoilt by the choice.",
+  "After each answer the classifier learns again and chooses the next object: mostly one that it is unsure of. One question in six is chosen at random. The accuracy rests on those and on how sure the classifier is of all objects, so the choice of the other questions does not spoil it.",
   "What the classifier thinks is hidden until you ask for it, and always hidden for objects chosen at random: people follow what they are shown, and the accuracy would look better than it is.",
   "Each answer is written to the file of labels before the next stamp is shown. You may close this page at any moment.",
 ];

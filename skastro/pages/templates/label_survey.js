@@ -37,9 +37,9 @@ function setAccuracy() {
   if (known) {
     figure.replaceChildren(accuracy.value.toFixed(2), " ",
       make("small", {}, `${accuracy.low.toFixed(2)} to ${accuracy.high.toFixed(2)}`));
-  } else figure.textContent = "Unknown so far: it is measured on objects chosen at random, one question in six.";
+  } else figure.textContent = "Unknown so far: it needs ten labels, some of them of objects chosen at random, one question in six.";
   $(".accuracy .note").textContent = known
-    ? `90\u00a0% interval, from ${counted(accuracy.n_random, "label")} of objects chosen at random.` : "";
+    ? `90\u00a0% interval, from ${counted(accuracy.n_random, "label")} of objects chosen at random, and from how sure the classifier is of all objects.` : "";
   const points = curve.filter((p) => typeof p.value === "number");
   $(".curve").replaceChildren(...(points.length > 1 ? [drawCurve(points, forecast?.points ?? [])] : []));
   $(".forecast").replaceChildren(...(forecast ? [make("b", {}, "Forecast: "), `${forecast.text}.`.replace("..", "."),
