@@ -38,7 +38,7 @@ def export_onnx(
     Parameters
     ----------
     encoder : PropertyPretrainedEncoder
-        An encoder that `fit` has trained. With ``average_views``, the exported network averages
+        An encoder that ``fit`` has trained. With ``average_views``, the exported network averages
         over views, too.
     path : str or path-like
         Name of the file, ending in ``.onnx``. It holds all weights, and is written only if the
