@@ -60,8 +60,8 @@ def load_pretrained(name: str = "galaxies") -> PropertyPretrainedEncoder:
     Returns
     -------
     encoder : PropertyPretrainedEncoder
-        Fitted. ``transform`` returns float32 (n, d), standardised on simulated stamps, and `predict`
-        the structure of the sources with units and the probability of each kind;
+        Fitted. ``transform`` returns float32 (n, d), standardised on simulated stamps, and
+        ``predict`` the structure of the sources with units and the probability of each kind;
         ``predict(X, return_std=True)`` adds the uncertainties. 2-D rows need
         ``set_params(image_shape=...)``. A clone is not fitted: its ``fit`` trains an encoder for
         stamps of one shape that begins with these weights.
