@@ -35,8 +35,6 @@ from .embeddings.scores import (
 )
 from .estimators.classifier import SelfSupervisedClassifier as SelfSupervisedClassifier
 from .estimators.encoder import PropertyPretrainedEncoder as PropertyPretrainedEncoder
-from .estimators.kernel_probe import KernelProbe as KernelProbe
-from .estimators.linear_probe import LinearProbe as LinearProbe
 from .estimators.onnx import export_onnx as export_onnx
 from .estimators.pretrained import (
     list_pretrained as list_pretrained,
@@ -79,6 +77,8 @@ from .plots.projection import ProjectionDisplay as ProjectionDisplay
 from .plots.property import PropertyDisplay as PropertyDisplay
 from .plots.reliability import ReliabilityDisplay as ReliabilityDisplay
 from .plots.similar import SimilarDisplay as SimilarDisplay
+from .probes.kernel_probe import KernelProbe as KernelProbe
+from .probes.linear_probe import LinearProbe as LinearProbe
 from .simulation.files import write_survey as write_survey
 from .simulation.galaxies import make_galaxies as make_galaxies
 from .simulation.radio import make_radio_sources as make_radio_sources

@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 
 from skastro import PropertyPretrainedEncoder
 from skastro.embeddings import clustering, projection
-from skastro.estimators import linear_probe
+from skastro.probes import linear_probe
 
 SIDE = 8
 

@@ -11,9 +11,8 @@ from typing import Annotated
 import typer
 
 from skastro import __version__
-from skastro.cli.audit import audit
 from skastro.cli.encoders import embed, export, pretrain
-from skastro.cli.label import label
+from skastro.cli.labels import audit, label
 from skastro.cli.objects import classify, cluster, explore, predict, suggest
 from skastro.cli.similar import similar
 from skastro.cli.study import study

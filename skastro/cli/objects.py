@@ -93,7 +93,7 @@ def classify(
             _refuse_pretraining("with --encoder", *of_pretraining)
         load_libraries(terminal, jobs, device)
         from skastro.cli import steps
-        from skastro.cli.morphology import append_morphology
+        from skastro.study.teachers import append_morphology
 
         weights = o.check_pretrained(pretrained)
         fitted = steps.find_encoder(encoder, backbone, epochs, device, seed)
@@ -194,7 +194,7 @@ def predict(
         target = o.check_target(out, TABLES, overwrite=overwrite)
         load_libraries(terminal, jobs, device)
         from skastro.cli import steps
-        from skastro.cli.morphology import append_morphology
+        from skastro.study.teachers import append_morphology
 
         model = steps.load_classifier(classifier, device=device)
         survey = steps.load_objects(
@@ -273,8 +273,7 @@ def cluster(
         o.check_choice("on", on, ("embedding", "morphology", "kinds"))
         load_libraries(terminal, jobs, device)
         from skastro.cli import steps
-        from skastro.cli.morphology import choose_morphology
-        from skastro.study.teachers import append_columns
+        from skastro.study.teachers import append_columns, choose_morphology
 
         embeddings, table, morphology = steps.load_embeddings(
             source,

@@ -17,21 +17,20 @@ from sklearn.metrics import balanced_accuracy_score
 from skastro.catalogs.columns import find_column, is_id_name, match_columns, take_properties
 from skastro.catalogs.labels import clean_labels, read_labels
 from skastro.catalogs.reading import read_catalog
-from skastro.cli.morphology import describe_morphology
 from skastro.cli.options import split_names
 from skastro.embeddings.clustering import EmbeddingClusterer
 from skastro.embeddings.files import Embeddings, join_rows, read_embeddings
 from skastro.embeddings.outliers import outlier_scores
 from skastro.estimators.classifier import SelfSupervisedClassifier
-from skastro.estimators.cross_validation import find_calibration
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.pretrained import load_pretrained
 from skastro.evaluation.calibration import tabulate_predictions
 from skastro.evaluation.property_scores import GRADE_COLUMNS, grade_properties, join_measured
 from skastro.networks.backbones import check_backbone
 from skastro.networks.weights import PRETRAINED
+from skastro.probes.cross_validation import find_calibration
 from skastro.stamps.photometry import measure_properties
-from skastro.study.teachers import append_columns
+from skastro.study.teachers import append_columns, describe_morphology
 from skastro.surveys.folders import read_data
 from skastro.surveys.survey import Survey
 from skastro.utils.progress import Say, report_to, say_nothing

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_array
 
-from skastro.estimators.kernel_probe import KERNEL_CONSTANT, ColumnGroup, KernelProbe
+from skastro.probes.kernel_probe import KERNEL_CONSTANT, ColumnGroup, KernelProbe
 from skastro.utils.validation import (
     check_groups,
     check_labels,

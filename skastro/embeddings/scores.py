@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.validation import check_array
 
 from skastro.embeddings.clustering import NOISE, EmbeddingClusterer
-from skastro.estimators.linear_probe import LinearProbe
+from skastro.probes.linear_probe import LinearProbe
 from skastro.utils.progress import report_to
 from skastro.utils.validation import (
     check_groups,

@@ -1,1 +1,1 @@
-"""Estimators: the encoder, the classifier and the probes; their targets and saved files."""
+"""Estimators: the encoder and the classifier; their targets and saved files."""

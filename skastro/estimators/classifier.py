@@ -20,7 +20,21 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skastro.estimators.cross_validation import (
+from skastro.estimators.encoder import (
+    PropertyPretrainedEncoder,
+    StampTransformer,
+    embed_stamps,
+    fill_head,
+    run_network,
+)
+from skastro.estimators.morphology import find_kinds, rescale_kinds
+from skastro.estimators.pretrained import check_teacher, choose_kinds, load_teachers, measure_odds
+from skastro.estimators.saving_classifiers import load_classifier, save_classifier
+from skastro.networks.backbones import Backbone, StampNetwork, make_network, name_backbone
+from skastro.networks.device import resolve_device
+from skastro.networks.losses import ClassLoss
+from skastro.networks.training import Recipe, seeded, train
+from skastro.probes.cross_validation import (
     Fold,
     LabelledRows,
     SetCalibration,
@@ -29,22 +43,8 @@ from skastro.estimators.cross_validation import (
     find_calibration,
     make_folds,
 )
-from skastro.estimators.encoder import (
-    PropertyPretrainedEncoder,
-    StampTransformer,
-    embed_stamps,
-    fill_head,
-    run_network,
-)
-from skastro.estimators.kernel_probe import KernelProbe
-from skastro.estimators.linear_probe import LinearProbe
-from skastro.estimators.morphology import find_kinds, rescale_kinds
-from skastro.estimators.pretrained import check_teacher, choose_kinds, load_teachers, measure_odds
-from skastro.estimators.saving_classifiers import load_classifier, save_classifier
-from skastro.networks.backbones import Backbone, StampNetwork, make_network, name_backbone
-from skastro.networks.device import resolve_device
-from skastro.networks.losses import ClassLoss
-from skastro.networks.training import Recipe, seeded, train
+from skastro.probes.kernel_probe import KernelProbe
+from skastro.probes.linear_probe import LinearProbe
 from skastro.stamps.arrays import check_images
 from skastro.stamps.containers import to_array
 from skastro.stamps.photometry import measure_properties

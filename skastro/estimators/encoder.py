@@ -13,7 +13,6 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
-from skastro.estimators.linear_probe import LinearProbe
 from skastro.estimators.saving import load_encoder, save_encoder
 from skastro.estimators.targets import (
     PropertyTargets,
@@ -37,6 +36,7 @@ from skastro.networks.losses import PropertyLoss
 from skastro.networks.parallel import agree, gather_rows, share_of
 from skastro.networks.training import Recipe, choose_epochs, seeded, train
 from skastro.networks.weights import load_weights, read_tensors
+from skastro.probes.linear_probe import LinearProbe
 from skastro.stamps.arrays import check_images, count_missing_pixels
 from skastro.stamps.bands import find_wavelength_order
 from skastro.stamps.scaling import AsinhScaler

@@ -18,9 +18,7 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from torch import Tensor
 
-from skastro.estimators.cross_validation import SetCalibration
 from skastro.estimators.encoder import PropertyPretrainedEncoder
-from skastro.estimators.kernel_probe import ColumnGroup, KernelProbe
 from skastro.estimators.pretrained import load_pretrained
 from skastro.estimators.saving import (
     check_network,
@@ -35,6 +33,8 @@ from skastro.estimators.saving import (
 )
 from skastro.networks.backbones import Backbone, StampNetwork
 from skastro.networks.weights import CLASSIFIER_KEY, PRETRAINED, read_encoder, write_encoder
+from skastro.probes.cross_validation import SetCalibration
+from skastro.probes.kernel_probe import ColumnGroup, KernelProbe
 
 # how the names of their tensors begin
 _ENCODER, _NETWORK, _TEACHER = "encoder.", "network.", "teacher."

@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import NotFittedError, check_is_fitted
 
 from skastro.estimators.classifier import SelfSupervisedClassifier
-from skastro.estimators.kernel_probe import KernelProbe
+from skastro.probes.kernel_probe import KernelProbe
 from skastro.utils.validation import check_labels, plain_rows, take_rows
 
 _TINY = 1e-9  # least probability: no class is excluded

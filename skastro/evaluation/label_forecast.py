@@ -14,8 +14,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 
-from skastro.estimators.kernel_probe import KernelProbe
 from skastro.evaluation.label_audit import describe_rows
+from skastro.probes.kernel_probe import KernelProbe
 from skastro.utils.validation import check_labels, check_whole_number
 
 _Floats = NDArray[np.float64]

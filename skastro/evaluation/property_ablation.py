@@ -14,7 +14,6 @@ from sklearn.base import clone
 
 from skastro.catalogs.columns import match_columns
 from skastro.estimators.encoder import PropertyPretrainedEncoder
-from skastro.estimators.linear_probe import LinearProbe
 from skastro.evaluation.label_efficiency import (
     LabelEfficiencyCurve,
     Scoring,
@@ -24,6 +23,7 @@ from skastro.evaluation.label_efficiency import (
     label_efficiency_curve,
 )
 from skastro.evaluation.splits import check_counts, draw_splits
+from skastro.probes.linear_probe import LinearProbe
 from skastro.stamps.containers import to_array
 from skastro.utils.validation import (
     check_labels,

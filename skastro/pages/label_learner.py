@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from skastro.embeddings.active_learning import LabelQueue
 from skastro.estimators.encoder import PropertyPretrainedEncoder
-from skastro.estimators.kernel_probe import KernelProbe
 from skastro.estimators.morphology import find_kinds, rescale_kinds
 from skastro.evaluation.label_audit import audit_labels
 from skastro.evaluation.label_forecast import (
@@ -22,6 +21,7 @@ from skastro.evaluation.label_forecast import (
     forecast_labels,
     predict_population,
 )
+from skastro.probes.kernel_probe import KernelProbe
 from skastro.stamps.photometry import measure_properties
 from skastro.utils.progress import report_to
 

@@ -20,14 +20,14 @@ from skastro.embeddings.projection import METHOD_NAMES, Projection, project_embe
 from skastro.embeddings.scores import compare_representations
 from skastro.estimators.classifier import SelfSupervisedClassifier, join_columns
 from skastro.estimators.encoder import PropertyPretrainedEncoder
-from skastro.estimators.kernel_probe import KernelProbe
-from skastro.estimators.linear_probe import LinearProbe
 from skastro.estimators.morphology import tabulate_morphology
 from skastro.evaluation.calibration import expected_calibration_error, tabulate_predictions
 from skastro.evaluation.label_efficiency import METHOD, LabelEfficiencyCurve, label_efficiency_curve
 from skastro.evaluation.property_scores import grade_properties, join_measured
 from skastro.evaluation.splits import Split, draw_splits
 from skastro.networks.training import choose_epochs
+from skastro.probes.kernel_probe import KernelProbe
+from skastro.probes.linear_probe import LinearProbe
 from skastro.stamps.photometry import measure_properties
 from skastro.study.baselines import represent, standardise
 from skastro.study.data import SURVEY_OBJECTS, StudyData

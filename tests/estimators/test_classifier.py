@@ -22,10 +22,10 @@ from skastro import (
     measure_properties,
 )
 from skastro.estimators import pretrained
-from skastro.estimators.cross_validation import make_folds
 from skastro.estimators.encoder import fill_head, measure_spread
 from skastro.estimators.morphology import MorphologyTargets
 from skastro.networks.teacher import TeacherNetwork
+from skastro.probes.cross_validation import make_folds
 from tests.conftest import make_stamps, tiny_encoder
 
 

@@ -29,15 +29,15 @@ FILES = {
 
 # from the bottom to the top: a folder imports from itself and from those before it
 FOLDERS = (
-    "utils", "catalogs", "stamps", "surveys", "simulation", "networks", "estimators", "embeddings",
-    "evaluation", "plots", "pages", "study", "cli",
+    "utils", "catalogs", "stamps", "surveys", "simulation", "networks", "probes", "estimators",
+    "embeddings", "evaluation", "plots", "pages", "study", "cli",
 )  # fmt: skip
 # pairs of folders of which neither imports the other
 INDEPENDENT_FOLDERS = (
     {"catalogs", "stamps"}, {"embeddings", "evaluation"}, {"surveys", "networks"},
-    {"simulation", "networks"},
+    {"simulation", "networks"}, {"networks", "probes"},
 )  # fmt: skip
-FOLDERS_WITHOUT_TORCH = ("utils", "catalogs", "stamps", "surveys", "simulation")
+FOLDERS_WITHOUT_TORCH = ("utils", "catalogs", "stamps", "surveys", "simulation", "probes")
 
 # the files that import a third-party package, for packages of one or a few users
 HOMES = {
@@ -69,7 +69,7 @@ HOMES = {
     "tifffile": {"stamps.files"},
     "timm": {"networks.backbones"},
     "typer": {
-        "cli.app", "cli.audit", "cli.encoders", "cli.label", "cli.objects", "cli.options",
+        "cli.app", "cli.encoders", "cli.labels", "cli.objects", "cli.options",
         "cli.similar", "cli.study", "cli.surveys", "cli.terminal",
     },
     "umap": {"embeddings.projection"},

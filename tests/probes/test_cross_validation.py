@@ -8,8 +8,8 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from skastro import SelfSupervisedClassifier, load_pretrained, make_galaxies
-from skastro.estimators.cross_validation import SetCalibration
 from skastro.networks.weights import CLASSIFIER_KEY, read_encoder, write_encoder
+from skastro.probes.cross_validation import SetCalibration
 
 CLASSES = np.array(["galaxy", "quasar", "star"])
 

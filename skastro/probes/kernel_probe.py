@@ -16,7 +16,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import validate_data
 
-from skastro.estimators.linear_probe import Probe
+from skastro.probes.linear_probe import Probe
 from skastro.utils.fitting import fits_as_a_whole
 from skastro.utils.validation import draw_seed, plain_rows
 

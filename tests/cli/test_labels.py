@@ -1,4 +1,4 @@
-"""`skastro label` as a process: it asks, is killed, and goes on."""
+"""`skastro label` as a process, which is killed and goes on, and `skastro audit`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skastro import make_galaxies
+from skastro import PropertyPretrainedEncoder, make_galaxies, read_catalog, write_embeddings
 from skastro.catalogs.journal import LabelJournal
 from skastro.catalogs.labels import read_labels
-from skastro.cli import label
+from skastro.cli import labels
 from skastro.cli.app import main
 from skastro.pages.label_session import LabelSession
 
@@ -134,7 +134,7 @@ def in_process(monkeypatch, tmp_path):
         begin(session, learner)
 
     monkeypatch.setattr(LabelSession, "begin", begin_and_keep)
-    monkeypatch.setattr(label, "_wait", lambda _: sessions[-1].settle())
+    monkeypatch.setattr(labels, "_wait", lambda _: sessions[-1].settle())
     monkeypatch.chdir(tmp_path)
     return sessions
 
@@ -192,3 +192,71 @@ def test_wrong_use_is_one_line(folder, tmp_path, monkeypatch, capsys, options, m
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Write embeddings of stars and galaxies, and a table of labels in which one is wrong."""
+    rng = np.random.default_rng(0)
+    is_star = np.arange(60) % 2 == 0
+    values = rng.normal(size=(60, 4)) + 6.0 * is_star[:, None]
+    ids = np.array([f"object{i}" for i in range(60)])
+    write_embeddings(tmp_path / "embeddings.csv", values, ids)
+    labels = pd.DataFrame({"id": ids, "class": np.where(is_star, "star", "galaxy")})
+    labels.loc[8, "class"] = "galaxy"
+    labels.loc[20:25, "class"] = ""
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    return tmp_path
+
+
+def test_wrong_label_is_written_and_printed(labelled, capsys):
+    out, labels = labelled / "doubtful.csv", ["--labels", labelled / "labels.csv"]
+    assert run("audit", labelled / "embeddings.csv", *labels, "--out", out) == 0
+    table = read_catalog(out)
+    assert table.columns.tolist() == ["id", "label", "suggested", "probability", "p_label"]
+    assert table.iloc[0, :3].tolist() == ["object8", "galaxy", "star"]
+    printed = capsys.readouterr().out
+    assert "object8" in printed
+    assert "of 54 labels another class is more probable" in printed
+    assert str(out) in printed
+
+
+def test_json_counts_the_labels(labelled, capsys):
+    arguments = [labelled / "embeddings.csv", "--labels", labelled / "labels.csv", "--json"]
+    assert run("audit", *arguments, "--out", labelled / "d.parquet") == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["labels"] == 54
+    assert result["doubtful"] == len(read_catalog(labelled / "d.parquet"))
+    assert 0 < result["expected_wrong"] < 54
+
+
+def test_labels_may_stand_in_a_catalogue(labelled):
+    out = labelled / "doubtful.csv"
+    catalog = ["--catalog", labelled / "labels.csv"]
+    assert run("audit", labelled / "embeddings.csv", *catalog, "--out", out, "--quiet") == 0
+    assert read_catalog(out)["id"].iloc[0] == "object8"
+
+
+def test_encoder_describes_stamps_and_their_catalogue_has_the_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    codes = np.arange(60) % 2
+    stamps = rng.normal(size=(60, 1, 8, 8)) + 4.0 * codes[:, None, None, None]
+    labels = np.where(codes, "star", "galaxy")
+    labels[11] = "galaxy"
+    folder, file = tmp_path / "survey", tmp_path / "encoder.safetensors"
+    folder.mkdir()
+    np.save(folder / "stamps.npy", stamps)
+    pd.DataFrame({"id": np.arange(100, 160), "class": labels}).to_csv(folder / "catalog.csv")
+    PropertyPretrainedEncoder("stamp_resnet10", max_epochs=2, random_state=0).fit(stamps).save(file)
+    out = tmp_path / "doubtful.csv"
+    assert run("audit", folder, "--encoder", file, "--out", out, "--quiet") == 0
+    first = read_catalog(out).iloc[0]
+    assert (first["id"], first["suggested"]) == (111, "star")
+
+
+def test_missing_column_of_labels_is_named(labelled, capsys):
+    table, out = labelled / "labels.csv", labelled / "d.csv"
+    arguments = [labelled / "embeddings.csv", "--labels", table, "--label", "kind"]
+    assert run("audit", *arguments, "--out", out) == 2
+    assert "'kind'" in capsys.readouterr().err
+    assert not out.exists()

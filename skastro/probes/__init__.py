@@ -1,0 +1,1 @@
+"""Probes: small classifiers on embeddings and properties, and what they share."""
