@@ -15,6 +15,7 @@ from skastro.catalogs.journal import is_journal
 from skastro.catalogs.matching import find_rows
 from skastro.catalogs.reading import read_catalog
 from skastro.utils.progress import Say, say_nothing
+from skastro.utils.tables import to_floats
 from skastro.utils.validation import UNLABELLED, name_near, plain_labels, warn_of_case
 
 MIN_CLASS_ROWS = 20  # rows that a class needs
@@ -97,7 +98,8 @@ def _read_classes(column: Any, name: str) -> pd.Series:
     if pd.api.types.is_float_dtype(given):
         if not np.equal(np.mod(given, 1), 0).all():
             raise ValueError(
-                f"label={name!r} holds measurements, not classes: choose another column."
+                f"label={name!r} holds measurements, not classes: choose another "
+                "column, or predict numbers with `skastro regress`."
             )
         given = given.astype(np.int64)
     text = given.astype(str).replace(str(UNLABELLED), "")
@@ -120,7 +122,11 @@ def _remove_labels(labels: pd.Series, rows: pd.Series, reason: str, say: Say) ->
 
 
 def read_labels(
-    paths: Sequence[str | os.PathLike[str]], label: str, ids: ArrayLike
+    paths: Sequence[str | os.PathLike[str]],
+    label: str,
+    ids: ArrayLike,
+    *,
+    numbers: bool = False,
 ) -> tuple[NDArray[Any], list[str]]:
     r"""Read the labels of objects from tables that have the columns ``id`` and ``label``.
 
@@ -128,7 +134,8 @@ def read_labels(
     for objects without one, and sentences about labels of other objects. The column of ids may
     have any of the usual names. A table without these columns, with an id twice or with none of
     ``ids``, and two tables that disagree are a ValueError. In a journal of `skastro label` (columns
-    ``time`` and ``how``) an id may have several lines, of which the last one counts.
+    ``time`` and ``how``) an id may have several lines, of which the last one counts. With
+    ``numbers`` the labels are float64, and text is a ValueError.
 
     Examples
     --------
@@ -150,7 +157,11 @@ def read_labels(
             raise ValueError(f"{path} has no column of ids: call it 'id'.")
         if is_journal(table.columns):  # of `skastro label`: the last line of an id counts
             table = table[~table[id_column].duplicated(keep="last")]
-        values, is_labelled = plain_labels(table[label])
+        if numbers:
+            values = to_floats(table[label], f"{path} column {label!r}").to_numpy()
+            is_labelled = ~np.isnan(values)
+        else:
+            values, is_labelled = plain_labels(table[label])
         table, values = table[is_labelled], values[is_labelled].tolist()
 
         # the labels of the objects asked for

@@ -34,7 +34,7 @@ from skastro.catalogs.columns import (
 )
 from skastro.catalogs.tables import from_astropy, read_ascii_table, read_fits_table, read_votable
 from skastro.catalogs.text import check_unique, decode, find_astropy_format, read_separated
-from skastro.utils.arrow import open_table
+from skastro.utils.arrow import DatasetTable, open_table
 from skastro.utils.files import (
     FITS_ENDINGS,
     TABLE_ENDINGS,
@@ -147,7 +147,7 @@ def read_catalog(
 
 def tidy_catalog(
     frame: pd.DataFrame,
-    source: Path,
+    source: Path | str,
     *,
     id: str | None = None,  # noqa: A002
     columns: str | Sequence[str] | None = None,
@@ -253,7 +253,7 @@ def _read_columns(
     source: Path, kind: str, hdu: int | str | None, is_id: Callable[[str], bool]
 ) -> pd.DataFrame:
     if kind == "parquet":
-        return _read_parquet(source)
+        return _tabulate(open_table(source), source)
     text = decode(source) if kind == "text" else ""
     form = find_astropy_format(text)
     if kind == "text" and form is None:
@@ -276,7 +276,7 @@ def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
     for path in paths:
         problem, remedy = "cannot be read as a table", "copy it again, or write it again"
         with reading(path, problem, remedy, gone="does not exist: correct the path"):
-            frames.append(_read_parquet(path))
+            frames.append(_tabulate(open_table(path), path))
     if differing := [n for n, f in enumerate(frames) if {*f.columns} != {*frames[0].columns}]:
         raise ValueError(
             f"{paths[differing[0]]} has other columns than {paths[0]}: open files of one table."
@@ -291,9 +291,17 @@ def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
     return frame
 
 
-def _read_parquet(source: Path) -> pd.DataFrame:
+def read_dataset(data: Any, name: str) -> pd.DataFrame:
+    """Read a ``datasets.Dataset``, or a table of pyarrow, like `read_tables`.
+
+    ``name`` is that of the data set in messages.
+    """
+    return _tabulate(DatasetTable(data), name)
+
+
+def _tabulate(file: Any, source: Path | str) -> pd.DataFrame:
+    """Read the columns of numbers and text of what `open_table` returns."""
     arrow = import_optional("pyarrow", extra="data", needed_by=f"Reading {source}")
-    file = open_table(source)
     schema = file.schema
     check_unique(schema.names, source)
     is_nested = {f.name for f in schema if hasattr(f.type, "storage_type")}
@@ -362,7 +370,7 @@ def _to_text(values: pd.Series) -> pd.Series:
     return text.where(values.notna() & (text != ""))
 
 
-def _convert_ids(values: pd.Series, source: Path, *, is_needed: bool) -> pd.Series:
+def _convert_ids(values: pd.Series, source: Path | str, *, is_needed: bool) -> pd.Series:
     """Convert ids to int64 if that loses no digit, else to text.
 
     Floats that are whole numbers with all their digits are whole numbers. Other floats are
@@ -391,7 +399,7 @@ def _convert_ids(values: pd.Series, source: Path, *, is_needed: bool) -> pd.Seri
 
 
 def _mask_sentinels(
-    frame: pd.DataFrame, excluded: set[str], source: Path, placeholders: bool
+    frame: pd.DataFrame, excluded: set[str], source: Path | str, placeholders: bool
 ) -> pd.DataFrame:
     """Set sentinels and placeholders to NaN, and warn once with their numbers."""
     counts = []

@@ -133,7 +133,7 @@ def find_astropy_format(text: str) -> str | None:
     return next((name for name, start in _ASTROPY_FORMATS.items() if start.match(text)), None)
 
 
-def check_unique(names: Iterable[str], path: Path) -> None:
+def check_unique(names: Iterable[str], path: Path | str) -> None:
     """Refuse two columns of one name."""
     twice = [name for name, times in Counter(map(str.strip, names)).items() if times > 1]
     if twice:

@@ -260,13 +260,18 @@ def _check_ids(ids: Any, n: int) -> NDArray[Any] | range:
     return values if values.dtype.kind in "iu" else values.astype(str)
 
 
+def digest_encoder(encoder: PropertyPretrainedEncoder) -> str:
+    """Return a fingerprint of the weights of a fitted encoder."""
+    weights = [part.detach().cpu().numpy() for part in encoder.network_.state_dict().values()]
+    return digest_arrays(*weights, encoder.embedding_mean_, encoder.embedding_scale_)
+
+
 def _describe_call(
     encoder: PropertyPretrainedEncoder, images: Any, ids: Any, *, chunk: int, predict: bool
 ) -> dict[str, Any]:
     """Return the manifest: what the files depend on, as values for JSON."""
-    weights = [part.detach().cpu().numpy() for part in encoder.network_.state_dict().values()]
     return {
-        "encoder": digest_arrays(*weights, encoder.embedding_mean_, encoder.embedding_scale_),
+        "encoder": digest_encoder(encoder),
         "average_views": bool(encoder.average_views),
         "precision": encoder.precision,
         "n": len(images),

@@ -13,9 +13,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
 from skastro.stamps.axes import looks_channels_last
-from skastro.stamps.bands import spell_bands
+from skastro.stamps.bands import find_bands
 from skastro.stamps.containers import has_named_axes, to_array, write_selection
-from skastro.stamps.stack import Stamps
+from skastro.stamps.stack import Stamps, take_bands
 from skastro.utils.files import digest_arrays
 from skastro.utils.progress import report_to
 
@@ -54,54 +54,68 @@ def check_images(
 
     In ``fit``, with ``reset``, ``n_features_in_`` and, where X has names of its bands, ``bands_``
     of the estimator are set, and rows of a 2-D table are stamps of ``image_shape``, or with None
-    strips of shape (1, 1, features). After ``fit`` stamps of another shape are refused, and those
-    with the same bands in another order; a warning says that bands have other names. An estimator
-    whose ``image_shape_`` is None takes stamps of any bands and size, and 2-D rows in the shape of
-    its parameter ``image_shape``.
+    strips of shape (1, 1, features). After ``fit`` bands that have names are put in the order of
+    ``fit``, lazily; others than those of ``fit`` are left out, and stamps that lack one are
+    refused, as are those of another shape. A warning says that all bands have other names. An
+    estimator whose ``image_shape_`` is None takes stamps of any bands and size, and 2-D rows in the
+    shape of its parameter ``image_shape``.
     """
     images = to_array(X)
     if len(images.shape) <= 2:
         return _fold_rows(estimator, images, reset=reset, shape=image_shape)
     images = _check_stack(images, X, "X")
-    shape = tuple(images.shape[1:])
     bands = getattr(images, "bands", None)
     if reset:
-        estimator.n_features_in_ = shape[0]
+        estimator.n_features_in_ = images.shape[1]
         estimator.bands_ = None if bands is None else tuple(map(str, bands))
-    elif (fitted := estimator.image_shape_) is None:
-        return images  # stamps of any bands and size
-    elif shape != fitted:
-        name = type(estimator).__name__
-        if shape[0] != fitted[0]:
-            raise ValueError(
-                f"X has {shape[0]} bands, but {name} was fitted with {fitted[0]}: "
-                "pass the same bands in the same order."
-            )
+    elif estimator.image_shape_ is not None:
+        if bands is not None and getattr(estimator, "bands_", None) is not None:
+            images = _order_bands(images, tuple(map(str, bands)), estimator)
+        _check_shape(tuple(images.shape[1:]), estimator)
+    return images
+
+
+def _check_shape(shape: tuple[int, ...], estimator: BaseEstimator) -> None:
+    """Refuse stamps of another shape than in `fit`."""
+    fitted, name = estimator.image_shape_, type(estimator).__name__
+    if shape[0] != fitted[0]:
+        raise ValueError(
+            f"X has {shape[0]} bands, but {name} was fitted with {fitted[0]}: "
+            "pass the same bands in the same order."
+        )
+    if shape != fitted:
         raise ValueError(
             f"X has stamps of {shape[1]} x {shape[2]} pixels, but {name} was fitted with "
             f"{fitted[1]} x {fitted[2]}: crop or resample them to that size."
         )
-    elif bands is not None and getattr(estimator, "bands_", None) is not None:
-        _compare_bands(tuple(spell_bands(bands, estimator.bands_)), estimator)
-    return images
 
 
-def _compare_bands(bands: tuple[str, ...], estimator: BaseEstimator) -> None:
-    """Refuse bands in another order than in `fit`, and warn of other names."""
-    if bands == estimator.bands_:
-        return
+def _order_bands(images: Any, bands: tuple[str, ...], estimator: BaseEstimator) -> Any:
+    """Put bands in the order of `fit` by their names; refuse stamps that lack one of them."""
+    fitted = estimator.bands_
+    places = find_bands(fitted, bands)
+    if places == list(range(len(bands))):
+        return images
+    found = [place for place in places if place is not None]
     both = (
         f"X has the bands {', '.join(bands)}, but {type(estimator).__name__} was fitted with "
-        f"{', '.join(estimator.bands_)}"
+        f"{', '.join(fitted)}"
     )
-    if set(bands) == set(estimator.bands_):
-        order = [bands.index(band) for band in estimator.bands_]
-        raise ValueError(f"{both}: use X[:, {order}], which has them in that order.")
-    warnings.warn(
-        f"{both}: make sure that they are the same filters in the same order.",
-        UserWarning,
-        stacklevel=4,
-    )
+    if not found:
+        warnings.warn(
+            f"{both}: make sure that they are the same filters in the same order.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return images
+    if len(set(found)) < len(fitted):
+        lacking = [name for name, place in zip(fitted, places, strict=True) if place is None]
+        raise ValueError(
+            f"{both}: pass stamps with {', '.join(lacking) or 'each of these bands'}, or give "
+            "filters that are the same the same names (bands= of open_stamps, --bands of the "
+            "commands)."
+        )
+    return take_bands(images, found, fitted)
 
 
 def as_stack(X: Any, *, name: str = "X") -> Any:

@@ -7,6 +7,7 @@ Axes are text with one letter for each: ``n`` stamps, ``c`` bands, ``h`` height,
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -169,3 +170,15 @@ def looks_channels_last(shape: tuple[int, ...]) -> bool:
     if height == width > bands:
         return height > 4
     return bands <= _MAX_LAST_BANDS and min(height, width) >= max(_MIN_SIDE, 2 * bands)
+
+
+def warn_channels_last(path: Any, shape: tuple[int, ...], axes: str) -> None:
+    """Warn if stamps that are read as (bands, height, width) look like (height, width, bands)."""
+    if looks_channels_last(arranged_shape(shape, axes)):
+        other = axes.translate(str.maketrans("chw", "hwc"))
+        warnings.warn(
+            f"{path} of shape {shape} looks channels-last: pass axes={other!r} (--axes {other}) if "
+            f"its last axis is the bands, or axes={axes!r} if it is the width.",
+            UserWarning,
+            stacklevel=5,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from skastro.stamps.files import picture_pixels
 from skastro.stamps.formats import Rows, open_chunked, read_sorted
 from skastro.stamps.parquet import ImageReader, describe_stamps, make_reader
 from skastro.stamps.stack import Stamps
+from skastro.utils.arrow import DatasetTable, is_dataset, refuse_splits, take_rows
 from skastro.utils.files import first_line
 from skastro.utils.masks import fill_masked, wraps_an_array
 
 _SHAPE = "(n, bands, height, width)"
 _MAX_SHOWN = 3  # shapes or file names in a message
+_ROWS_AT_ONCE = 1024  # of a data set
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,7 @@ them to one size, or open their files with open_stamps(paths, size=...).
         )
     if isinstance(X, (Stamps, pd.DataFrame)) or hasattr(X, "tocsr") or (is_plain and not is_column):
         return X
+    refuse_splits(X, name)
     if is_dataset(X):
         return Stamps(open_dataset(X, name))
     _refuse(X, name)
@@ -286,6 +289,7 @@ class DatasetSource:
     table: Any
     reader: ImageReader
     name: str
+    bands: tuple[str, ...] | None = None
     known_axes: str | None = None
     ids: None = None
 
@@ -299,29 +303,15 @@ class DatasetSource:
         """The dtype of the pixels."""
         return self.reader.dtype
 
-    @property
-    def bands(self) -> tuple[str, ...] | None:
-        """Names of the bands, or None."""
-        return self.reader.bands
-
     def read(self, rows: Rows) -> NDArray[Any]:
         """Read some rows."""
         table = take_rows(self.table, rows, self.reader.list_names())
         return self.reader.read(table, lambda row: f"{self.name}, row {rows[row]}")
 
-
-def is_dataset(X: Any) -> bool:
-    """Return whether X is a ``datasets.Dataset`` or a table of pyarrow, by its attributes."""
-    is_table = hasattr(X, "column_names") and hasattr(X, "__len__")
-    return is_table and (hasattr(X, "with_format") or hasattr(X, "combine_chunks"))
-
-
-def take_rows(table: Any, rows: Any, names: Sequence[str]) -> Any:
-    """Return some rows and columns of a data set as a table of pyarrow."""
-    if hasattr(table, "with_format"):
-        chosen = table.select_columns(list(names)) if hasattr(table, "select_columns") else table
-        return chosen.with_format("arrow")[np.asarray(rows).tolist()]
-    return table.select(list(names)).take(np.asarray(rows))
+    def read_tables(self) -> Iterator[Any]:
+        """Yield all rows of the columns of images, in parts, as tables."""
+        table = DatasetTable(self.table)
+        return table.read_group(0, _ROWS_AT_ONCE, self.reader.list_names())
 
 
 def open_dataset(X: Any, name: str, options: Mapping[str, Any] | None = None) -> DatasetSource:
@@ -334,4 +324,5 @@ def open_dataset(X: Any, name: str, options: Mapping[str, Any] | None = None) ->
     reader = make_reader(schema, name, chosen)
     first = take_rows(X, [0], reader.list_names())
     reader = describe_stamps(reader, first, name, chosen["dtype"])
-    return DatasetSource(X, reader, name, "nchw" if reader.has_known_axes else None)
+    axes = "nchw" if reader.has_known_axes else None
+    return DatasetSource(X, reader, name, reader.bands, axes)

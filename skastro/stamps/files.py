@@ -14,9 +14,9 @@ from astropy.io import fits
 from numpy.typing import DTypeLike, NDArray
 from PIL import Image, UnidentifiedImageError
 
-from skastro.stamps.axes import arrange, axes_of_stamp, fit_axes
+from skastro.stamps.axes import arrange, axes_of_stamp, fit_axes, warn_channels_last
 from skastro.stamps.bands import spell_bands
-from skastro.stamps.formats import FileSource, Rows, native, signature_of, warn_channels_last
+from skastro.stamps.formats import FileSource, Rows, native, signature_of
 from skastro.utils.files import ENDINGS, FITS_ENDINGS, PICTURE_ENDINGS, UnfitError, reading
 from skastro.utils.fits import is_band_name, open_fits, read_type_cards
 from skastro.utils.masks import fill_masked

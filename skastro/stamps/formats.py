@@ -27,7 +27,7 @@ from skastro.stamps.axes import (
     axes_of_names,
     axes_of_stamp,
     fit_axes,
-    looks_channels_last,
+    warn_channels_last,
 )
 from skastro.utils.files import UnfitError, open_npz_array, read_npz_headers, reading
 from skastro.utils.fits import is_band_name
@@ -495,6 +495,16 @@ def _find_name(
     stacks = [key for key, shape in arrays.items() if len(shape) == n_axes]
     # or with the axis of stamps, which axes= may leave out, or with axes of length 1
     stacks = stacks or [key for key, shape in arrays.items() if len(shape) > n_axes]
+    images = [key for key in stacks if is_band_name(key)]
+    if len(images) == 1:
+        if left_out := [key for key in stacks if key not in images]:
+            warnings.warn(
+                f"{path} has arrays that are not bands, which are left out: {', '.join(left_out)} "
+                "(to choose one, pass hdu=, or --hdu).",
+                UserWarning,
+                stacklevel=2,
+            )
+        return images[0]
     if len(stacks) == 1:
         return stacks[0]
     if stacks:
@@ -532,18 +542,6 @@ def _find_axes(
     if "c" in inner:
         warn_channels_last(path, shape, f"n{inner}")
     return f"n{inner}"
-
-
-def warn_channels_last(path: Any, shape: tuple[int, ...], axes: str) -> None:
-    """Warn if stamps that are read as (bands, height, width) look like (height, width, bands)."""
-    if looks_channels_last(arranged_shape(shape, axes)):
-        other = axes.translate(str.maketrans("chw", "hwc"))
-        warnings.warn(
-            f"{path} of shape {shape} looks channels-last: pass axes={other!r} (--axes {other}) if "
-            f"its last axis is the bands, or axes={axes!r} if it is the width.",
-            UserWarning,
-            stacklevel=5,
-        )
 
 
 def _check_stack(

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from skastro.stamps.axes import parse_axes
 from skastro.stamps.bands import spell_bands
+from skastro.stamps.containers import DatasetSource, open_dataset
 from skastro.stamps.files import Hdu, Reader, StampFiles, open_files
 from skastro.stamps.formats import (
     HDF5_ENDINGS,
@@ -30,6 +31,7 @@ from skastro.stamps.formats import (
 )
 from skastro.stamps.parquet import ImageTable, open_tables
 from skastro.stamps.stack import Stamps
+from skastro.utils.arrow import is_dataset, refuse_splits
 from skastro.utils.files import ENDINGS, FITS_ENDINGS, TABLE_ENDINGS, list_tables, stem
 
 STACK_NAMES = ("stamps.npy", "stamps.zarr", "stamps.h5", "stamps.parquet", "stamps.npz")
@@ -40,13 +42,14 @@ _BAND = re.compile(
 )
 _KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}  # two endings each
 _MAX_EXAMPLE_IDS = 8  # ids that a message names
+_DATASET = "the data set"  # in messages
 
 
-Source = NpyFile | ChunkedArray | Hdf5Stamps | StampFiles | ImageTable
+Source = NpyFile | ChunkedArray | Hdf5Stamps | StampFiles | ImageTable | DatasetSource
 
 
 def open_stamps(
-    path_or_paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    path_or_paths: Any,
     *,
     bands: str | Sequence[str] | None = None,
     size: int | tuple[int, int] | None = None,
@@ -61,7 +64,7 @@ def open_stamps(
 
     Parameters
     ----------
-    path_or_paths : path, or sequence of paths
+    path_or_paths : path, sequence of paths, or datasets.Dataset
         - a ``.npy`` or ``.npz`` file, a Zarr store (``.zarr``) or an HDF5 file (``.h5``) of shape
           (n, bands, height, width), or of the ``axes`` that are passed or that the dimensions of
           the array are named after; an HDF5 file with a data set for each stamp (more than 12 of
@@ -70,6 +73,7 @@ def open_stamps(
           files, also in subfolders (HATS, HuggingFace), a pattern or a list of them. Images are
           nested lists, tensors, the bytes of PNG, JPEG, TIFF, FITS or ``.npy`` files, or structs of
           ``band`` and ``flux`` (Multimodal Universe). Flat lists need ``size``;
+        - a ``datasets.Dataset`` of HuggingFace, or a table of pyarrow, with such columns;
         - a folder of FITS files (also ``.fits.gz`` and ``.fits.fz``), of PNG, JPEG or TIFF
           images, or of ``.npy`` files, one for each object; a folder of such folders, one for
           each class; or a list of these files, in order. A FITS file holds one image extension
@@ -163,7 +167,8 @@ def open_stamps(
     source = _open_source(path_or_paths, options)
     if names is not None and source.bands != names:
         if len(names) != source.shape[1]:
-            where = path_or_paths if isinstance(path_or_paths, (str, os.PathLike)) else "the list"
+            is_path = isinstance(path_or_paths, (str, os.PathLike))
+            where = path_or_paths if is_path else getattr(source, "name", "the list")
             raise ValueError(
                 f"bands names {len(names)} bands ({', '.join(names)}), but {where} has "
                 f"{source.shape[1]}: name each of them once."
@@ -208,11 +213,15 @@ def _is_stamp(path: Path) -> bool:
 
 def _open_source(paths: Any, options: dict[str, Any]) -> Source:
     """Open tables, files in a list, or what a path or a pattern stands for."""
-    if not options["reader"] and (tables := find_tables(paths)):
-        table = open_tables(tables, options)
+    refuse_splits(paths, "path_or_paths")
+    is_data = is_dataset(paths)
+    tables = [] if is_data or options["reader"] else find_tables(paths)
+    if is_data or tables:
+        name = _DATASET if is_data else tables[0]
+        table = open_dataset(paths, _DATASET, options) if is_data else open_tables(tables, options)
         if options["missing_bands"] == "nan":
             parts = [table.reader.find_missing(part) for part in table.read_tables()]
-            _warn_of_missing(tables[0], np.concatenate(parts), table.bands)
+            _warn_of_missing(name, np.concatenate(parts), table.bands)
         return table
     if not isinstance(paths, (str, os.PathLike)):
         return _open_list([Path(path).expanduser() for path in paths], options)
@@ -415,7 +424,7 @@ def _open_pattern(pattern: Path, options: dict[str, Any]) -> StampFiles:
     return _open_files(folder, names, ids, options)
 
 
-def _warn_of_missing(where: Path, missing: NDArray[np.bool_], bands: Sequence[str] | None) -> None:
+def _warn_of_missing(where: Any, missing: NDArray[np.bool_], bands: Sequence[str] | None) -> None:
     """Count the objects that lack a band; ``missing`` has the shape (n, bands)."""
     if missing.any():
         names = bands or [str(number) for number in range(missing.shape[1])]

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skastro.stamps.axes import arrange, axes_of_names, axes_of_stamp, fit_axes
+from skastro.stamps.axes import (
+    arrange,
+    axes_of_names,
+    axes_of_stamp,
+    fit_axes,
+    warn_channels_last,
+)
 from skastro.stamps.bands import find_bands, wavelength_of
 from skastro.stamps.files import (
     FileOptions,
@@ -28,7 +34,6 @@ from skastro.stamps.formats import (
     check_unchanged,
     native,
     signature_of,
-    warn_channels_last,
 )
 from skastro.utils.arrow import (
     BlockCache,

@@ -88,8 +88,8 @@ def measure_properties(
     growth of the source from the middle to the total aperture, in the sum of all bands, each
     divided by its noise. Size and shape are measured on the same sum. Apertures and half-light
     radii are computed by sep (Barbary 2016, JOSS 1, 58), the library of SExtractor. The default
-    radii and the columns were chosen on the stamps for which docs/properties.md gives figures;
-    these figures are therefore a little optimistic.
+    radii and the columns were chosen on SDSS and EFIGI stamps: the figures for these in the docs
+    are therefore a little optimistic.
 
     Parameters
     ----------

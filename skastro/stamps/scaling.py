@@ -48,8 +48,8 @@ class AsinhScaler(  # type: ignore[call-arg]  # scikit-learn reads it, but has n
         constant borders), the standard deviation of all pixels instead, or else 1.
     image_shape_ : tuple (bands, height, width)
     bands_ : tuple of str or None
-        Names of the bands, where X knew them. Stamps with the same bands in another order are
-        refused after `fit`.
+        Names of the bands, where X knew them. After `fit`, stamps that name their bands are put in
+        this order, and those that lack one are refused.
     n_features_in_ : int
         Number of bands, or of columns of 2-D rows.
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,48 @@ class Stamps:
             raise ValueError(f"chunk={chunk} must be at least 1.")
         with writing(target):
             _write_chunks(self, target, chunk, overwrite=overwrite, show_bar=progress)
+
+
+@dataclass(frozen=True, eq=False)
+class _BandSource:
+    """Some bands of a stack, in another order, as a `PixelSource`."""
+
+    stack: Any
+    order: Sequence[int]
+    bands: tuple[str, ...] | None
+
+    known_axes = "nchw"  # the stack was checked
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        n, _, height, width = map(int, self.stack.shape)
+        return (n, len(self.order), height, width)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.stack.dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("ids", "catalog_rows", "partial"):
+            raise AttributeError(name)
+        return getattr(self.stack, name, None)
+
+    def read(self, rows: Any) -> NDArray[Any]:
+        return np.asarray(self.stack[rows])[:, self.order]
+
+
+def take_bands(stack: Any, order: Sequence[int], bands: Sequence[str] | None) -> Stamps:
+    """Return some bands of a stack (n, bands, height, width), lazily and in the given order.
+
+    ``bands`` are their names.
+
+    Examples
+    --------
+    >>> stamps = take_bands(np.arange(12).reshape(1, 3, 2, 2), [2, 0], ("r", "u"))
+    >>> stamps, np.asarray(stamps)[0, :, 0, 0].tolist()
+    (Stamps(shape=(1, 2, 2, 2), dtype=int64, bands=r/u), [8, 0])
+    """
+    return Stamps(_BandSource(stack, list(order), None if bands is None else tuple(bands)))
 
 
 def _to_array(rows: range | NDArray[np.int64]) -> NDArray[np.int64]:

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from skastro.catalogs.columns import find_column
 from skastro.catalogs.matching import CatalogMatch, join_catalog
-from skastro.catalogs.reading import CATALOG_ENDINGS, read_catalog, read_tables, tidy_catalog
+from skastro.catalogs.reading import (
+    CATALOG_ENDINGS,
+    read_catalog,
+    read_dataset,
+    read_tables,
+    tidy_catalog,
+)
 from skastro.stamps.files import Hdu
 from skastro.stamps.formats import HDF5_ENDINGS, read_columns
 from skastro.stamps.opening import (
@@ -28,6 +34,7 @@ from skastro.stamps.opening import (
 from skastro.stamps.stack import Stamps
 from skastro.surveys.cutouts import cut_stamps
 from skastro.surveys.survey import Survey
+from skastro.utils.arrow import is_dataset, refuse_splits
 from skastro.utils.files import ENDINGS, list_tables, stem
 from skastro.utils.tables import to_frame
 from skastro.utils.validation import name_near, plain_labels, warn_of_case
@@ -37,6 +44,7 @@ _LAYOUT = (
     "catalog.csv, .fits, .ecsv or .parquet, and stamps.npy, .zarr, .h5, .npz, .parquet or one file "
     "per object, or a folder of such files for each class"
 )
+_DATASET = "the data set"  # in messages
 _CLASS, _FOLDER = "class", "folder"  # columns for the names of the folders of classes
 
 
@@ -149,18 +157,20 @@ def load_survey(
 
     Parameters
     ----------
-    images : path, or mapping of band to path(s)
+    images : path, datasets.Dataset, or mapping of band to path(s)
         A mapping gives the mosaics of each band: `cut_stamps` cuts the stamps at the positions of
         the catalogue. Anything else is opened by `open_stamps`. A stack (``.npy``, Zarr, HDF5)
         must have the rows of the catalogue in the same order. Files of one object each are joined
         by the column of their names, or without it by the column of the ids. Subfolders of
-        classes become a column, as in `load_folder`.
+        classes become a column, as in `load_folder`. A data set of HuggingFace, or a table of
+        pyarrow, is read as its Parquet file would be.
     catalog : path, DataFrame or astropy Table, default=None
         Catalogue of the objects, or its file (``"c.fits[2]"`` is one of its tables). With None it
-        is made of the columns beside the images in a Parquet, Arrow, HDF5 or ``.npz`` file (classes
-        that HuggingFace writes as numbers by their names, and files named train, validation or
-        test as the column ``split``), or else of the ids of the stamps; and of the classes of
-        subfolders. With a catalogue, a column of ids beside the images joins them.
+        is made of the columns beside the images in a data set, or in a Parquet, Arrow, HDF5 or
+        ``.npz`` file (classes that HuggingFace writes as numbers by their names, and files named
+        train, validation or test as the column ``split``), or else of the ids of the stamps; and
+        of the classes of subfolders. With a catalogue, a column of ids beside the images joins
+        them.
     id : str, default=None
         Column that names the objects. None means the column with a usual name.
     ra, dec : str, default=None
@@ -199,6 +209,7 @@ def load_survey(
     ...     print(np.asarray(survey.images)[:, 0, 0, 0], survey.catalog["mag_r"].tolist())
     [7 9] [19.0, 21.0]
     """
+    refuse_splits(images, "images")
     if isinstance(images, Mapping):
         if size is None:
             raise ValueError("size is missing: pass the height and width of the stamps in pixels.")
@@ -230,7 +241,8 @@ def load_survey(
     else:
         table = _read_table(catalog, id)
         name = str(catalog) if isinstance(catalog, (str, os.PathLike)) else "the catalogue"
-        rows, table, join = _join_rows(stamps, own, table, id, (name, images))
+        source = _DATASET if is_dataset(images) else images
+        rows, table, join = _join_rows(stamps, own, table, id, (name, source))
         if not np.array_equal(rows, np.arange(len(stamps))):
             stamps = stamps[rows]
             classes = None if classes is None else classes[rows]
@@ -278,7 +290,11 @@ def _join_rows(
 
 def _read_beside(images: Any, stamps: Stamps, hdu: Any, id: str | None) -> pd.DataFrame:  # noqa: A002
     """Return the columns beside the stamps in their file; none if there are no columns."""
-    if tables := find_tables(images):
+    source: Path | str
+    if is_dataset(images):
+        frame, source = read_dataset(images, _DATASET), _DATASET
+        frame.attrs["arrays"] = []  # the images
+    elif tables := find_tables(images):
         frame, source = read_tables(tables), Path(os.path.commonpath(tables))
         frame.attrs["arrays"] = []  # the images
     elif isinstance(images, (str, os.PathLike)):

@@ -1,10 +1,10 @@
-"""Read tables in Parquet and Arrow files part by part, and their nested lists as arrays."""
+"""Read tables in Parquet and Arrow files and data sets by part, and nested lists as arrays."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -100,11 +100,71 @@ class _ArrowTable:
 
     def read_columns(self, names: Sequence[str] | None) -> pd.DataFrame:
         arrow = import_optional("pyarrow", extra="data", needed_by="Reading tables")
-        parquet = import_optional("pyarrow.parquet", extra="data", needed_by="Reading tables")
         table = _check(arrow.Table.from_batches(self.batches, self.schema))
-        content = BytesIO()
-        parquet.write_table(table if names is None else table.select(list(names)), content)
-        return pd.read_parquet(content, dtype_backend="numpy_nullable")
+        return _to_frame(table if names is None else table.select(list(names)))
+
+
+class DatasetTable:
+    """A ``datasets.Dataset`` or a table of pyarrow, with the methods of an open file.
+
+    It is one group of rows.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self.schema = take_rows(data, [0], data.column_names).schema
+        self.lengths = [len(data)]
+
+    def read_group(self, number: int, size: int, names: Sequence[str]) -> Iterator[Any]:
+        """Yield parts of the rows as tables."""
+        for start in range(0, self.lengths[number], size):
+            yield take_rows(self.data, range(start, min(start + size, len(self.data))), names)
+
+    def read_columns(self, names: Sequence[str] | None) -> pd.DataFrame:
+        """Return columns of numbers and text."""
+        chosen = self.data.column_names if names is None else names
+        if not chosen:  # a data set without columns has no rows
+            return pd.DataFrame(index=range(len(self.data)))
+        return _to_frame(take_rows(self.data, range(len(self.data)), chosen))
+
+
+def is_dataset(X: Any) -> bool:
+    """Return whether X is a ``datasets.Dataset`` or a table of pyarrow, by its attributes."""
+    is_table = hasattr(X, "column_names") and hasattr(X, "__len__") and not isinstance(X, Mapping)
+    return is_table and (hasattr(X, "with_format") or hasattr(X, "combine_chunks"))
+
+
+def refuse_splits(X: Any, name: str) -> None:
+    """Refuse several data sets of HuggingFace, and those that are streamed."""
+    if not hasattr(X, "with_format") or is_dataset(X):
+        return
+    problem = (
+        f"is of the type {type(X).__name__}, whose rows cannot be chosen: pass a Dataset, such as "
+        f"datasets.Dataset.from_list(list({name}))"
+    )
+    if isinstance(X, Mapping):
+        problem = (
+            f"holds the data sets {', '.join(map(repr, X))}: pass one of them, such as "
+            f"{name}[{next(iter(X), 'train')!r}], or "
+            f"datasets.concatenate_datasets(list({name}.values()))"
+        )
+    raise ValueError(f"{name} {problem}.")
+
+
+def take_rows(table: Any, rows: Any, names: Sequence[str]) -> Any:
+    """Return some rows and columns of a data set as a table of pyarrow."""
+    if hasattr(table, "with_format"):
+        chosen = table.select_columns(list(names)) if hasattr(table, "select_columns") else table
+        return chosen.with_format("arrow")[np.asarray(rows).tolist()]
+    return table.select(list(names)).take(np.asarray(rows))
+
+
+def _to_frame(table: Any) -> pd.DataFrame:
+    """Return a table of pyarrow as a DataFrame, as a Parquet file would be read."""
+    parquet = import_optional("pyarrow.parquet", extra="data", needed_by="Reading tables")
+    content = BytesIO()
+    parquet.write_table(table, content)
+    return pd.read_parquet(content, dtype_backend="numpy_nullable")
 
 
 def open_table(path: Path) -> Any:

@@ -378,3 +378,16 @@ def digest_arrays(*arrays: NDArray[Any]) -> str:
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def require(condition: object, problem: str) -> None:
+    """Raise a ValueError about a part of a file, unless a condition holds.
+
+    Examples
+    --------
+    >>> require(1 > 2, "its classes are not valid")
+    Traceback (most recent call last):
+    ValueError: its classes are not valid
+    """
+    if not condition:
+        raise ValueError(problem)

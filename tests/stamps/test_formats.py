@@ -156,6 +156,14 @@ def test_one_of_several_arrays_is_chosen_by_name_and_number_of_axes(tmp_path, pi
         open_stamps(tmp_path / "s.h5", hdu="z")
 
 
+def test_arrays_of_errors_beside_those_of_pixels_are_left_out(tmp_path, pixels):
+    with h5py.File(tmp_path / "s.h5", "w") as file:  # as the Multimodal Universe names them
+        file["image_flux"], file["image_ivar"] = pixels, np.ones_like(pixels)
+        file["image_mask"] = np.ones(pixels.shape, bool)
+    with pytest.warns(UserWarning, match="are not bands, .* left out: image_ivar, image_mask"):
+        check(open_stamps(tmp_path / "s.h5"), pixels)
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_npz_files_are_read_by_the_names_of_their_arrays(tmp_path, pixels, save):
     labels = np.array(["star", "galaxy"] * 3 + ["star"])

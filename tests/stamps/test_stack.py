@@ -623,6 +623,7 @@ def test_the_encoder_never_reads_all_stamps_at_once(task, monkeypatch):
     monkeypatch.setattr("skastro.stamps.arrays._CHECKED_AT_ONCE", 16)
     monkeypatch.setattr("skastro.stamps.scaling._MAX_FITTED_STAMPS", 16)
     monkeypatch.setattr("skastro.stamps.photometry._MAX_CHUNK", 16)
+    monkeypatch.setattr("skastro.surveys.pixel_statistics._MAX_STAMPS", 16)
     encoder = small_encoder(batch_size=8).fit(stamps)
     encoder.transform(stamps)
     assert max(lengths) <= 16

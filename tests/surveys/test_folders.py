@@ -432,6 +432,56 @@ def test_stamps_without_columns_need_a_catalogue(tmp_path):
     assert len(load_survey(tmp_path / "stamps.npz")) == 6
 
 
+def test_a_data_set_of_pyarrow_has_its_own_catalogue():
+    pa = pytest.importorskip("pyarrow")
+    columns = {"image": PIXELS.tolist(), "label": np.arange(6) % 2, "objid": np.arange(6) * 10**17}
+    table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(HUGGINGFACE)})
+    survey = load_survey(table, bands="gr")
+    np.testing.assert_array_equal(np.asarray(survey.images, np.float32), PIXELS)
+    assert survey.bands == ("g", "r")
+    assert survey.catalog.columns.tolist() == ["label", "objid"]
+    assert survey.catalog["label"].tolist() == ["star", "galaxy"] * 3
+    assert survey.ids.tolist() == ["0", *(str(row * 10**17) for row in range(1, 6))]
+    assert load_survey(table.select(["image"])).ids.tolist() == list(range(6))
+
+    # another catalogue, joined by ids or rows
+    other = pd.DataFrame({"id": [4 * 10**17, 7, 10**17], "mag": [4.0, 0.0, 1.0]})
+    joined = load_survey(table, other)
+    assert joined.catalog["mag"].tolist() == [1, 4]
+    np.testing.assert_array_equal(np.asarray(joined.images, np.float32), PIXELS[[1, 4]])
+    with pytest.raises(ValueError, match="catalogue has 5 rows and the data set has 6 stamps"):
+        load_survey(table, pd.DataFrame({"mag": np.ones(5)}))
+
+
+def test_a_data_set_that_lacks_bands_has_nan():
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table({"g": [*PIXELS[:5, 0].tolist(), None], "r": PIXELS[:, 1].tolist()})
+    with pytest.raises(ValueError, match=r"row 5, column g is empty"):
+        np.asarray(load_survey(table).images)
+    with pytest.warns(UserWarning, match=r"the data set: 1 of 6 objects lack a band \(g 1\)"):
+        survey = load_survey(table, missing_bands="nan")
+    expected = PIXELS.copy()
+    expected[5, 0] = np.nan
+    np.testing.assert_array_equal(np.asarray(survey.images, np.float32), expected)
+
+
+def test_a_data_set_of_huggingface_is_a_survey():
+    datasets = pytest.importorskip("datasets")
+    kinds = {
+        "image": datasets.Array3D((2, 8, 8), "float32"),
+        "label": datasets.ClassLabel(names=["star", "galaxy"]),
+    }
+    content = {"image": list(PIXELS), "label": [0, 1] * 3}
+    data = datasets.Dataset.from_dict(content, features=datasets.Features(kinds))
+    survey = load_survey(data.select([4, 1]))
+    np.testing.assert_array_equal(np.asarray(survey.images), PIXELS[[4, 1]])
+    assert survey.catalog["label"].tolist() == ["star", "galaxy"]
+    with pytest.raises(ValueError, match=r"such as images\['train'\]"):
+        load_survey(datasets.DatasetDict({"train": data}))
+    with pytest.raises(ValueError, match="IterableDataset, whose rows cannot be chosen"):
+        load_survey(data.to_iterable_dataset())
+
+
 @pytest.mark.parametrize("name", ["catalog.csv.gz", "catalog.tsv", "catalog.tsv.gz"])
 def test_packed_catalogues_and_those_with_tabs_are_found(folder, name):
     separator = "\t" if ".tsv" in name else ","
