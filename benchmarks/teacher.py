@@ -3,8 +3,9 @@
     python benchmarks/teacher.py galaxies --stamps 3e6 --state galaxies.pt
     python benchmarks/teacher.py galaxies --stamps 1e4 --max-seconds 600 --out try.safetensors
 
-A killed training goes on from its state. The card of the weights is printed as Markdown; it belongs
-into docs/weights.md, and its SHA-256 into skastro/networks/weights.py.
+A killed training goes on from its state. ``--average`` takes copies of the state that were made on
+the way, and writes the mean of their weights and the last. The card of the weights is printed as
+Markdown; it belongs into docs/weights.md, and its SHA-256 into skastro/networks/weights.py.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ def main() -> None:
     parser.add_argument("--stamps", type=float, default=3e6, help="number of stamps to see")
     parser.add_argument("--state", type=Path, help="file to go on from, NAME.pt if not given")
     parser.add_argument("--out", type=Path, help="file to write, NAME.safetensors if not given")
+    parser.add_argument(
+        "--average",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="copies of the state, to average too",
+    )
     parser.add_argument("--max-seconds", type=float, default=float("inf"))
     parser.add_argument("--backbone", default="stamp_resnet18")
     parser.add_argument("--size", type=int, default=48, help="pixels of the network's planes")
@@ -37,7 +45,7 @@ def main() -> None:
         device=options.device, max_seconds=options.max_seconds,
     )  # fmt: skip
     out = options.out or Path(f"{options.name}.safetensors")
-    print(export_teacher(options.name, state, out), flush=True)
+    print(export_teacher(options.name, state, out, earlier=options.average), flush=True)
 
 
 if __name__ == "__main__":

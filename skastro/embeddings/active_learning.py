@@ -11,7 +11,8 @@ from scipy.stats import rankdata
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_array
 
-from skastro.probes.kernel_probe import KERNEL_CONSTANT, ColumnGroup, KernelProbe
+from skastro.probes.kernel_probe import KernelProbe
+from skastro.probes.kernels import KERNEL_CONSTANT, ColumnGroup
 from skastro.utils.validation import (
     check_groups,
     check_labels,

@@ -124,7 +124,7 @@ def score_embedding(
 
     # scores of methods without labels: how well clusters agree with the classes
     scores["silhouette"] = _silhouette(X_labelled, truth, seed)
-    clusterer = clone(clusterer).fit(X)
+    clusterer = clone(clusterer).fit(X, None)  # a frozen one needs both
     kmeans = KMeans(len(classes), n_init=_KMEANS_STARTS, random_state=seed)
     clusters = {"kmeans": kmeans.fit_predict(clusterer.reduced(X)), "hdbscan": clusterer.labels_}
     for name, cluster_of_row in clusters.items():

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import copy
-import sys
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import ClassifierMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import cross_val_predict
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skastro.estimators.encoder import (
     PropertyPretrainedEncoder,
-    StampTransformer,
     embed_stamps,
     fill_head,
     run_network,
 )
 from skastro.estimators.morphology import find_kinds, rescale_kinds
-from skastro.estimators.pretrained import check_teacher, choose_kinds, load_teachers, measure_odds
-from skastro.estimators.saving_classifiers import load_classifier, save_classifier
+from skastro.estimators.pretrained import choose_kinds
+from skastro.estimators.representation import RepresentationModel, join_columns
+from skastro.estimators.saving_estimators import load_classifier, save_classifier
 from skastro.networks.backbones import Backbone, StampNetwork, make_network, name_backbone
-from skastro.networks.device import resolve_device
 from skastro.networks.losses import ClassLoss
 from skastro.networks.training import Recipe, seeded, train
 from skastro.probes.cross_validation import (
@@ -41,7 +39,9 @@ from skastro.probes.cross_validation import (
     compare_shares,
     explain_choice,
     find_calibration,
+    find_predicted,
     make_folds,
+    may_help,
 )
 from skastro.probes.kernel_probe import KernelProbe
 from skastro.probes.linear_probe import LinearProbe
@@ -63,6 +63,7 @@ from skastro.utils.validation import (
 
 _STRATEGIES = ("auto", "probe", "finetune", "scratch")
 _MIN_STEPS, _MAX_STEPS = 150, 1400
+_FOLD_STEPS = 1 / 3  # of the steps of a network, for the networks of the cross-validation
 _PRETRAINED_CHOICE = (
     "Strategy auto uses the probe alone: the network of load_pretrained() stays as it is."
 )
@@ -70,11 +71,15 @@ _N_MEASURED = 1000  # stamps that show which properties can be measured, without
 _HEAD_C = 0.03  # regularisation of the linear probe from which fine-tuning starts
 
 
-def _pretrains(classifier: SelfSupervisedClassifier) -> bool:
-    return classifier.strategy != "scratch"
+class _PlannedProbe(NamedTuple):
+    """A probe before its fit, its columns, and probabilities of rows that folds left out."""
+
+    probe: KernelProbe
+    columns: NDArray[np.float64]  # (n, p)
+    left_out: Any  # (n, k); None without folds
 
 
-class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
+class SelfSupervisedClassifier(ClassifierMixin, RepresentationModel):
     """Classify stamps with few labels, on a representation learned from all of them.
 
     The encoder is pretrained on every row, labelled or not. Then the classes are learned from the
@@ -93,8 +98,10 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         "probe": a `KernelProbe` on the columns that `describe` returns. "finetune": training of
         all layers, from the encoder's weights and those of a linear probe. "scratch": the same
         network from random weights (the baseline). "auto": the probe, the fine-tuned network, or
-        a mean of both, whichever predicts the labelled rows best in cross-validation; the probe
-        where the smallest class has fewer than ten labels, too few for a comparison.
+        a mean of both, whichever predicts the labelled rows best in cross-validation, for which
+        networks are trained for a third of their steps. The probe where the first of them says
+        that none helps, and where the smallest class has fewer than ten labels, too few for a
+        comparison.
     pretrained : {"auto", None}, name or FrozenEstimator, default="auto"
         Teachers: encoders of `load_pretrained` whose embedding and properties the probe gets, too.
         "auto": those of `list_pretrained` that are made for such stamps, "radio" for those of one
@@ -148,10 +155,11 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         Share of the network in the probabilities; ``probe_`` or ``catalog_probe_`` has the rest.
     cv_losses_, catalog_cv_losses_ : dict of float to float
         Cross-validated log loss (nat) for each share of the network that "auto" compared, where
-        ``probe_`` or ``catalog_probe_`` has the rest; empty if nothing was compared.
+        ``probe_`` or ``catalog_probe_`` has the rest; of one fold if its network did not help, and
+        empty if nothing was compared.
     bands_ : tuple of str or None
-        Names of the bands, where X knew them. Stamps with the same bands in another order are
-        refused after `fit`.
+        Names of the bands, where X knew them. After `fit`, stamps that name their bands are put in
+        this order, and those that lack one are refused.
     calibration_, catalog_calibration_ : SetCalibration or None
         Labelled rows that were left out, with whose probabilities `predict_set` finds thresholds;
         None where none was.
@@ -191,6 +199,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
     (20, 2)
     """
 
+    _noun = "classifier"
     # routed without set_fit_request and the like
     __metadata_request__fit = dict.fromkeys(
         ("properties", "property_errors", "catalog", "groups"), True
@@ -227,25 +236,6 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         self.n_folds = n_folds
         self.random_state = random_state
         self.verbose = verbose
-
-    @available_if(_pretrains)  # type: ignore[untyped-decorator]  # scikit-learn has no types
-    def pretrain(self, X: Any, *, properties: Any = None, property_errors: Any = None) -> Self:
-        """Return an unfitted copy whose encoder is pretrained on these stamps, and frozen.
-
-        For studies that fit on many subsets of labels after one pretraining.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width) or (n, features)
-        properties, property_errors : array-like of shape (n, p), default=None
-            As in `PropertyPretrainedEncoder.fit`.
-
-        Returns
-        -------
-        classifier : SelfSupervisedClassifier
-        """
-        encoder = self._fit_encoder(X, draw_seed(self.random_state), properties, property_errors)
-        return clone(self).set_params(encoder=FrozenEstimator(encoder))
 
     @fits_as_a_whole
     def fit(
@@ -290,14 +280,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             stamps, labels, properties, catalogue and groups do not belong together.
         """
         self._check_parameters()
-        encoder = getattr(self.encoder, "estimator", self.encoder)  # without FrozenEstimator
-        image_shape = getattr(encoder, "image_shape_", None) or getattr(
-            encoder, "image_shape", None
-        )
-        resolve_device(getattr(encoder, "device", "auto"))
-        images = check_images(self, X, reset=True, image_shape=image_shape)
-        self.image_shape_ = tuple(images.shape[1:])
-        self.teachers_ = self._find_teachers(images)
+        images = self._open_stamps(X)
         codes = self._encode_labels(y, images)
         warn_of_order(X=X, y=y, catalog=catalog, groups=groups)
         if properties is not None:
@@ -439,24 +422,6 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         probabilities = self.predict_proba(X, catalog=catalog)
         return calibration.choose_sets(probabilities, coverage, self.classes_)
 
-    @available_if(_pretrains)  # type: ignore[untyped-decorator]  # scikit-learn has no types
-    def describe(self, X: Any) -> NDArray[np.float64]:
-        """Return the columns from which the probe learns: embeddings and all properties.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width) or (n, features)
-
-        Returns
-        -------
-        columns : float64 array of shape (n, d + p + m + t)
-            The embedding, the p properties that the encoder predicts (in their units) and the
-            m that `measure_properties` measures, NaN where it cannot. Then the embedding of each
-            teacher, and the properties and kinds that it predicts (t columns in all).
-        """
-        check_is_fitted(self)
-        return np.hstack(self._describe(check_images(self, X, reset=False), None))
-
     def knows_classes(self, classes: Sequence[Any], X: Any = None) -> bool:
         """Return whether a teacher can tell classes without any label.
 
@@ -553,41 +518,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             raise ValueError(f"strategy={self.strategy!r} must be one of {_STRATEGIES}.")
         check_whole_number("steps", self.steps, least=1, or_none=True)
         check_whole_number("n_folds", self.n_folds, least=2)
-        is_estimator = hasattr(self.encoder, "get_params") and not isinstance(self.encoder, type)
-        if self.encoder is not None and not is_estimator:
-            raise ValueError(
-                f"encoder={self.encoder!r} must be an encoder, such as PropertyPretrainedEncoder() "
-                "or FrozenEstimator(PropertyPretrainedEncoder.load(path))."
-            )
-        check_teacher(self.pretrained)
-
-    def _find_teachers(self, images: Any) -> dict[str, Any]:
-        """Return the teachers for stamps, by name; all that may be used for stamps of None."""
-        if self.pretrained is None or self.strategy in ("finetune", "scratch"):
-            return {}
-        teachers = load_teachers(self.pretrained, images)
-        # a teacher that is the encoder itself needs no second place
-        encoder: Any = getattr(self.encoder, "estimator", None)
-        if getattr(encoder, "image_shape_", ()) is None and images is not None:
-            teachers = {n: t for n, t in teachers.items() if n != encoder.weights}
-        return teachers
-
-    def _check_catalog(self, catalog: Any, n: int) -> NDArray[np.float64] | None:
-        """Return a catalogue in the column order of `fit`; None if there is none, or no probe."""
-        if catalog is None or self.strategy in ("finetune", "scratch"):
-            return None
-        if self.catalog_probe_ is None:
-            raise ValueError(
-                "catalog cannot be used, as the classifier was fitted without: pass it to fit, too."
-            )
-        table = check_properties(catalog, n, name="catalog", allow_empty=True)
-        missing = [name for name in self.catalog_names_ if name not in table]
-        if missing:
-            raise ValueError(
-                f"catalog has no column {missing[0]!r}: pass those of fit, "
-                f"{', '.join(self.catalog_names_)} (NaN where unknown)."
-            )
-        return table[self.catalog_names_].to_numpy()
+        self._check_encoders()
 
     def _encode_labels(self, y: Any, images: Any) -> NDArray[np.int64]:
         """Set the classes and their kinds; return a code for each row, -1 without a label."""
@@ -653,37 +584,6 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         )
         self._say(self.choice_)
 
-    def _say(self, text: str) -> None:
-        if self.verbose:
-            sys.stdout.write(f"{text}\n")
-            sys.stdout.flush()
-
-    def _fit_encoder(
-        self, X: Any, seed: int, properties: Any, property_errors: Any
-    ) -> PropertyPretrainedEncoder:
-        encoder = self.encoder
-        if isinstance(encoder, FrozenEstimator):
-            check_is_fitted(encoder.estimator)
-            if encoder.estimator.image_shape_ is None and self.strategy in ("finetune", "scratch"):
-                raise ValueError(
-                    f"strategy={self.strategy!r} trains the network of the encoder, but those of "
-                    "load_pretrained() stay as they are: use strategy='auto' or 'probe', or "
-                    "encoder=clone(encoder), whose fit begins with their weights."
-                )
-            return encoder.estimator
-        if encoder is None:
-            encoder = PropertyPretrainedEncoder(random_state=seed, verbose=self.verbose)
-        if hasattr(encoder, "network_"):
-            raise ValueError(
-                "encoder is fitted, and would be trained anew: pass FrozenEstimator(encoder) to "
-                "keep its weights, or sklearn.base.clone(encoder) to train another."
-            )
-        encoder = clone(encoder)
-        if self.strategy == "scratch":  # only the scaling and the architecture are used
-            encoder.set_params(max_epochs=0, targets="measured", checkpoint_dir=None)
-            return encoder.fit(X)
-        return encoder.fit(X, properties=properties, property_errors=property_errors)
-
     def _reset(self) -> None:
         self.probe_: KernelProbe | None = None
         self.catalog_probe_: KernelProbe | None = None
@@ -705,85 +605,91 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             images = check_images(self.encoder_, rows.images, reset=False)
             rows = replace(rows, embeddings=embed_stamps(self.encoder_, images))
         if self.strategy in ("auto", "probe"):
-            # let networks predict the labelled rows in cross-validation, if they are compared
             compares = self.strategy == "auto" and self.encoder_.image_shape_ is not None
             needs_folds = compares or rows.groups is not None
             folds = make_folds(rows, self.n_folds, seed) if needs_folds else []
-            by_network: Any = np.empty((len(rows.codes), len(self.classes_))) if compares else None
-            for number, (learn, test) in enumerate(folds if compares else [], start=1):
-                part = f"fold {number} of {len(folds)}"
-                network = self._train_network(rows.take(learn), seed, part)
-                by_network[test] = self._run_network(network, rows.images[test])
-            # fit the probes, and choose the shares of the network
+            # the columns of the probes, and what they predict of rows that are left out in folds
             own = join_columns(self.encoder_, rows.embeddings, measured)
-            parts = [own, *self._consult_teachers(rows.images)]
-            fitted = self._fit_probe(rows, parts, folds, by_network, seed)
-            self.probe_, self.calibration_, self.blend_, self.cv_losses_ = fitted
+            tables = [[own, *self._consult_teachers(rows.images)]]
+            if catalog is not None:
+                tables.append([np.hstack([own, catalog]), *tables[0][1:]])
+                self.catalog_names_ = catalog.columns.tolist()
+            probes = [self._plan_probe(rows, parts, folds, seed) for parts in tables]
+            # let networks predict these rows, too, and choose the shares of the network
+            by_network = None
+            if compares and folds:
+                by_network = self._predict_folds(rows, folds, [p.left_out for p in probes], seed)
+            fitted = [self._fit_probe(rows, probe, by_network) for probe in probes]
+            self.probe_, self.calibration_, self.blend_, self.cv_losses_ = fitted[0]
             self.catalog_blend_ = 0.0
             if catalog is not None:
-                parts = [np.hstack([parts[0], catalog]), *parts[1:]]
-                fitted = self._fit_probe(rows, parts, folds, by_network, seed)
-                self.catalog_probe_, self.catalog_calibration_ = fitted[:2]
-                self.catalog_blend_, self.catalog_cv_losses_ = fitted[2:]
-                self.catalog_names_ = catalog.columns.tolist()
+                self.catalog_probe_, self.catalog_calibration_ = fitted[1][:2]
+                self.catalog_blend_, self.catalog_cv_losses_ = fitted[1][2:]
             if self.strategy == "auto":
                 self.choice_ = _PRETRAINED_CHOICE
                 if compares:
-                    self.choice_ = explain_choice(rows, self.n_folds, *fitted[2:])
-                self.choice_ += self._explain_teachers(fitted[0])
+                    looked = None if by_network is None else find_predicted(by_network)
+                    self.choice_ = explain_choice(rows, self.n_folds, *fitted[-1][2:], looked)
+                self.choice_ += self._explain_teachers(fitted[-1][0])
                 self._say(self.choice_)
         if max(self.blend_, self.catalog_blend_) > 0:
             self.network_ = self._train_network(rows, seed)
 
-    def _describe(self, images: Any, catalog: Any) -> list[NDArray[np.float64]]:
-        """Return the columns of the encoder, with the catalogue, and those of each teacher."""
-        # a column without a value in any row of these stamps is left out of their table
-        measured = measure_properties(images).reindex(columns=self.measured_names_)
-        own = join_columns(self.encoder_, embed_stamps(self.encoder_, images), measured)
-        parts = [own if catalog is None else np.hstack([own, catalog])]
-        return parts + self._consult_teachers(images)
-
-    def _consult_teachers(self, images: Any) -> list[NDArray[np.float64]]:
-        """Return the embedding by each teacher, with the properties and kinds that it predicts."""
-        embeddings = [
-            (teacher, embed_stamps(teacher, images)) for teacher in self.teachers_.values()
-        ]
-        return [np.hstack([each, t.predict_embedded(each)]) for t, each in embeddings]
-
-    def _fit_probe(
-        self, rows: LabelledRows, parts: list[Any], folds: list[Fold], by_network: Any, seed: int
-    ) -> tuple[KernelProbe, SetCalibration, float, dict[float, float]]:
-        """Fit a probe; return it, its calibration, the share of the network, and losses of shares.
-
-        ``parts`` are those of `_describe`.
-        """
-        # the columns of the teachers, and of the kinds that the classes are
-        others, class_columns, start = [], None, 0
+    def _plan_probe(
+        self, rows: LabelledRows, parts: list[Any], folds: list[Fold], seed: int
+    ) -> _PlannedProbe:
+        """Return an unfitted probe with its columns; ``parts`` are those of `_describe`."""
+        # the columns of the kinds that the classes are
+        class_columns, start = None, 0
         kind_teacher: Any = self._kind_teacher() if self.kinds_ else None
         encoders = [self.encoder_, *self.teachers_.values()]
         for encoder, part in zip(encoders, parts, strict=True):
-            d = len(encoder.embedding_mean_)
-            if encoder is not self.encoder_:
-                others.append((d, part.shape[1] - d, measure_odds(encoder, part[:, :d])))
-            names = list(encoder.targets_.names)
             if encoder is kind_teacher:
-                class_columns = [start + d + names.index(kind) for kind in self.kinds_]
+                names, first = list(encoder.targets_.names), start + len(encoder.embedding_mean_)
+                class_columns = [first + names.index(kind) for kind in self.kinds_]
             start += part.shape[1]
         n_properties = parts[0].shape[1] - self._n_features_out
         probe = KernelProbe(
-            n_properties, others=others, class_columns=class_columns,
+            n_properties, others=self._list_others(parts), class_columns=class_columns,
             class_weight=self.class_weight, random_state=seed,
         )  # fmt: skip
-        columns = np.hstack(parts)
         # rows that are left out: in folds, to compare with the network or to keep groups together
-        left_out: Any = None
+        columns, left_out = np.hstack(parts), None
         if folds:
             proba = "predict_proba"
             left_out = cross_val_predict(probe, columns, rows.labels, cv=folds, method=proba)
-        skip = by_network is None or not folds
-        losses = {} if skip else compare_shares(rows, left_out, by_network)
-        share = min(losses, key=losses.__getitem__, default=0.0)  # without folds, the probe alone
-        probe.fit(columns, rows.labels)
+        return _PlannedProbe(probe, columns, left_out)
+
+    def _predict_folds(
+        self, rows: LabelledRows, folds: list[Fold], by_probes: list[Any], seed: int
+    ) -> NDArray[np.float64]:
+        """Return the probabilities of rows that networks were not trained on (n, k).
+
+        The networks are trained for fewer steps than the final one. If that of the first fold says
+        that no network will help any of the probes, the other rows stay NaN.
+        """
+        by_network = np.full((len(rows.codes), len(self.classes_)), np.nan)
+        for number, (learn, test) in enumerate(folds, start=1):
+            part = f"fold {number} of {len(folds)}"
+            network = self._train_network(rows.take(learn), seed, part, steps_share=_FOLD_STEPS)
+            by_network[test] = self._run_network(network, rows.images[test])
+            if number == 1 and not may_help(rows.take(test), by_network[test], by_probes, test):
+                break
+        return by_network
+
+    def _fit_probe(
+        self, rows: LabelledRows, planned: _PlannedProbe, by_network: Any
+    ) -> tuple[KernelProbe, SetCalibration, float, dict[float, float]]:
+        """Fit a probe; return it, its calibration, the share of the network, and losses of shares.
+
+        Without a prediction of all rows by networks, the share is 0.
+        """
+        probe, left_out = planned.probe.fit(planned.columns, rows.labels), planned.left_out
+        losses, share = {}, 0.0
+        if by_network is not None:
+            seen = find_predicted(by_network)
+            losses = compare_shares(rows.take(seen), left_out[seen], by_network[seen])
+            share = min(losses, key=losses.__getitem__) if len(seen) == len(rows.codes) else 0.0
         if share > 0:
             left_out = (1 - share) * left_out + share * by_network
         elif rows.groups is None or left_out is None:  # or each row alone
@@ -798,7 +704,9 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         text = " and ".join(f"a share of {share:.0%} to {name!r}" for name, share in shares)
         return f" The probe gives {text}."
 
-    def _train_network(self, rows: LabelledRows, seed: int, part: str = "") -> StampNetwork:
+    def _train_network(
+        self, rows: LabelledRows, seed: int, part: str = "", *, steps_share: float = 1.0
+    ) -> StampNetwork:
         """Train all layers: from the encoder's weights if embeddings are given, or random ones.
 
         ``part`` is what the messages call it, such as "fold 1 of 3".
@@ -807,7 +715,7 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
         kind = "Training" if rows.embeddings is None else "Fine-tuning"
         title = f"{kind} {name_backbone(encoder.backbone)}{part and f', {part},'}"
         steps = self.steps or int(np.clip(30 * np.sqrt(n), _MIN_STEPS, _MAX_STEPS))
-        steps_per_epoch = -(-n // self.batch_size)
+        steps, steps_per_epoch = math.ceil(steps_share * steps), -(-n // self.batch_size)
         recipe = Recipe(
             max_epochs=-(-steps // steps_per_epoch), batch_size=self.batch_size,
             learning_rate=self.learning_rate, augment=encoder.augment, device=encoder.device,
@@ -834,10 +742,3 @@ class SelfSupervisedClassifier(ClassifierMixin, StampTransformer):
             self.encoder_, network, images, lambda net, x: net(x).softmax(dim=1), "classifying"
         ).astype(np.float64)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
-
-
-def join_columns(
-    encoder: PropertyPretrainedEncoder, embeddings: Any, measured: pd.DataFrame
-) -> NDArray[np.float64]:
-    """Join embeddings, the properties predicted from them, and measured properties."""
-    return np.hstack([embeddings, encoder.predict_embedded(embeddings), measured])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -21,6 +22,7 @@ from skastro.estimators.targets import (
     find_true_values,
     split_names,
 )
+from skastro.estimators.training_statistics import TrainingStatistics, measure_spread
 from skastro.networks.backbones import (
     Backbone,
     InputScaling,
@@ -177,8 +179,12 @@ class PropertyPretrainedEncoder(StampTransformer):
     image_shape_ : tuple (bands, height, width) or None
         None after `load_pretrained`: the encoder takes stamps of any bands and size.
     bands_ : tuple of str or None
-        Names of the bands, where X knew them. Stamps with the same bands in another order are
-        refused after `fit`.
+        Names of the bands, where X knew them. After `fit`, stamps that name their bands are put in
+        this order, and those that lack one are refused.
+    statistics_ : TrainingStatistics or None
+        What `check_encoder` compares with other stamps: quantiles of sky, noise, flux, colour and
+        size of the training stamps, and of their distances in the embedding. None after
+        `load_pretrained`, and in files of older versions.
     n_features_in_ : int
         Number of bands, or of columns of 2-D rows; missing after `load_pretrained`.
 
@@ -311,7 +317,7 @@ class PropertyPretrainedEncoder(StampTransformer):
                 validation_rows=validation_rows, checkpoint=checkpoint,
                 progress=report_to("pretraining", n * n_epochs),
             )  # fmt: skip
-        self._standardise_embeddings(images)
+        self._standardise_embeddings(images, table)
         if checkpoint:
             checkpoint.remove()
         return self
@@ -523,22 +529,19 @@ class PropertyPretrainedEncoder(StampTransformer):
             self.checkpoint_dir, settings, images, targets, random_state=self.random_state
         )
 
-    def _standardise_embeddings(self, images: Any) -> None:
-        """Measure the mean and spread of each feature on a sample of the training stamps."""
-        sample = images[:: -(-len(images) // _MAX_STANDARDISATION_ROWS)]
+    def _standardise_embeddings(self, images: Any, table: pd.DataFrame) -> None:
+        """Measure the mean and spread of each feature on a sample of the training stamps.
+
+        What `check_encoder` compares with other stamps is measured on the same sample.
+        """
+        every = slice(None, None, -(-len(images) // _MAX_STANDARDISATION_ROWS))
+        sample = images[every]
         # each process embeds its share
         features = gather_rows(run_network(self, self.network_, sample[share_of(len(sample))]))
         self.embedding_mean_, self.embedding_scale_ = measure_spread(features)
-
-
-def measure_spread(
-    features: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the mean and the standard deviation of each feature, infinite if it is constant."""
-    spread = features.std(0)
-    # the spread of a feature that is (nearly) constant is rounding noise
-    alive = spread > 1e-4 * max(spread.max(), 1e-12)
-    return features.mean(0), np.where(alive, spread, np.inf).astype(np.float32)
+        embeddings = (features - self.embedding_mean_) / self.embedding_scale_
+        residuals = self.predict_embedded(embeddings) - table.to_numpy(np.float64)[every]
+        self.statistics_ = TrainingStatistics.measure(sample, embeddings, residuals)
 
 
 def embed_stamps(encoder: PropertyPretrainedEncoder, images: Any) -> NDArray[np.float32]:

@@ -17,10 +17,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import balanced_accuracy_score, r2_score, recall_score
 from torch import Tensor
 
-from skastro.estimators.encoder import PropertyPretrainedEncoder, measure_spread
+from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.morphology import MorphologyTargets, explained_share, find_kinds
 from skastro.estimators.saving import load_encoder, pack_encoder
 from skastro.estimators.teaching import LESSONS, draw_chunk
+from skastro.estimators.training_statistics import measure_spread
 from skastro.networks.inference import prepare_for_inference
 from skastro.networks.teacher import TeacherNetwork
 from skastro.networks.weights import (
@@ -217,7 +218,9 @@ def measure_odds(teacher: PropertyPretrainedEncoder, embeddings: Any) -> float:
     return float(np.clip(odds, 1 / _MAX_ODDS, _MAX_ODDS))
 
 
-def export_teacher(name: str, state: str | Path, path: str | Path) -> str:
+def export_teacher(
+    name: str, state: str | Path, path: str | Path, *, earlier: Sequence[str | Path] = ()
+) -> str:
     """Write the weights of a training as a file of `load_pretrained`, in half precision.
 
     Parameters
@@ -228,6 +231,8 @@ def export_teacher(name: str, state: str | Path, path: str | Path) -> str:
         The file of `train_teacher`, of your own: reading it may execute code.
     path : path
         The file to write.
+    earlier : sequence of paths, default=()
+        Copies of ``state`` at earlier moments of the training: the mean of the weights is written.
 
     Returns
     -------
@@ -245,7 +250,8 @@ def export_teacher(name: str, state: str | Path, path: str | Path) -> str:
     counts = len(targets.properties), len(targets.kinds)
     planes = settings.get("planes", LESSONS[name].planes)
     exact = TeacherNetwork(settings["backbone"], settings["size"], *counts, planes=planes)
-    exact.load_state_dict(content["averaged"])
+    others = [torch.load(each, map_location="cpu", weights_only=False) for each in earlier]
+    exact.load_state_dict(_average([each["averaged"] for each in (*others, content)]))
     prepare_for_inference(exact)
     network = copy.deepcopy(exact)
     network.half().float()
@@ -262,10 +268,11 @@ def export_teacher(name: str, state: str | Path, path: str | Path) -> str:
     command = (
         f"python benchmarks/teacher.py {name} --stamps {settings['n_stamps']} "
         f"--backbone {settings['backbone']} --size {settings['size']} "
-        f"--repeats {settings['repeats']}"
+        f"--repeats {settings['repeats']}{' --average COPIES' if earlier else ''}"
     )
     card = {
         "n_stamps": content["seen"], "n_planned": settings["n_stamps"], "command": command,
+        "averaged": [each["seen"] for each in others],
         "date": datetime.now(UTC).date().isoformat(),
     }  # fmt: skip
     tensors, document = pack_encoder(encoder)
@@ -273,6 +280,17 @@ def export_teacher(name: str, state: str | Path, path: str | Path) -> str:
     halved |= {k: t for k, t in tensors.items() if k.startswith("embedding.")}
     write_encoder(path, halved, {**document, "card": card})
     return _write_card(name, Path(path), network, targets, card)
+
+
+def _average(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of the weights, and the last of what are no weights."""
+    last = states[-1]
+    return {
+        key: torch.stack([state[key] for state in states]).mean(dim=0)
+        if value.is_floating_point()
+        else value
+        for key, value in last.items()
+    }
 
 
 def _draw(name: str, numbers: range) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
@@ -337,10 +355,15 @@ def _write_card(
 
 
 def _describe_stage(card: dict[str, Any]) -> list[str]:
-    """Return a row about a training that is still going on, or none."""
-    if card["n_stamps"] >= card["n_planned"]:
-        return []
-    return [f"| stage | stopped early: the training is planned for {card['n_planned']:,} stamps |"]
+    """Return rows about averaged weights, and a training that is still going on; often none."""
+    rows = []
+    if card["averaged"]:
+        moments = ", ".join(f"{seen:,}" for seen in card["averaged"])
+        rows.append(f"| weights | mean of those after {moments} and {card['n_stamps']:,} stamps |")
+    if card["n_stamps"] < card["n_planned"]:
+        planned = f"{card['n_planned']:,}"
+        rows.append(f"| stage | stopped early: the training is planned for {planned} stamps |")
+    return rows
 
 
 def _describe_kinds(codes: NDArray[Any], predicted: pd.DataFrame, kinds: tuple[str, ...]) -> str:

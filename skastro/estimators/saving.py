@@ -21,6 +21,7 @@ from torch import Tensor
 
 from skastro.estimators.morphology import MorphologyTargets
 from skastro.estimators.targets import PropertyTargets
+from skastro.estimators.training_statistics import TrainingStatistics
 from skastro.networks.backbones import (
     STAMP_BACKBONES,
     Backbone,
@@ -34,7 +35,7 @@ from skastro.networks.inference import prepare_for_inference
 from skastro.networks.teacher import PLANE_KINDS, TeacherNetwork
 from skastro.networks.training import seeded
 from skastro.networks.weights import read_encoder, write_encoder
-from skastro.utils.files import first_line
+from skastro.utils.files import first_line, require
 
 _CODE_PARAMETERS = ("backbone", "loss", "targets")  # may be code, which is never stored
 _DOCUMENT_TYPES: dict[str, set[type]] = {
@@ -42,6 +43,7 @@ _DOCUMENT_TYPES: dict[str, set[type]] = {
     "n_features_in": {int, NoneType}, "targets": {dict}, "property_source": {str},
     "n_missing_pixels": {int}, "history": {list}, "stretch": {bool}, "size": {list, NoneType},
     "bands": {list, NoneType}, "planes": {list, NoneType},
+    "statistics": {dict, NoneType},
 }  # fmt: skip
 _EMBEDDING_TENSORS = ("embedding.mean", "embedding.scale")
 _SCALING_TENSORS = ("scaling.offset", "scaling.scale")
@@ -66,11 +68,13 @@ def pack_encoder(encoder: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     targets = targets | {name: targets[name].tolist() for name in ("center", "scale")}
     network = encoder.network_
     is_teacher = isinstance(network, TeacherNetwork)
+    statistics = getattr(encoder, "statistics_", None)
     entries = {
         **pack_params(encoder), "targets": targets,
         "stretch": not is_teacher and network.scaling.stretch, "size": network.backbone.size,
         "bands": getattr(encoder, "bands_", None) and list(encoder.bands_),
         "planes": [network.scaling.size, network.scaling.kind] if is_teacher else None,
+        "statistics": None if statistics is None else statistics.pack(),
     }  # fmt: skip
     # the other entries are fitted attributes, of which a teacher lacks the number of features
     for name in _DOCUMENT_TYPES.keys() - entries.keys():
@@ -109,10 +113,11 @@ def unpack_encoder(
 
     ``path`` names the file in messages; ``backbone`` is needed where it was code.
     """
-    document = {"bands": None, "planes": None, **document}  # older files lack them
+    document = {"bands": None, "planes": None, "statistics": None, **document}  # of older files
     tensors = {name: t.float() if t.dtype == torch.half else t for name, t in tensors.items()}
     try:
         _check_document(document, tensors, get_type_hints(cls.__init__))
+        statistics = _unpack_statistics(document, tensors)
     except ValueError as error:
         raise ValueError(
             f"{path} does not describe a valid encoder ({error}): copy or save it again."
@@ -130,10 +135,26 @@ def unpack_encoder(
         encoder.n_features_in_ = document["n_features_in"]
     encoder.image_shape_ = document["image_shape"] and tuple(document["image_shape"])
     encoder.bands_ = document["bands"] and tuple(document["bands"])
+    encoder.statistics_ = statistics
     encoder.embedding_mean_ = tensors.pop("embedding.mean").numpy()
     encoder.embedding_scale_ = tensors.pop("embedding.scale").numpy()
     encoder.network_ = restore_network(path, encoder.backbone, document, tensors)
     return encoder
+
+
+def _unpack_statistics(
+    document: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> TrainingStatistics | None:
+    """Return what is known of the training stamps, None in older files and for teachers."""
+    entries = document["statistics"]
+    if entries is None:
+        return None
+    require(document["image_shape"] is not None, "its statistics do not belong to a teacher")
+    try:
+        n_bands, n_features = document["image_shape"][0], len(tensors["embedding.mean"])
+        return TrainingStatistics.unpack(entries, n_bands, n_features)
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("its statistics are incomplete") from None
 
 
 def unpack_params(
@@ -162,12 +183,6 @@ def _rename_old_parameter(document: dict[str, Any]) -> None:
         params["targets"] = params.pop("properties")
         if isinstance(unnamed, list):
             unnamed[:] = ["targets" if name == "properties" else name for name in unnamed]
-
-
-def require(condition: object, problem: str) -> None:
-    """Raise a ValueError about a part of a file, unless a condition holds."""
-    if not condition:
-        raise ValueError(problem)
 
 
 def _check_document(

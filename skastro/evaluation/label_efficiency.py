@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial, update_wrapper
 from pathlib import Path
@@ -20,21 +20,31 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
+from sklearn.metrics import check_scoring
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import has_fit_parameter
 
-from skastro.evaluation.splits import Split, check_counts, draw_splits, number_groups
+from skastro.evaluation.splits import (
+    Split,
+    check_counts,
+    check_strata,
+    draw_splits,
+    number_groups,
+)
 from skastro.stamps.containers import to_array
 from skastro.utils.files import replacing
 from skastro.utils.notebooks import as_html
-from skastro.utils.progress import report_to, reporting
+from skastro.utils.progress import Progress, WorkEstimate, reporting
+from skastro.utils.scoring import (
+    Scorer,
+    Scoring,
+    check_scorers,
+)
 from skastro.utils.validation import (
-    check_labels,
     check_properties,
     check_property_errors,
     take_rows,
-    warn_of_classes,
+    warn_of_target,
 )
 
 METHOD = "self-supervised"  # skastro's own method among the estimators of a study
@@ -45,12 +55,15 @@ _METRIC_NAMES = {
     "neg_log_loss": "\N{MINUS SIGN}log loss",
     "neg_brier_score": "\N{MINUS SIGN}Brier score",
     "roc_auc_ovr": "ROC AUC (one against rest)",
+    "r2": "R\N{SUPERSCRIPT TWO}",
+    "neg_scatter": "\N{MINUS SIGN}scatter (sigma_NMAD)",
+    "neg_outlier_share": "\N{MINUS SIGN}share of outliers",
     "roc_auc_ovo": "ROC AUC (one against one)",
 }
+# guesses: of a fit on stamps, times the root of the number of labels, and of a pretraining
+_NETWORK_SECONDS, _PRETRAINING_SECONDS = 2.0, 60.0
 _RUN_COLUMNS = ["estimator", "n_labels", "split", "repeat", "metric"]
 
-Scorer = Callable[..., Any]
-Scoring = str | Scorer | Sequence[str] | Mapping[str, str | Scorer]
 Cell = tuple[int, str, int, int]  # number of the split, estimator, number of labels, repeat
 Scores = tuple[dict[str, float], float]  # score of each metric, and seconds of the fit
 
@@ -343,13 +356,14 @@ def label_efficiency_curve(
     properties: Any = None,
     property_errors: Any = None,
     catalog: Any = None,
-    scoring: Scoring = "balanced_accuracy",
+    scoring: Scoring | None = None,
     random_state: int | np.random.RandomState | None = None,
     n_jobs: int | None = None,
     verbose: int = 0,
     progress: Callable[[int, int], None] | None = None,
     finished: MutableMapping[Cell, Scores] | None = None,
     splits: Sequence[Split] | None = None,
+    max_repeats: Mapping[str, int] | None = None,
 ) -> LabelEfficiencyCurve:
     """Score estimators on unseen rows after learning from more and more labels.
 
@@ -364,8 +378,10 @@ def label_efficiency_curve(
     X : array-like of shape (n, bands, height, width) or (n, features)
         Array, memmap, DataFrame or lazy array-like; only the rows in use are read.
     y : array-like of shape (n,)
-        Class labels. Unlabelled rows (-1, NaN, None, masked or blank, as in
-        `SelfSupervisedClassifier`) are used by the pretraining only.
+        Class labels; or measurements such as redshifts, whose subsets are stratified by five
+        quantiles, as if these were classes. Unlabelled rows (-1, NaN, None, masked or blank, as in
+        `SelfSupervisedClassifier`; NaN or masked among measurements) are used by the pretraining
+        only.
     label_counts : sequence of int
         Sizes of the label subsets, in any order: at least one label for each class, at
         most the labelled rows outside the test rows. 0 scores what is known before the first
@@ -387,8 +403,10 @@ def label_efficiency_curve(
     catalog : array-like of shape (n, q), default=None
         Catalogue columns to classify by; NaN = not measured. Estimators whose ``fit`` takes
         ``catalog`` receive them at fit and at prediction.
-    scoring : str, callable, list of str or dict, default="balanced_accuracy"
-        Scorers as in scikit-learn.
+    scoring : str, callable, list of str or dict, default=None
+        Scorers as in scikit-learn, by default "balanced_accuracy". For measurements the default is
+        "r2", "neg_scatter" (the negative of sigma_NMAD, 1.4826 times the median absolute deviation
+        of the errors) and "neg_outlier_share" (the negative of the share of errors beyond 5 of it).
     random_state : int, RandomState or None, default=None
         Seed of the splits and subsets. With more repeats, splits or counts, the first ones
         stay the same.
@@ -407,6 +425,9 @@ def label_efficiency_curve(
     splits : sequence of Split, default=None
         Splits of ``draw_splits`` to use instead of drawing them; ``n_repeats``, ``n_splits``,
         ``test_size`` and ``random_state`` then have no effect.
+    max_repeats : mapping of str to int, default=None
+        The most draws of the labels from which an estimator learns, where it is slow: the first
+        ones of ``n_repeats``.
 
     Returns
     -------
@@ -417,7 +438,7 @@ def label_efficiency_curve(
     ValueError
         Unequal lengths, fewer than two classes, a class too rare to be on both sides of a
         split, label counts outside the possible range or only 0 where no estimator can start
-        without labels, or an unknown metric.
+        without labels, an unknown metric, or ``max_repeats`` of an unknown estimator or below 1.
 
     Notes
     -----
@@ -458,56 +479,62 @@ def label_efficiency_curve(
     (['linear', 'two columns'], [10, 30, 100], (18, 7))
     """
     # check all arguments before anything is trained
-    classes, codes = check_labels(y)
+    classes, codes, values = check_strata(y)
     entries = _check_entries(estimators, X, len(codes))
-    scorers = check_scorers(scoring)
+    scorers = check_scorers(scoring, of_values=values is not None)
     targets = _check_targets(properties, property_errors, len(codes))
     if properties is not None:
-        warn_of_classes(targets["properties"], codes)
+        warn_of_target(targets["properties"], codes if values is None else values)
     if catalog is not None:
         catalog = check_properties(catalog, len(codes), name="catalog")
     extras = {"groups": number_groups(groups, len(codes)), "catalog": catalog}
     if splits is None:
         splits = draw_splits(
-            y,
-            n_repeats=n_repeats,
-            n_splits=n_splits,
-            test_size=test_size,
-            groups=groups,
+            y, n_repeats=n_repeats, n_splits=n_splits, test_size=test_size, groups=groups,
             random_state=random_state,
-        )
+        )  # fmt: skip
     counts = check_counts(label_counts, codes, splits)
 
     # find the fits that are left, and for each split the entries that they need
     results = {} if finished is None else finished
-    cells = _list_cells(entries, counts, splits, classes)
+    cells = _list_cells(entries, counts, splits, classes, max_repeats or {})
     left = [cell for cell in cells if cell not in results]
     needed = {cell[:2] for cell in left}
     todo = [[e for e in entries if (i, e.name) in needed] for i in range(len(splits))]
 
     # prepare the report of the progress
-    total = len(cells) + sum(len({_pretraining_key(e) for e in part} - {None}) for part in todo)
-    stage = report_to("learning from few labels", total)
-    report = stage if progress is None else lambda done: progress(done, total)
-    done = itertools.count(1 + len(cells) - len(left))
+    keys = [{_pretraining_key(e) for e in part} - {None} for part in todo]
+    total, done = len(cells) + sum(map(len, keys)), itertools.count(1 + len(cells) - len(left))
+    work = WorkEstimate("learning from few labels", _guess_seconds(left, entries, keys))
+
+    def report(piece: Any) -> None:
+        work.finish(piece)
+        if progress is not None:
+            progress(next(done), total)
 
     # pretrain and fit, split by split
-    labels = classes[np.maximum(codes, 0)]  # no fit uses those of unlabelled rows
+    # no fit uses those of unlabelled rows
+    labels = classes[np.maximum(codes, 0)] if values is None else values
     backend, _ = get_active_backend()  # Dask's cannot return each result when it is ready
     return_as = "generator_unordered" if backend.supports_return_generator else "list"
     for number, split in enumerate(splits):
-        ready = _pretrain_all(todo[number], split.pool, targets, lambda: report(next(done)))
+        ready = _pretrain_all(todo[number], number, split.pool, targets, report)
         fit = partial(
             _fit_one, split=split, classes=classes, labels=labels, scorers=scorers, extras=extras
         )
+        # fits of other processes cannot report that they go on
+        beats = joblib.effective_n_jobs(n_jobs) == 1
         tasks = (
-            delayed(fit)(ready[name], repeat, split.orders[repeat][:count])
+            delayed(fit)(
+                ready[name], repeat, split.orders[repeat][:count],
+                beat=partial(work.beat, (number, name, count, repeat)) if beats else None,
+            )
             for _, name, count, repeat in (cell for cell in left if cell[0] == number)
-        )
+        )  # fmt: skip
         parallel = Parallel(n_jobs=n_jobs, verbose=verbose, return_as=return_as)
         for name, count, repeat, scores, seconds in parallel(tasks):
             results[number, name, count, repeat] = scores, seconds
-            report(next(done))
+            report((number, name, count, repeat))
     return LabelEfficiencyCurve(_tabulate(cells, results, list(scorers), splits))
 
 
@@ -547,33 +574,23 @@ def _check_targets(properties: Any, property_errors: Any, n: int) -> dict[str, A
     return {"properties": properties, "property_errors": property_errors}
 
 
-def check_scorers(scoring: Scoring) -> dict[str, Scorer]:
-    """Return the scorer of each metric by the name of the metric."""
-    if isinstance(scoring, str):
-        scoring = [scoring]
-    if callable(scoring):
-        scoring = {getattr(scoring, "__name__", "score"): scoring}
-    named = dict(scoring) if isinstance(scoring, Mapping) else {str(s): s for s in scoring}
-    for scorer in named.values():
-        if isinstance(scorer, str) and scorer not in get_scorer_names():
-            raise ValueError(
-                f"scoring={scorer!r} is not a metric of scikit-learn: "
-                "see sklearn.metrics.get_scorer_names() for the names."
-            )
-    if not named:
-        raise ValueError("scoring is empty: name at least one metric.")
-    return {name: get_scorer(scorer) for name, scorer in named.items()}
-
-
 def _list_cells(
-    entries: list[_Entry], counts: list[int], splits: Sequence[Split], classes: NDArray[Any]
+    entries: list[_Entry],
+    counts: list[int],
+    splits: Sequence[Split],
+    classes: NDArray[Any],
+    most: Mapping[str, int],
 ) -> list[Cell]:
     """Return all fits; without labels, one for each split and estimator that knows the classes."""
+    if not set(most) <= {entry.name for entry in entries} or min(most.values(), default=1) < 1:
+        raise ValueError(
+            f"max_repeats={dict(most)!r} must name estimators, and give each at least 1 draw."
+        )
     cells = [
         (number, entry.name, count, repeat)
         for entry, count, number in itertools.product(entries, counts, range(len(splits)))
         if count or _knows_classes(entry, classes)
-        for repeat in range(len(splits[number].orders) if count else 1)
+        for repeat in range(len(splits[number].orders[: most.get(entry.name)]) if count else 1)
     ]
     if not cells:
         raise ValueError(
@@ -589,6 +606,23 @@ def _knows_classes(entry: _Entry, classes: NDArray[Any]) -> bool:
     return knows is not None and bool(knows(classes, entry.X))
 
 
+def _guess_seconds(
+    cells: list[Cell], entries: list[_Entry], pretrainings: Sequence[set[Any]]
+) -> dict[Hashable, tuple[str, float]]:
+    """Return the kind of each fit and pretraining, and a guess of its seconds.
+
+    The fits that are done correct the guesses: only the ratios of fits of one estimator matter.
+    """
+    reads_stamps = {entry.name: len(getattr(entry.X, "shape", ())) > 2 for entry in entries}
+    guesses: dict[Hashable, tuple[str, float]] = {
+        cell: (cell[1], _NETWORK_SECONDS * np.sqrt(cell[2] + 1) if reads_stamps[cell[1]] else 0.1)
+        for cell in cells
+    }
+    for number, keys in enumerate(pretrainings):
+        guesses |= {(number, key): ("pretraining", _PRETRAINING_SECONDS) for key in keys}
+    return guesses
+
+
 def _pretraining_key(entry: _Entry) -> tuple[Any, ...] | None:
     """Return a key that is equal for entries with the same pretraining; None without one."""
     params = entry.estimator.get_params(deep=False)
@@ -599,9 +633,13 @@ def _pretraining_key(entry: _Entry) -> tuple[Any, ...] | None:
 
 
 def _pretrain_all(
-    entries: list[_Entry], pool: NDArray[Any], targets: dict[str, Any], report: Callable[[], None]
+    entries: list[_Entry],
+    number: int,
+    pool: NDArray[Any],
+    targets: dict[str, Any],
+    report: Callable[[Any], None],
 ) -> dict[str, _Entry]:
-    """Return the entries by name, with pretrained encoders; report after each pretraining."""
+    """Return the entries of a split by name, with pretrained encoders; report each pretraining."""
     encoders: dict[tuple[Any, ...], FrozenEstimator] = {}
     ready = {entry.name: entry for entry in entries}
     for entry in entries:
@@ -618,7 +656,7 @@ def _pretrain_all(
                     f"estimators[{entry.name!r}].pretrain must return an estimator whose encoder "
                     "is a FrozenEstimator: clone would discard the training of any other."
                 )
-            report()
+            report((number, key))
         estimator = clone(entry.estimator).set_params(encoder=encoders[key])
         ready[entry.name] = entry._replace(estimator=estimator)
     return ready
@@ -634,11 +672,13 @@ def _fit_one(
     labels: NDArray[Any],
     scorers: dict[str, Scorer],
     extras: dict[str, Any],
+    beat: Progress | None = None,
 ) -> tuple[str, int, int, dict[str, float], float]:
     """Fit a clone on the training rows, and score it on the test rows.
 
     Without any training row, it is fitted on all rows outside the test, without their labels.
     ``extras`` are values of all rows, for estimators whose ``fit`` takes a parameter of that name.
+    ``beat`` is called with the progress of the fit.
     """
     try:
         model, test = clone(entry.estimator), split.test
@@ -651,13 +691,14 @@ def _fit_one(
             for name, values in extras.items()
             if values is not None and has_fit_parameter(model, name)
         }
-        with reporting(None):  # the curve itself reports its progress
+        with reporting(beat):  # the curve itself reports its progress
             start = perf_counter()
             model.fit(take_rows(entry.X, rows), known, **params)
             seconds = perf_counter() - start
             if "catalog" in params:
                 model = _with_catalog(model, take_rows(extras["catalog"], test))
-            # with one scorer for all metrics, a network predicts only once
+            # a network predicts only once for all metrics
+            model = _remember(model)
             scorer = check_scoring(model, scoring=scorers)
             scores = scorer(model, take_rows(entry.X, test), labels[test])
     except Exception as error:
@@ -674,6 +715,23 @@ def _with_catalog(model: Any, catalog: pd.DataFrame) -> Any:
         if method is not None and "catalog" in inspect.signature(method).parameters:
             # scorers also read the name of the method
             setattr(model, name, update_wrapper(partial(method, catalog=catalog), method))
+    return model
+
+
+def _remember(model: Any) -> Any:
+    """Return a copy of a fitted model that keeps the probabilities of the last X, for `predict`."""
+    if not hasattr(model, "predict_proba"):
+        return model
+    model = copy.copy(model)
+    last: list[Any] = []  # X and its probabilities
+    predict_proba = model.predict_proba
+
+    def remembered(X: Any, **params: Any) -> Any:
+        if not last or last[0] is not X:
+            last[:] = [X, predict_proba(X, **params)]
+        return last[1]
+
+    model.predict_proba = update_wrapper(remembered, predict_proba)
     return model
 
 

@@ -34,7 +34,7 @@ def label_saving(
     Parameters
     ----------
     curve : LabelEfficiencyCurve
-        Both estimators must have the same runs, without NaN scores.
+        Both estimators must have scores without NaN. Runs that only one of them has are left out.
     method, baseline : str
         Names of estimators.
     metric : str, default=None
@@ -60,7 +60,7 @@ def label_saving(
     Raises
     ------
     ValueError
-        A name is unknown or has scores without labels only, only one of the two has a run, or a
+        A name is unknown or has scores without labels only, the two have no run in common, or a
         score is NaN.
 
     Notes
@@ -83,11 +83,15 @@ def label_saving(
     1       100         31.623   3.162     =
     """
     scores = select_metric(curve, metric)
-    tables = _scores_by_unit(curve, scores, method), _scores_by_unit(curve, scores, baseline)
-    if not tables[0].index.equals(tables[1].index):
+    of_method, of_baseline = (_list_runs(curve, scores, name) for name in (method, baseline))
+    common = of_method.index.intersection(of_baseline.index)
+    if common.empty:
         raise ValueError(
-            f"curve has different runs of {method!r} and {baseline!r}: score both on the same ones."
+            f"curve has no run of both {method!r} and {baseline!r}: score both on the same ones."
         )
+    unit = find_independent_unit(curve)
+    parts = of_method.loc[common], of_baseline.loc[common]
+    tables = parts[0].groupby(level=unit).mean(), parts[1].groupby(level=unit).mean()
     # the savings of the mean curves
     n = len(tables[0])
     labels, saving, side = _measure_savings(*tables, np.full(n, 1 / n))
@@ -116,8 +120,8 @@ def label_saving(
     )
 
 
-def _scores_by_unit(curve: LabelEfficiencyCurve, scores: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the mean scores of an estimator: independent units by numbers of labels."""
+def _list_runs(curve: LabelEfficiencyCurve, scores: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the scores of an estimator: a row for each run, a column for each number of labels."""
     if name not in curve.estimators:
         raise ValueError(f"{name!r} is not in the curve: choose from {curve.estimators}.")
     runs = scores[(scores["estimator"] == name) & (scores["n_labels"] > 0)]
@@ -126,7 +130,7 @@ def _scores_by_unit(curve: LabelEfficiencyCurve, scores: pd.DataFrame, name: str
     table = runs.pivot(index=["split", "repeat"], columns="n_labels", values="score")
     if table.isna().to_numpy().any():
         raise ValueError(f"curve lacks a score of {name!r}: a run is missing or its score is NaN.")
-    return table.groupby(level=find_independent_unit(curve)).mean()
+    return table
 
 
 def _measure_savings(

@@ -16,8 +16,6 @@ from skastro.catalogs.columns import match_columns
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.evaluation.label_efficiency import (
     LabelEfficiencyCurve,
-    Scoring,
-    check_scorers,
     describe_html,
     describe_means,
     label_efficiency_curve,
@@ -25,6 +23,7 @@ from skastro.evaluation.label_efficiency import (
 from skastro.evaluation.splits import check_counts, draw_splits
 from skastro.probes.linear_probe import LinearProbe
 from skastro.stamps.containers import to_array
+from skastro.utils.scoring import Scoring, check_scorers
 from skastro.utils.validation import (
     check_labels,
     check_properties,

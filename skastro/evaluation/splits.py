@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from skastro.utils.validation import check_groups, check_labels
+from skastro.utils.validation import check_groups, check_labels, is_continuous
 
 _N_GROUP_DRAWS = 10
+_N_STRATA = 5  # of measurements, which are divided like classes
 
 
 class Split(NamedTuple):
@@ -50,7 +51,7 @@ def draw_splits(
             raise ValueError(f"{name}={value} leaves nothing to run: pass at least 1.")
     if not 0 < test_size < 1:
         raise ValueError(f"test_size={test_size} is not a share: pass a number between 0 and 1.")
-    classes, codes = check_labels(y)
+    classes, codes, _ = check_strata(y)
     group_codes = number_groups(groups, len(codes))
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
     splits = []
@@ -70,6 +71,27 @@ def draw_splits(
         orders = [labelled[_stratified_order(codes[labelled], rng)] for rng in rngs]
         splits.append(Split(test, pool, orders))
     return splits
+
+
+def check_strata(
+    y: Any,
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float64] | None]:
+    """Return the classes in y and their codes, as `check_labels` does, and measurements in y.
+
+    Measurements are divided into five classes of as many rows; for labels they are None.
+
+    Examples
+    --------
+    >>> classes, codes, values = check_strata([0.1, 0.2, 0.3, 0.4, float("nan"), 0.5])
+    >>> str(classes[0]), codes.tolist()
+    ('values from 0.1', [0, 1, 2, 3, -1, 4])
+    """
+    if not is_continuous(y):
+        return *check_labels(y), None
+    values = np.ma.filled(np.ma.asarray(y, dtype=np.float64), np.nan)
+    cells, edges = pd.qcut(values, _N_STRATA, labels=False, retbins=True, duplicates="drop")
+    codes = np.nan_to_num(cells, nan=-1).astype(np.int64)
+    return np.array([f"values from {edge:.4g}" for edge in edges[:-1]]), codes, values
 
 
 def number_groups(groups: ArrayLike | None, n: int) -> NDArray[np.intp] | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -26,15 +26,17 @@ from skastro.utils.packages import library_versions
 
 FORMAT_VERSION = 1
 _ENCODER_KEY, _CHECKSUM_KEY = "skastro", "sha256"  # of the header
-CLASSIFIER_KEY, CHECKPOINT_KEY = "skastro classifier", "skastro checkpoint"
+CLASSIFIER_KEY, REGRESSOR_KEY = "skastro classifier", "skastro regressor"
+CHECKPOINT_KEY = "skastro checkpoint"
 _KINDS = {
     _ENCODER_KEY: "an encoder",
     CLASSIFIER_KEY: "a classifier",
+    REGRESSOR_KEY: "a regressor",
     CHECKPOINT_KEY: "a checkpoint",
 }
 # SHA-256 of the weights that are part of skastro, by their names
 PRETRAINED = {
-    "galaxies": "52dda91dbf9e1a06cbe1e522b19fa51144ffa7dee84742e2536b23f59915406f",
+    "galaxies": "2216a0be68cfbd2f987f8a35e5f7035103c60c9525ab8aca505b93545b73aee4",
     "radio": "7a5b37b283b934c3aec663dbe5e221b2206ebed6508843e328e632767f943a9c",
 }
 _PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
@@ -151,6 +153,18 @@ def read_encoder(
         raise FileNotFoundError(f"{path} {problem}: pass the file that save() has written.")
     tensors, header = _read_safetensors(path)
     return tensors, _read_document(path, header, tensors, kind)
+
+
+def holds_regressor(path: Any) -> bool:
+    """Return whether a safetensors file holds a regressor; what is wrong with others, loading says.
+
+    Files that cannot be read hold none.
+    """
+    try:
+        with safe_open(Path(path), framework="pt") as file:
+            return REGRESSOR_KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def find_pretrained(name: str) -> Path:

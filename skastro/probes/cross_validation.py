@@ -19,6 +19,7 @@ from skastro.utils.validation import count_independent_rows, stratified_folds
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows to learn from, rows to predict
 _NETWORK_SHARES = (0.0, 1 / 3, 2 / 3, 1.0)  # to compare
+_LOOK_DEVIATIONS = 1.0  # standard errors by which networks may be worse at the early look
 _MIN_CLASS_ROWS = 10  # labels of the smallest class; with fewer, chance would decide
 
 
@@ -49,12 +50,46 @@ def make_folds(rows: LabelledRows, n_folds: int, seed: int) -> list[Fold]:
     return folds if len(folds) == n_folds else []
 
 
+def find_predicted(by_network: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the numbers of the rows that a network has predicted: without NaN."""
+    return np.flatnonzero(~np.isnan(by_network).any(axis=1))
+
+
+def may_help(
+    part: LabelledRows,
+    by_network: NDArray[np.float64],
+    by_probes: list[NDArray[np.float64]],
+    test: NDArray[np.int64],
+) -> bool:
+    """Return whether networks may be of use, by the rows of one fold, ``part`` or ``test`` of all.
+
+    That is where a mean with the first network is better than one of the probes, or worse by less
+    than chance explains.
+    """
+    for by_probe in by_probes:
+        losses = [
+            _row_losses((1 - share) * by_probe[test] + share * by_network, part.codes)
+            for share in _NETWORK_SHARES
+        ]
+        for loss in losses[1:]:
+            excess = part.weights * (loss - losses[0])
+            noise = excess.std(ddof=1) / math.sqrt(len(excess))
+            if excess.mean() < _LOOK_DEVIATIONS * noise:
+                return True
+    return False
+
+
 def explain_choice(
-    rows: LabelledRows, n_folds: int, share: float, losses: dict[float, float]
+    rows: LabelledRows,
+    n_folds: int,
+    share: float,
+    losses: dict[float, float],
+    looked: NDArray[np.int64] | None,
 ) -> str:
     """Return a sentence that says what strategy "auto" chose and why.
 
-    ``share`` is that of the network, and ``losses`` are those of `compare_shares`.
+    ``share`` is that of the network, ``losses`` are those of `compare_shares`, and ``looked`` the
+    rows of these losses.
     """
     if not losses:
         smallest = int(np.bincount(rows.codes).min())
@@ -68,6 +103,12 @@ def explain_choice(
         f"{loss:.3f} by {names.get(s, f'{s:.0%} network and {1 - s:.0%} probe')}"
         for s, loss in losses.items()
     ]
+    if looked is not None and len(looked) < len(rows.codes):
+        return (
+            f"Strategy auto uses the probe alone, after an early look at one fold of {n_folds}: on "
+            f"its {len(looked):,} of {len(rows.codes):,} labels a fine-tuned network does not "
+            f"lower the log loss ({', '.join(compared)}), and no other network was trained."
+        )
     chosen = names.get(share, f"{share:.0%} fine-tuned network and {1 - share:.0%} probe")
     return (
         f"Strategy auto uses {chosen}, which has the least log loss in {n_folds}-fold "
@@ -85,8 +126,7 @@ def compare_shares(
     losses = {}
     for share in _NETWORK_SHARES:
         mean = (1 - share) * by_probe + share * by_network
-        log_likelihood = np.log(np.maximum(_take_own(mean, rows.codes), 1e-12))
-        losses[share] = -float(np.average(log_likelihood, weights=rows.weights))
+        losses[share] = float(np.average(_row_losses(mean, rows.codes), weights=rows.weights))
     return losses
 
 
@@ -151,6 +191,11 @@ def find_calibration(classifier: Any, coverage: float, catalog: Any) -> SetCalib
     raise ValueError(
         f"predict_set needs predictions of labels that were left out, but this classifier {reason}."
     )
+
+
+def _row_losses(probabilities: NDArray[np.float64], codes: NDArray[np.int64]) -> Any:
+    """Return the log loss of each row."""
+    return -np.log(np.maximum(_take_own(probabilities, codes), 1e-12))
 
 
 def _take_own(probabilities: NDArray[np.float64], codes: NDArray[np.int64]) -> Any:

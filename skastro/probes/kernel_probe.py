@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from operator import itemgetter
 from typing import Any, Self
 
@@ -12,68 +11,37 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import validate_data
 
+from skastro.probes.kernels import (
+    MAX_LEVERAGE,
+    STRENGTHS,
+    ColumnGroup,
+    Floats,
+    check_sizes,
+    choose_centers,
+    decompose,
+    join_kernels,
+    split_columns,
+)
 from skastro.probes.linear_probe import Probe
 from skastro.utils.fitting import fits_as_a_whole
-from skastro.utils.validation import draw_seed, plain_rows
+from skastro.utils.validation import plain_rows
 
-_Floats = NDArray[np.float64]
-_STRENGTHS = np.geomspace(1e-3, 100.0, 16)  # of the regularisation, to compare
-KERNEL_CONSTANT = 0.3  # added to the kernel: acts as a weakly regularised intercept
-_MAX_DEVIATIONS = 5.0  # standard deviations at which outliers are clipped
-_N_WIDTH_ROWS = 500  # rows whose distances give the width of the radial kernel
 _LOG_SHARPNESS_RANGE = (-3.0, 5.0)
-_MAX_LEVERAGE = 1 - 1e-9
-_MIN_EIGENVALUE = 1e-10  # of the largest; smaller ones are rounding noise
 _MIN_SHARE = 0.01  # of the probabilities; a kernel with less is left out
 _CLASS_FLOOR = 1e-3  # added to probabilities of classes that are columns: none is excluded
-
-
-@dataclass(frozen=True)
-class ColumnGroup:
-    """Scales and centres of the two kernels of one representation."""
-
-    center: _Floats  # (p,), means of the properties
-    scale: _Floats  # (p,), their standard deviations; infinite for a constant
-    length: float  # root mean square length of the embedding
-    width: float  # median squared distance of scaled properties
-    embedding: _Floats  # (m, d) of the m centres, scaled
-    properties: _Floats  # (m, p)
-
-    @classmethod
-    def measure(cls, embedding: _Floats, properties: _Floats, centers: NDArray[np.int64]) -> Self:
-        """Measure the scales of rows, some of which are the centres."""
-        values = np.ma.masked_invalid(properties)
-        center = values.mean(axis=0).filled(0.0)
-        spread = values.std(axis=0).filled(0.0)
-        # a constant column is left out by an infinite scale
-        scale = np.where(spread > 1e-9 * (1 + np.abs(center)), spread, np.inf)
-        length = float(np.sqrt((embedding**2).sum(axis=1).mean())) or 1.0
-        scaled = _scale(properties, center, scale)
-        sample = scaled[:: -(-len(scaled) // _N_WIDTH_ROWS)]
-        distances = euclidean_distances(sample, squared=True)
-        width = float(np.median(distances[np.triu_indices(len(sample), 1)])) or 1.0
-        return cls(center, scale, length, width, embedding[centers] / length, scaled[centers])
-
-    def kernel(self, embedding: _Floats, properties: _Floats) -> _Floats:
-        """Return the mean of the linear and the radial kernel of n rows with the centres (n, m)."""
-        scaled = _scale(properties, self.center, self.scale)
-        distances = euclidean_distances(scaled, self.properties, squared=True)
-        linear = embedding @ self.embedding.T / self.length
-        return (linear + np.exp(-distances / self.width)) / 2
 
 
 @dataclass(frozen=True)
 class KernelMachine:
     """Kernel least squares, with the regularisation of the least leave-one-out loss."""
 
-    coef: _Floats  # (m, k)
+    coef: Floats  # (m, k)
     alpha: float  # strength of the regularisation
     sharpness: float  # factor between outputs and logits
-    outputs: _Floats  # (n, k), of the learned rows in leave-one-out cross-validation
+    outputs: Floats  # (n, k), of the learned rows in leave-one-out cross-validation
 
 
 class KernelProbe(Probe):
@@ -207,23 +175,18 @@ class KernelProbe(Probe):
         weights = compute_sample_weight(self.class_weight, self.classes_[codes])
         weights = weights / weights.mean()
         # the kernel of each representation
-        centers = self._choose_centers(len(X))
+        centers = choose_centers(len(X), self.max_centers, self.random_state)
         self.centers_ = labelled[centers]
-        parts = self._split(X)
+        parts = split_columns(X, self.n_properties, self.others)
         self.groups_ = [ColumnGroup.measure(*part, centers) for part in parts]
-        kernels = _join_kernels([g.kernel(*p) for g, p in zip(self.groups_, parts, strict=True)])
+        kernels = join_kernels([g.kernel(*p) for g, p in zip(self.groups_, parts, strict=True)])
         # least squares with each
         machines = [self._solve(kernel, centers, codes, weights) for kernel in kernels]
         self._weigh(machines, X, codes, weights)
         return self
 
     def _check_parameters(self, n_columns: int) -> None:
-        counts = [self.n_properties, *(count for other in self.others for count in other[:2])]
-        valid = all(isinstance(count, Integral) and count >= 0 for count in counts)
-        if not valid or sum(counts) > n_columns:
-            given = f"n_properties={self.n_properties!r}"
-            given += f" and others={self.others!r}" if len(self.others) else ""
-            raise ValueError(f"{given} must be a number of columns: X has {n_columns}.")
+        check_sizes(self.n_properties, self.others, n_columns)
         columns = self.class_columns
         if columns is not None and len(columns) != len(self.classes_):
             raise ValueError(
@@ -233,57 +196,24 @@ class KernelProbe(Probe):
         if self.max_centers < 2:
             raise ValueError(f"max_centers={self.max_centers} must be at least 2.")
 
-    def _split(self, X: _Floats) -> list[tuple[_Floats, _Floats]]:
-        """Return the embedding and the properties of each representation."""
-        sizes = [(int(other[0]), int(other[1])) for other in self.others]
-        first = X.shape[1] - self.n_properties - sum(map(sum, sizes))
-        parts, start = [], 0
-        for d, p in [(first, self.n_properties), *sizes]:
-            embedding, properties = X[:, start : start + d], X[:, start + d : start + d + p]
-            start += d + p
-            if np.isnan(embedding).any():
-                row = int(np.flatnonzero(np.isnan(embedding).any(axis=1))[0])
-                raise ValueError(f"X holds NaN in the embedding of row {row}: embed it again.")
-            # one kind of columns serves both kernels
-            parts.append((embedding, properties if p else embedding))
-        return parts
-
-    def _choose_centers(self, n: int) -> NDArray[np.int64]:
-        if n <= self.max_centers:
-            return np.arange(n)
-        generator = np.random.default_rng(draw_seed(self.random_state))
-        return np.sort(generator.choice(n, self.max_centers, replace=False))
-
     def _solve(
         self,
-        kernel: _Floats,
+        kernel: Floats,
         centers: NDArray[np.int64],
         codes: NDArray[np.intp],
-        weights: _Floats,
+        weights: Floats,
     ) -> KernelMachine:
         """Fit a weighted ridge regression on the classes, with the best leave-one-out loss."""
         n_classes = len(self.classes_)
         targets = np.eye(n_classes)[codes] - 1 / n_classes
-        if len(centers) == len(kernel):
-            # one eigenproblem, that of the weighted kernel
-            roots = np.sqrt(weights)[:, None]
-            values, vectors = _large_eigenvectors(roots * kernel * roots.T)
-            rotated = vectors * np.sqrt(values) / roots
-            back = vectors / np.sqrt(values) * roots
-        else:
-            # features in which those of the centres are orthonormal, and their covariance
-            values, vectors = _large_eigenvectors(kernel[centers])
-            whitening = vectors / np.sqrt(values)
-            features = kernel @ whitening
-            values, vectors = np.linalg.eigh(features.T @ (weights[:, None] * features))
-            rotated, back = features @ vectors, whitening @ vectors
+        values, rotated, back = decompose(kernel, centers, weights)
         # the regression, for all strengths at once
         projected = rotated.T @ (weights[:, None] * targets)
         squares, found = rotated**2, []
-        for strength in _STRENGTHS:
+        for strength in STRENGTHS:
             inverse = 1 / (np.maximum(values, 0.0) + strength)
             fitted = rotated @ (inverse[:, None] * projected)
-            leverage = np.minimum(weights * (squares @ inverse), _MAX_LEVERAGE)
+            leverage = np.minimum(weights * (squares @ inverse), MAX_LEVERAGE)
             outputs = targets + (fitted - targets) / (1 - leverage)[:, None]
             sharpness, loss = _sharpen(outputs, codes, weights)
             found.append((loss, float(strength), sharpness, outputs))
@@ -295,9 +225,9 @@ class KernelProbe(Probe):
     def _weigh(
         self,
         machines: list[KernelMachine],
-        X: _Floats,
+        X: Floats,
         codes: NDArray[np.intp],
-        weights: _Floats,
+        weights: Floats,
     ) -> None:
         """Choose the powers of the classes that are columns, and the shares of the kernels."""
         known = self._known_classes(X)
@@ -321,20 +251,19 @@ class KernelProbe(Probe):
         logs = np.log(np.maximum(self.loo_probabilities_, np.finfo(float).tiny))
         self.loo_loss_ = _smoothed_loss(logs, codes, weights)
 
-    def _known_classes(self, X: _Floats) -> _Floats | None:
+    def _known_classes(self, X: Floats) -> Floats | None:
         """Return the logarithm of the probabilities that are columns (n, k), if there are any."""
         if self.class_columns is None:
             return None
         probabilities = np.nan_to_num(X[:, list(self.class_columns)]) + _CLASS_FLOOR
         return np.log(probabilities / probabilities.sum(axis=1, keepdims=True))
 
-    def _probabilities(self, X: Any) -> _Floats:
+    def _probabilities(self, X: Any) -> Floats:
         X = plain_rows(X)
         X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
         known = self._known_classes(X)
-        kernels = _join_kernels(
-            [group.kernel(*part) for group, part in zip(self.groups_, self._split(X), strict=True)]
-        )
+        parts = split_columns(X, self.n_properties, self.others)
+        kernels = join_kernels([g.kernel(*p) for g, p in zip(self.groups_, parts, strict=True)])
         total = np.zeros((len(X), len(self.classes_)))
         for number in np.flatnonzero(self.shares_):
             logits = self.sharpness_[number] * (kernels[number] @ self.coefs_[number])
@@ -350,24 +279,7 @@ class KernelProbe(Probe):
         return tags
 
 
-def _scale(properties: _Floats, center: _Floats, scale: _Floats) -> _Floats:
-    scaled = np.nan_to_num((properties - center) / scale, nan=0.0)
-    return scaled.clip(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
-
-
-def _join_kernels(kernels: list[_Floats]) -> list[_Floats]:
-    """Return the first kernel, and its mean with each of the others."""
-    first = kernels[0]
-    return [k + KERNEL_CONSTANT for k in (first, *((first + other) / 2 for other in kernels[1:]))]
-
-
-def _large_eigenvectors(matrix: _Floats) -> tuple[_Floats, _Floats]:
-    values, vectors = np.linalg.eigh(matrix)
-    large = values > _MIN_EIGENVALUE * values[-1]
-    return values[large], vectors[:, large]
-
-
-def _smoothed_loss(logs: _Floats, codes: NDArray[np.intp], weights: _Floats) -> float:
+def _smoothed_loss(logs: Floats, codes: NDArray[np.intp], weights: Floats) -> float:
     """Return the weighted mean log loss of logarithms of probabilities (n, k).
 
     One more label of each class is counted for every row, because the next prediction is not
@@ -378,7 +290,7 @@ def _smoothed_loss(logs: _Floats, codes: NDArray[np.intp], weights: _Floats) -> 
     return -float(np.average(n * own + logs.sum(axis=1), weights=weights)) / (n + n_classes)
 
 
-def _sharpen(outputs: _Floats, codes: NDArray[np.intp], weights: _Floats) -> tuple[float, float]:
+def _sharpen(outputs: Floats, codes: NDArray[np.intp], weights: Floats) -> tuple[float, float]:
     """Return the factor that turns outputs into logits with the least log loss, and that loss."""
 
     def loss(log_sharpness: float) -> float:
@@ -389,9 +301,7 @@ def _sharpen(outputs: _Floats, codes: NDArray[np.intp], weights: _Floats) -> tup
     return float(np.exp(best.x)), float(best.fun)
 
 
-def _find_power(
-    logits: _Floats, known: _Floats, codes: NDArray[np.intp], weights: _Floats
-) -> float:
+def _find_power(logits: Floats, known: Floats, codes: NDArray[np.intp], weights: Floats) -> float:
     """Return the power of known probabilities whose product with others has the least log loss."""
 
     def loss(power: float) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from time import perf_counter
 
 Progress = Callable[[str, int, int | None], None]  # stage, how much is done, of how much
 Say = Callable[[str], None]  # one sentence for a person
@@ -47,6 +48,64 @@ def report_to(stage: str, total: int | None = None) -> Callable[[int], None]:
     if listener is None:
         return lambda _: None
     return lambda done: listener(stage, done, total)
+
+
+class WorkEstimate:
+    """Report a stage of many unequal pieces of work in tenths of seconds: those spent, and of all.
+
+    Guesses say how many seconds each piece takes. They are corrected by the time of the pieces
+    that are done: those of the same kind, or all if no piece of this kind is done.
+
+    Parameters
+    ----------
+    stage : str
+        What the listener of `reporting` shows.
+    guesses : mapping
+        Of each piece its kind, and a guess of its seconds.
+
+    Examples
+    --------
+    >>> guesses = {"a": ("fits", 1.0), "b": ("fits", 3.0)}
+    >>> with reporting(lambda stage, done, total: print(stage, done <= total)):
+    ...     work = WorkEstimate("learning", guesses)
+    ...     work.finish("a")
+    learning True
+    learning True
+    """
+
+    def __init__(self, stage: str, guesses: Mapping[Hashable, tuple[Hashable, float]]) -> None:
+        self._listener, self._stage = _LISTENER.get(), stage
+        self._left = dict(guesses)
+        self._seconds: dict[Hashable, tuple[float, float]] = {}  # of a kind: guessed and spent
+        self._spent, self._since = 0.0, perf_counter()
+        self._tell(0.0, 0.0)
+
+    def beat(self, piece: Hashable, *_: object) -> None:
+        """Report that a piece is still being worked on."""
+        elapsed = perf_counter() - self._since
+        self._tell(elapsed, max(0.0, elapsed - self._expect(*self._left[piece])))
+
+    def finish(self, piece: Hashable) -> None:
+        """Report that a piece is done, and correct the guesses."""
+        kind, guess = self._left.pop(piece)
+        elapsed, self._since = perf_counter() - self._since, perf_counter()
+        self._spent += elapsed
+        guessed, spent = self._seconds.get(kind, (0.0, 0.0))
+        self._seconds[kind] = guessed + guess, spent + elapsed
+        self._tell(0.0, 0.0)
+
+    def _expect(self, kind: Hashable, guess: float) -> float:
+        """Return how many seconds a piece will take."""
+        known = [self._seconds[kind]] if kind in self._seconds else self._seconds.values()
+        guessed, spent = (sum(part) for part in zip(*known, strict=True)) if known else (1.0, 1.0)
+        return guess * spent / guessed
+
+    def _tell(self, elapsed: float, excess: float) -> None:
+        """Report, where the current piece has taken ``excess`` seconds more than expected."""
+        if self._listener is not None:
+            done = self._spent + elapsed
+            total = self._spent + excess + sum(self._expect(*each) for each in self._left.values())
+            self._listener(self._stage, round(10 * done), max(round(10 * total), round(10 * done)))
 
 
 def show_seconds(seconds: float) -> str:

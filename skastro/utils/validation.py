@@ -27,6 +27,8 @@ DOCUMENTATION = "https://skastro.readthedocs.io/en/stable"
 SENTINELS = (99.0, -99.0, 999.0, -999.0, -9999.0)
 UNLABELLED = -1
 _FEWEST_OF_A_CLASS = 5  # labels from which a column can be recognised as the classes
+_MIN_PAIRS = 3  # values from which a property can be recognised as what is predicted
+_SAME_RANKS = 0.999  # correlation of the ranks of such a property
 _MISSING_LABELS = ("", "nan", "NaN", "None", "null", "NULL", "<NA>", "NA", "N/A", "n/a", "--")
 _INVISIBLE = "\0\ufeff\u200b"  # padding, byte order mark and zero-width space
 
@@ -238,6 +240,36 @@ learns the classes from all rows, those of the test included.
             warnings.warn(
                 f"properties column {column!r} has one number for each class of y: leave it out, "
                 "or the network learns the classes from all rows, those of the test included.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+def warn_of_target(properties: pd.DataFrame, y: NDArray[Any]) -> None:
+    """Warn of a property that is what is to be predicted.
+
+    ``y`` are codes of classes, as for `warn_of_classes`, or float64 values, NaN where unknown, of
+    which a property has the ranks.
+
+    Examples
+    --------
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_of_target(pd.DataFrame({"z": [0.1, 0.4, 0.2, 0.3]}), np.array([1, 4, np.nan, 3.0]))
+    >>> print(caught[0].message)
+    properties column 'z' has the values of y or their ranks: leave it out, or the network learns \
+those of all rows, of the test too.
+    """
+    if y.dtype.kind != "f":
+        warn_of_classes(properties, y)
+        return
+    for name, column in properties.items():
+        both = column.notna().to_numpy() & ~np.isnan(y)
+        ranks = pd.Series(y[both]).rank(), column[both].reset_index(drop=True).rank()
+        if both.sum() >= _MIN_PAIRS and abs(ranks[0].corr(ranks[1])) > _SAME_RANKS:
+            warnings.warn(
+                f"properties column {str(name)!r} has the values of y or their ranks: leave it "
+                "out, or the network learns those of all rows, of the test too.",
                 UserWarning,
                 stacklevel=4,
             )

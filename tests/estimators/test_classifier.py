@@ -278,7 +278,7 @@ def test_auto_says_what_it_chose_and_why(survey, fitted, capsys):
     assert model.choice_ in printed
     headings = [line for line in printed if line.startswith("Fine-tuning")]
     assert headings[:3] == [
-        f"Fine-tuning stamp_resnet10, fold {i} of 3, on 40 stamps of 3 bands, 5 epochs"
+        f"Fine-tuning stamp_resnet10, fold {i} of 3, on 40 stamps of 3 bands, 2 epochs"
         for i in (1, 2, 3)
     ]
     few = classifier(FrozenEstimator(fitted)).fit(stamps[:6], labels[:6])
@@ -287,6 +287,35 @@ def test_auto_says_what_it_chose_and_why(survey, fitted, capsys):
     assert "the groups cannot be split into 3 folds" in grouped.choice_
     assert clone(few).set_params(strategy="probe").fit(stamps[:6], labels[:6]).choice_ == ""
     assert capsys.readouterr().out == ""
+
+
+def test_no_other_network_is_trained_if_that_of_the_first_fold_says_that_none_helps(
+    survey, fitted, monkeypatch, capsys
+):
+    stamps, labels, properties = survey
+    monkeypatch.setattr("skastro.estimators.classifier.may_help", lambda *_: False)
+    model = classifier(FrozenEstimator(fitted), verbose=1)
+    model.fit(stamps, labels, catalog=properties)
+    headings = [line for line in capsys.readouterr().out.splitlines() if "Fine-tuning" in line]
+    assert len(headings) == 1
+    assert (model.blend_, model.catalog_blend_, model.network_) == (0.0, 0.0, None)
+    assert len(model.cv_losses_) == len(model.catalog_cv_losses_) == 4
+    assert "after an early look at one fold of 3: on its 20 of 60 labels" in model.choice_
+    probe = clone(model).set_params(strategy="probe").fit(stamps, labels, catalog=properties)
+    assert_array_equal(model.predict_proba(stamps), probe.predict_proba(stamps))
+    assert_array_equal(model.calibration_.own, probe.calibration_.own)
+
+
+def test_the_networks_of_the_folds_are_trained_for_a_third_of_the_steps(
+    survey, fitted, monkeypatch, capsys
+):
+    stamps, labels, _ = survey
+    monkeypatch.setattr("skastro.estimators.classifier.may_help", lambda *_: True)
+    compare = "skastro.estimators.classifier.compare_shares"
+    monkeypatch.setattr(compare, lambda *_: {1 / 3: 0.0})
+    classifier(FrozenEstimator(fitted), steps=12, verbose=1).fit(stamps, labels)
+    headings = [line for line in capsys.readouterr().out.splitlines() if "Fine-tuning" in line]
+    assert [line.rpartition(", ")[2] for line in headings] == ["2 epochs"] * 3 + ["6 epochs"]
 
 
 def test_the_choice_is_that_of_predictions_with_the_catalogue(survey, fitted, monkeypatch):

@@ -309,18 +309,33 @@ def test_a_device_that_is_gone_is_an_error_of_transform(survey, fitted):
         other.transform(survey[0])
 
 
-def test_bands_in_another_order_are_refused(survey):
+def test_bands_are_put_in_order_by_their_names(survey):
     stamps = BandArray.of(survey[0], "ugr")
     encoder = tiny_encoder(max_epochs=0).fit(stamps)
     assert encoder.bands_ == ("u", "g", "r")
     expected = encoder.transform(survey[0])
     assert_array_equal(encoder.transform(BandArray.of(survey[0], "UGR")), expected)
-    swapped = BandArray.of(survey[0][:, [2, 0, 1]], "rug")
-    with pytest.raises(ValueError, match=r"was fitted with u, g, r: use X\[:, \[1, 2, 0\]\]"):
-        encoder.transform(swapped)
-    assert_array_equal(encoder.transform(swapped[:, [1, 2, 0]]), expected)
-    with pytest.warns(UserWarning, match="X has the bands g, r, i, .* the same filters"):
+    # another order, other bands beside them, and names that hold those of the bands
+    swapped = survey[0][:, [2, 0, 1]]
+    assert_array_equal(encoder.transform(BandArray.of(swapped, "rug")), expected)
+    more = BandArray.of(np.hstack([swapped, swapped[:, :1]]), ["hsc-r", "hsc-u", "hsc-g", "hsc-z"])
+    assert_array_equal(encoder.transform(more), expected)
+    assert encoder.predict(more).equals(encoder.predict(stamps))
+
+
+def test_stamps_that_lack_a_band_are_refused(survey):
+    encoder = tiny_encoder(max_epochs=0).fit(BandArray.of(survey[0], "ugr"))
+    with pytest.raises(ValueError, match=r"X has the bands g, r, i, .* pass stamps with u, or"):
         encoder.transform(BandArray.of(survey[0], "gri"))
+    with pytest.warns(UserWarning, match=r"X has the bands x, y, z, .* the same filters"):
+        encoder.transform(BandArray.of(survey[0], "xyz"))
+
+
+def test_the_encoder_remembers_its_training_stamps(fitted):
+    known = fitted.statistics_
+    assert known.n == 60
+    assert known.pixels["noise"].shape == (15, 3)
+    assert known.offsets.keys() == {"mag_u", "mag_g", "mag_r", "size"}
 
 
 def test_net_params_are_passed_to_skorch(survey):

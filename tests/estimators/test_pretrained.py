@@ -27,7 +27,7 @@ from skastro import (
     make_galaxies,
 )
 from skastro.estimators import pretrained, teaching
-from skastro.estimators.pretrained import choose_teacher, export_teacher
+from skastro.estimators.pretrained import _average as average, choose_teacher, export_teacher
 from skastro.estimators.teaching import Lesson
 from skastro.networks import weights
 from skastro.networks.weights import PRETRAINED, hash_file, read_encoder, write_encoder
@@ -370,6 +370,27 @@ def test_weights_that_half_precision_changes_are_not_exported(tiny, tmp_path, mo
     with pytest.raises(ValueError, match=r"half precision change the outputs by .* train on"):
         export_teacher("galaxies", tiny[0].parent / "state.pt", tmp_path / "new.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_several_moments_are_averaged(tiny, tmp_path, monkeypatch):
+    state = torch.load(tiny[0].parent / "state.pt", weights_only=False)
+    name = next(k for k, v in state["averaged"].items() if v.is_floating_point() and v.ndim == 4)
+    early = {**state["averaged"], name: state["averaged"][name] + 0.5}
+    torch.save({**state, "averaged": early, "seen": 480}, tmp_path / "early.pt")
+    chunks = {"_STANDARDISING_CHUNKS": range(1), "_TEST_CHUNKS": range(2**42, 2**42 + 8)}
+    for key, value in chunks.items():
+        monkeypatch.setattr(pretrained, key, value)
+    lesson = Lesson(simulate, tuple(NAMES[:3]), {}, tuple(NAMES[3:]))
+    monkeypatch.setitem(teaching.LESSONS, "galaxies", lesson)
+    states: list = []
+    monkeypatch.setattr(pretrained, "_average", lambda s: states.extend(s) or average(s))
+    out = tmp_path / "mean.safetensors"
+    card = export_teacher(
+        "galaxies", tiny[0].parent / "state.pt", out, earlier=[tmp_path / "early.pt"]
+    )
+    assert_allclose(average(states)[name], state["averaged"][name] + 0.25, rtol=1e-5)
+    assert "| weights | mean of those after 480 and 960 stamps |" in card
+    assert "--average COPIES" in card
 
 
 # what is part of the package

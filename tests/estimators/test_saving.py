@@ -5,7 +5,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -29,6 +29,41 @@ def test_embeddings_after_load_are_those_before(survey, fitted, path):
     assert loaded.history_ == fitted.history_
     assert loaded.property_source_ == "catalog"
     assert loaded.n_features_in_ == 3
+
+
+def test_statistics_of_the_training_stamps_are_kept(fitted, path):
+    loaded, known = PropertyPretrainedEncoder.load(path).statistics_, fitted.statistics_
+    assert loaded.n == known.n
+    assert loaded.offsets == pytest.approx(known.offsets, rel=1e-4)
+    for name, values in known.pixels.items():
+        assert_allclose(loaded.pixels[name], values, rtol=1e-4)
+    assert_allclose(loaded.distances, known.distances, rtol=1e-4)
+
+
+def test_files_without_statistics_are_read(path):
+    tensors, document = read_encoder(path)
+    del document["statistics"]
+    write_encoder(path, tensors, document)
+    assert PropertyPretrainedEncoder.load(path).statistics_ is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entries: entries.pop("n"),
+        lambda entries: entries["pixels"].pop("sky"),
+        lambda entries: entries["pixels"].update(noise=[1.0]),
+        lambda entries: entries.update(offsets=[1.0]),
+        lambda entries: entries.update(variances=["a"]),
+        lambda entries: entries.update(directions=[[1.0]]),
+    ],
+)
+def test_statistics_of_another_kind_are_refused(path, change):
+    tensors, document = read_encoder(path)
+    change(document["statistics"])
+    write_encoder(path, tensors, document)
+    with pytest.raises(ValueError, match="does not describe a valid encoder"):
+        PropertyPretrainedEncoder.load(path)
 
 
 @pytest.mark.parametrize("copy", [lambda e: pickle.loads(pickle.dumps(e)), "joblib"])

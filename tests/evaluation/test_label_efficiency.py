@@ -7,7 +7,7 @@ from numpy.testing import assert_array_equal
 from pandas.testing import assert_frame_equal
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
 
@@ -506,6 +506,35 @@ def test_memmap_is_read_by_rows(tmp_path):
     assert_array_equal(results[0].scores["score"], results[1].scores["score"])
 
 
+# measurements
+
+
+def test_measurements_are_scored_by_usual_measures_and_stratified():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    y = np.exp(X[:, 0]) + 0.1 * rng.normal(size=200)
+    y[:20] = np.nan
+    curve = label_efficiency_curve(
+        {"ridge": Ridge()}, X, y, label_counts=[10, 100], n_repeats=2, random_state=0
+    )
+    assert curve.metrics == ["r2", "neg_scatter", "neg_outlier_share"]
+    assert curve.scores["score"].notna().all()
+    scatter = curve.summary("neg_scatter")["mean"]
+    assert (scatter < 0).all()
+    split = draw_splits(y, n_repeats=1, random_state=0)[0]
+    quantile = np.searchsorted(np.nanquantile(y, [0.2, 0.4, 0.6, 0.8]), y[split.orders[0][:5]])
+    assert sorted(quantile) == [0, 1, 2, 3, 4]
+
+
+def test_measurements_among_the_properties_are_warned_of():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    with pytest.warns(UserWarning, match="column 'z' has the values of y"):
+        label_efficiency_curve(
+            {"ridge": Ridge()}, X, X[:, 0], label_counts=[10], n_repeats=1,
+            properties=pd.DataFrame({"z": X[:, 0]}),
+        )  # fmt: skip
+
+
 # errors
 
 BAD = {
@@ -650,3 +679,52 @@ def test_repr_shows_the_means():
 )
 def test_metrics_have_readable_names(metric, name):
     assert metric_name(metric) == name
+
+
+class Counting(GaussianNB):
+    """Predict the most probable class, and count how often probabilities are computed."""
+
+    def predict_proba(self, X):
+        LOG.append({"what": "predict_proba"})
+        return super().predict_proba(X)
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+def test_a_model_predicts_once_for_all_metrics():
+    X, y = survey()
+
+    def confidence(model, X, _):
+        return model.predict_proba(X).max(axis=1).mean()
+
+    scoring = {"f1": "f1_macro", "confidence": confidence, "loss": "neg_log_loss"}
+    LOG.clear()
+    once = label_efficiency_curve(
+        {"counting": Counting()}, X, y,
+        label_counts=[50], n_repeats=1, scoring=scoring, random_state=0,
+    )  # fmt: skip
+    assert len(LOG) == 1
+    plain = label_efficiency_curve(
+        {"counting": GaussianNB()}, X, y,
+        label_counts=[50], n_repeats=1, scoring=scoring, random_state=0,
+    )  # fmt: skip
+    assert_array_equal(once.scores["score"], plain.scores["score"])
+
+
+def test_a_slow_estimator_can_learn_from_fewer_draws():
+    X, y = survey()
+    steps = []
+    curve = label_efficiency_curve(
+        {"fast": GaussianNB(), "slow": GaussianNB()}, X, y,
+        label_counts=[20, 50], n_repeats=3, random_state=0, max_repeats={"slow": 1},
+        progress=lambda *step: steps.append(step),
+    )  # fmt: skip
+    assert curve.scores.groupby("estimator").size().to_dict() == {"fast": 6, "slow": 2}
+    assert steps[-1] == (8, 8)
+    # on the same runs as the other
+    assert_array_equal(curve.difference_to("fast").scores["score"], 0.0)
+    with pytest.raises(ValueError, match=r"max_repeats=\{'other': 1\} must name estimators"):
+        label_efficiency_curve(
+            {"fast": GaussianNB()}, X, y, label_counts=[20], max_repeats={"other": 1}
+        )

@@ -91,13 +91,22 @@ def test_single_run_has_no_bootstrap_interval():
     assert label_saving(curve, "a", "b")[["low", "high"]].isna().to_numpy().all()
 
 
-def test_saving_of_unknown_or_unequal_runs_is_an_error():
+def test_runs_that_only_one_of_the_two_has_are_left_out():
+    scores = analytic_curve({"a": logarithmic, "b": logarithmic}).scores.copy()
+    scores["score"] += np.random.default_rng(0).normal(scale=0.01, size=len(scores))
+    fewer = scores[(scores["estimator"] == "a") | (scores["repeat"] < 2)]
+    both = scores[scores["repeat"] < 2]
+    tables = [label_saving(LabelEfficiencyCurve.from_scores(t), "a", "b") for t in (fewer, both)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_saving_of_unknown_or_separate_runs_is_an_error():
     curve = analytic_curve({"a": logarithmic, "b": logarithmic})
     with pytest.raises(ValueError, match=r"'c' is not in the curve: choose from \['a', 'b'\]"):
         label_saving(curve, "c", "b")
     scores = curve.scores
-    fewer = scores[(scores["estimator"] == "a") | (scores["repeat"] < 3)]
-    with pytest.raises(ValueError, match="different runs of 'a' and 'b'"):
-        label_saving(LabelEfficiencyCurve.from_scores(fewer), "a", "b")
+    apart = scores[(scores["estimator"] == "a") == (scores["repeat"] < 1)]
+    with pytest.raises(ValueError, match="no run of both 'a' and 'b'"):
+        label_saving(LabelEfficiencyCurve.from_scores(apart), "a", "b")
     with pytest.raises(ValueError, match="lacks a score of 'a'"):
         label_saving(LabelEfficiencyCurve.from_scores(scores.iloc[1:]), "a", "b")

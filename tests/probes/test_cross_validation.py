@@ -9,7 +9,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skastro import SelfSupervisedClassifier, load_pretrained, make_galaxies
 from skastro.networks.weights import CLASSIFIER_KEY, read_encoder, write_encoder
-from skastro.probes.cross_validation import SetCalibration
+from skastro.probes.cross_validation import LabelledRows, SetCalibration, may_help
 
 CLASSES = np.array(["galaxy", "quasar", "star"])
 
@@ -88,6 +88,21 @@ def test_sets_come_from_probabilities_of_labels_that_were_left_out(fitted, surve
     expected = model.calibration_.choose_sets(model.predict_proba(survey[0]), 0.9, model.classes_)
     assert_array_equal(sets, expected)
     assert sets[np.arange(60), model.predict_proba(survey[0]).argmax(axis=1)].all()
+
+
+def look(network, probe):
+    """Return whether networks may help a probe, by probabilities of the true class of each row."""
+    n = len(network)
+    rows = LabelledRows(np.zeros(n), np.zeros(n), np.zeros(n, int), np.ones(n))
+    pair = [np.column_stack([p, 1 - p]) for p in (np.array(network), np.array(probe))]
+    return may_help(rows, pair[0], [pair[1]], np.arange(n))
+
+
+def test_a_network_may_help_where_its_mean_with_the_probe_is_better():
+    assert look([0.9] * 8, [0.6] * 8)
+    assert not look([0.3] * 8, [0.6] * 8)
+    # worse alone, but right where the probe is wrong
+    assert look([0.2, 0.9] * 8, [0.95, 0.05] * 8)
 
 
 def test_sets_with_a_network_come_from_the_folds_of_the_blend(fitted, survey, monkeypatch):

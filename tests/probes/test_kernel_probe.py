@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.metrics import log_loss
 
 from skastro import KernelProbe
-from skastro.probes.kernel_probe import KERNEL_CONSTANT
+from skastro.probes.kernels import KERNEL_CONSTANT
 
 
 def make_rings(n=200, seed=0):

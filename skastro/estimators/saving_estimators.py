@@ -1,4 +1,4 @@
-"""Write a fitted classifier, with its encoder, to one safetensors file, and load it again.
+"""Write a fitted classifier or regressor, with its encoder, to one file, and load it again.
 
 The container and the encoder in it are those of `skastro.estimators.saving`. As there, no code in
 a file runs, and everything is checked before it is used. Teachers that are part of skastro are not
@@ -7,7 +7,6 @@ copied: the file holds their names and the SHA-256 of their weights.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import NoneType
@@ -26,15 +25,21 @@ from skastro.estimators.saving import (
     has_type,
     pack_encoder,
     pack_params,
-    require,
     restore_network,
     unpack_encoder,
     unpack_params,
 )
 from skastro.networks.backbones import Backbone, StampNetwork
-from skastro.networks.weights import CLASSIFIER_KEY, PRETRAINED, read_encoder, write_encoder
+from skastro.networks.weights import (
+    CLASSIFIER_KEY,
+    PRETRAINED,
+    REGRESSOR_KEY,
+    read_encoder,
+    write_encoder,
+)
 from skastro.probes.cross_validation import SetCalibration
-from skastro.probes.kernel_probe import ColumnGroup, KernelProbe
+from skastro.probes.saving import pack_probe, unpack_probe
+from skastro.utils.files import require
 
 # how the names of their tensors begin
 _ENCODER, _NETWORK, _TEACHER = "encoder.", "network.", "teacher."
@@ -50,14 +55,18 @@ _DOCUMENT_TYPES: dict[str, set[type]] = {
     "blend": {float}, "catalog_blend": {float}, "cv_losses": {list}, "catalog_cv_losses": {list},
     "network": {dict, NoneType}, "probe": {dict, NoneType}, "catalog_probe": {dict, NoneType},
 }  # fmt: skip
+_REGRESSOR_TYPES = {
+    name: types
+    for name, types in _DOCUMENT_TYPES.items()
+    if name in (
+        "params", "encoder", "encoder_param", "teachers", "pretrained_param", "n_features_in",
+        "image_shape", "feature_names_in", "bands", "catalog_names", "probe", "catalog_probe",
+    )
+} | {"measured_names": {list}, "loo_score": {float}, "probe": {dict}}  # fmt: skip
 # fitted attributes by the way in which the document holds them
 _FITTED = ("n_features_in", "choice", "blend", "catalog_blend")
 _LISTS = ("feature_names_in", "bands", "measured_names", "catalog_names", "kinds")
 _LOSSES = ("cv_losses", "catalog_cv_losses")
-_PROBE_ARRAYS = (
-    "shares_", "alpha_", "sharpness_", "class_powers_", "coefs_", "centers_", "loo_probabilities_",
-)  # fmt: skip
-_GROUP_ARRAYS = ("center", "scale", "embedding", "properties")
 _FROZEN = "frozen"  # what stands for a FrozenEstimator among the parameters
 _MAX_DTYPE_LENGTH = 8  # characters, such as "<U12"
 
@@ -65,19 +74,8 @@ _MAX_DTYPE_LENGTH = 8  # characters, such as "<U12"
 def save_classifier(classifier: Any, path: Any) -> None:
     """Write a fitted classifier to a file, as `SelfSupervisedClassifier.save` describes."""
     tensors: dict[str, Tensor] = {}
-    param, given = classifier.encoder, classifier.pretrained
-    copied = isinstance(given, FrozenEstimator)
-    # without any label and with encoder=None, the encoder is a teacher
-    is_teacher = param is None and classifier.encoder_.image_shape_ is None
-    encoder = _pack_teacher(classifier.encoder_, tensors, _ENCODER, copied=copied or not is_teacher)
-    teachers = [
-        [name, _pack_teacher(teacher, tensors, f"{_TEACHER}{number}.", copied=copied)]
-        for number, (name, teacher) in enumerate(classifier.teachers_.items())
-    ]
     document = {name: getattr(classifier, f"{name}_") for name in _FITTED}
-    for name in _LISTS:
-        values = getattr(classifier, f"{name}_", None)
-        document[name] = None if values is None else list(values)
+    document |= _pack_lists(classifier, _LISTS)
     # JSON has text as keys only: dicts become lists of pairs
     document |= {name: [*getattr(classifier, f"{name}_").items()] for name in _LOSSES}
     params = classifier.get_params(deep=False)
@@ -88,13 +86,9 @@ def save_classifier(classifier: Any, path: Any) -> None:
         params["class_weight"] = [*params["class_weight"].items()]
     if not isinstance(params["random_state"], int):
         params["random_state"] = None
-    is_unfitted = not (param is None or isinstance(param, FrozenEstimator))
     document |= {
         "params": params,
-        "encoder": encoder,
-        "encoder_param": pack_params(param) if is_unfitted else param and _FROZEN,
-        "teachers": teachers,
-        "pretrained_param": _FROZEN if copied else given,
+        **_pack_encoders(classifier, tensors),
         "classes": classifier.classes_.tolist(),
         "classes_dtype": classifier.classes_.dtype.str,
         "image_shape": list(classifier.image_shape_),
@@ -103,14 +97,52 @@ def save_classifier(classifier: Any, path: Any) -> None:
     if (network := classifier.network_) is not None:
         tensors |= {_NETWORK + name: tensor for name, tensor in network.state_dict().items()}
         document["network"] = {"stretch": network.scaling.stretch, "size": network.backbone.size}
-    for name in _PROBES:
-        probe = getattr(classifier, f"{name}_")
-        document[name] = None if probe is None else _pack_probe(probe, tensors, f"{name}.")
+    document |= _pack_probes(classifier, tensors)
     for name in _CALIBRATIONS:
         if (calibration := getattr(classifier, f"{name}_")) is not None:
             parts = vars(calibration).items()
             tensors |= {f"{name}.{part}": torch.tensor(array) for part, array in parts}
     write_encoder(path, tensors, document, kind=CLASSIFIER_KEY)
+
+
+def save_regressor(regressor: Any, path: Any) -> None:
+    """Write a fitted regressor to a file, as `SelfSupervisedRegressor.save` describes."""
+    tensors: dict[str, Tensor] = {}
+    names = ("n_features_in", "loo_score")
+    document = {name: getattr(regressor, f"{name}_") for name in names}
+    document |= _pack_lists(regressor, _LISTS[:-1]) | _pack_encoders(regressor, tensors)
+    is_seed = isinstance(regressor.random_state, int)
+    seed = regressor.random_state if is_seed else None
+    document["params"] = {"random_state": seed, "verbose": regressor.verbose}
+    document["image_shape"] = list(regressor.image_shape_)
+    document |= _pack_probes(regressor, tensors)
+    write_encoder(path, tensors, document, kind=REGRESSOR_KEY)
+
+
+def _pack_lists(model: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Return fitted attributes that are lists of text, or None where they are missing."""
+    found = {name: getattr(model, f"{name}_", None) for name in names}
+    return {name: None if values is None else list(values) for name, values in found.items()}
+
+
+def _pack_encoders(model: Any, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Describe the encoder and the teachers, and add their tensors."""
+    param, given = model.encoder, model.pretrained
+    copied = isinstance(given, FrozenEstimator)
+    # without any label and with encoder=None, the encoder is a teacher
+    is_teacher = param is None and model.encoder_.image_shape_ is None
+    encoder = _pack_teacher(model.encoder_, tensors, _ENCODER, copied=copied or not is_teacher)
+    teachers = [
+        [name, _pack_teacher(teacher, tensors, f"{_TEACHER}{number}.", copied=copied)]
+        for number, (name, teacher) in enumerate(model.teachers_.items())
+    ]
+    is_unfitted = not (param is None or isinstance(param, FrozenEstimator))
+    return {
+        "encoder": encoder,
+        "encoder_param": pack_params(param) if is_unfitted else param and _FROZEN,
+        "teachers": teachers,
+        "pretrained_param": _FROZEN if copied else given,
+    }
 
 
 def _pack_teacher(
@@ -124,20 +156,14 @@ def _pack_teacher(
     return document
 
 
-def _pack_probe(probe: KernelProbe, tensors: dict[str, Tensor], prefix: str) -> dict[str, Any]:
-    """Describe a probe, and add its arrays to tensors."""
-    arrays = {part: getattr(probe, part) for part in _PROBE_ARRAYS}
-    for number, group in enumerate(probe.groups_):
-        arrays |= {f"{number}.{part}": getattr(group, part) for part in _GROUP_ARRAYS}
-    for name, array in arrays.items():
-        tensors[prefix + name] = torch.from_numpy(np.ascontiguousarray(array))
-    return {
-        "loo_loss": probe.loo_loss_,
-        "odds": [float(other[2]) for other in probe.others],
-        "class_columns": probe.class_columns and [int(column) for column in probe.class_columns],
-        "lengths": [group.length for group in probe.groups_],
-        "widths": [group.width for group in probe.groups_],
-    }
+def _pack_probes(model: Any, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Describe the probes, and add their arrays to tensors."""
+    document: dict[str, Any] = dict.fromkeys(_PROBES)
+    for name in _PROBES:
+        if (probe := getattr(model, f"{name}_")) is not None:
+            document[name], arrays = pack_probe(probe)
+            tensors |= {f"{name}.{part}": torch.from_numpy(a) for part, a in arrays.items()}
+    return document
 
 
 def load_classifier(cls: type[Any], path: Any, backbone: Backbone | None) -> Any:
@@ -149,36 +175,16 @@ def load_classifier(cls: type[Any], path: Any, backbone: Backbone | None) -> Any
             require(valid, f"its {name} is missing, or of a wrong type")
         params = _unpack_params(document["params"], get_type_hints(cls.__init__))
         fitted = _unpack_fitted(document)
-        if isinstance(param := document["encoder_param"], dict):
-            hints = get_type_hints(PropertyPretrainedEncoder.__init__)
-            check_params(param["params"], param["unnamed"], hints)
-    # the encoder
-    encoder = _unpack_teacher(path, document["encoder"], _take(tensors, _ENCODER), backbone)
-    fitted["teachers_"] = _unpack_teachers(path, document["teachers"], tensors)
-    # a teacher takes stamps of any shape, but the classifier does not
-    shape = tuple(document["image_shape"])
-    fitted |= {"encoder_": encoder, "image_shape_": shape}
-    if isinstance(param, dict):
-        params["encoder"] = PropertyPretrainedEncoder(**unpack_params(path, param, backbone))
-    elif param is not None:
-        params["encoder"] = FrozenEstimator(encoder)
-    params["pretrained"] = document["pretrained_param"]
-    if params["pretrained"] == _FROZEN:
-        teachers = [*fitted["teachers_"].values(), encoder]
-        params["pretrained"] = FrozenEstimator(teachers[0])
+        _check_encoder_param(document)
+    fitted |= _unpack_encoders(path, document, tensors, backbone, params)
     # what was learned from the labels
     with _checking(path):
-        valid = len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)
-        valid = valid and shape == (encoder.image_shape_ or shape)
-        require(valid, "its image_shape is not that of stamps")
-        n_bands, height, width = shape
-        valid = fitted["n_features_in_"] in (n_bands, n_bands * height * width)
-        require(valid, "its n_features_in is not that of its stamps")
-        known = [{*e.targets_.names} for e in (encoder, *fitted["teachers_"].values())]
+        _check_shape(fitted)
+        encoders = (fitted["encoder_"], *fitted["teachers_"].values())
+        known = [{*encoder.targets_.names} for encoder in encoders]
         valid = any(names.issuperset(fitted["kinds_"]) for names in known)
         require(valid, "its kinds are not those of a teacher")
-        for name in _PROBES:
-            fitted[f"{name}_"] = _unpack_probe(name, document, tensors, fitted)
+        fitted |= _unpack_probes(document, tensors, fitted)
         for name in _CALIBRATIONS:
             parts = _take(tensors, f"{name}.")
             fitted[f"{name}_"] = _unpack_calibration(parts, len(fitted["classes_"]))
@@ -188,14 +194,73 @@ def load_classifier(cls: type[Any], path: Any, backbone: Backbone | None) -> Any
     return classifier
 
 
+def load_regressor(cls: type[Any], path: Any, backbone: Backbone | None) -> Any:
+    """Read a file of `save_regressor`, as `SelfSupervisedRegressor.load` describes."""
+    tensors, document = read_encoder(path, kind=REGRESSOR_KEY)
+    with _checking(path, "regressor"):
+        for name, types in _REGRESSOR_TYPES.items():
+            valid = type(document.get(name, ...)) in types
+            require(valid, f"its {name} is missing, or of a wrong type")
+        params = _check_param_types(document["params"], get_type_hints(cls.__init__))
+        fitted = {f"{name}_": document[name] for name in ("n_features_in", "loo_score")}
+        fitted |= _unpack_lists(document, _LISTS[:-1])
+        _check_encoder_param(document)
+    fitted |= _unpack_encoders(path, document, tensors, backbone, params)
+    with _checking(path, "regressor"):
+        _check_shape(fitted)
+        fitted |= _unpack_probes(document, tensors, fitted)
+    regressor = cls(**params)
+    vars(regressor).update(fitted)
+    return regressor
+
+
+def _unpack_encoders(
+    path: Any,
+    document: dict[str, Any],
+    tensors: dict[str, Tensor],
+    backbone: Backbone | None,
+    params: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the encoder, the teachers and the shape of stamps; add their parameters."""
+    encoder = _unpack_teacher(path, document["encoder"], _take(tensors, _ENCODER), backbone)
+    teachers = _unpack_teachers(path, document["teachers"], tensors)
+    param, given = document["encoder_param"], document["pretrained_param"]
+    if isinstance(param, dict):
+        params["encoder"] = PropertyPretrainedEncoder(**unpack_params(path, param, backbone))
+    elif param is not None:
+        params["encoder"] = FrozenEstimator(encoder)
+    is_copy = given == _FROZEN
+    params["pretrained"] = FrozenEstimator([*teachers.values(), encoder][0]) if is_copy else given
+    # a teacher takes stamps of any shape, but the estimator does not
+    shape = tuple(document["image_shape"])
+    return {"encoder_": encoder, "teachers_": teachers, "image_shape_": shape}
+
+
+def _check_encoder_param(document: Mapping[str, Any]) -> None:
+    if isinstance(param := document["encoder_param"], dict):
+        hints = get_type_hints(PropertyPretrainedEncoder.__init__)
+        check_params(param["params"], param["unnamed"], hints)
+
+
+def _check_shape(fitted: Mapping[str, Any]) -> None:
+    """Check that the shape of stamps is that of the encoder and the features."""
+    shape = fitted["image_shape_"]
+    valid = len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)
+    valid = valid and shape == (fitted["encoder_"].image_shape_ or shape)
+    require(valid, "its image_shape is not that of stamps")
+    n_bands, height, width = shape
+    valid = fitted["n_features_in_"] in (n_bands, n_bands * height * width)
+    require(valid, "its n_features_in is not that of its stamps")
+
+
 @contextmanager
-def _checking(path: Any) -> Iterator[None]:
+def _checking(path: Any, noun: str = "classifier") -> Iterator[None]:
     """Replace errors of checks by one sentence about a file."""
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
-            f"{path} does not describe a valid classifier ({error}): copy or save it again."
+            f"{path} does not describe a valid {noun} ({error}): copy or save it again."
         ) from None
 
 
@@ -214,7 +279,7 @@ def _unpack_teacher(
     if PRETRAINED.get(name) != document["sha256"]:
         raise ValueError(
             f"{path} needs weights {name[:50]!r} that this version of skastro does not have: "
-            "install the version that saved it, or fit the classifier again."
+            "install the version that saved it, or fit again."
         )
     return load_pretrained(name)
 
@@ -236,13 +301,32 @@ def _unpack_teachers(
 def _unpack_params(params: dict[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(params.get("class_weight"), list):
         params["class_weight"] = dict(params["class_weight"])
+    _check_param_types(params, hints)
+    valid = params.get("strategy") in ("auto", "probe", "finetune", "scratch")
+    require(valid, "its strategy is unknown")
+    return params
+
+
+def _check_param_types(params: dict[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in params.items():
         valid = name not in ("encoder", "pretrained") and name in hints
         valid = valid and has_type(value, hints[name])
         require(valid, f"its parameter {name[:50]!r} is unknown, or of a wrong type")
-    valid = params.get("strategy") in ("auto", "probe", "finetune", "scratch")
-    require(valid, "its strategy is unknown")
     return params
+
+
+def _unpack_lists(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return fitted attributes of `_pack_lists`, those that every fit has not if they are None."""
+    fitted: dict[str, Any] = {}
+    for name in names:
+        found = document[name]
+        require(all(isinstance(text, str) for text in found or ()), f"its {name} are not text")
+        if found is not None or name not in ("feature_names_in", "measured_names"):
+            fitted[f"{name}_"] = found
+    fitted["bands_"] = document["bands"] and tuple(document["bands"])
+    if "feature_names_in_" in fitted:
+        fitted["feature_names_in_"] = np.array(fitted["feature_names_in_"], dtype=object)
+    return fitted
 
 
 def _unpack_fitted(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,17 +340,7 @@ def _unpack_fitted(document: Mapping[str, Any]) -> dict[str, Any]:
     valid = valid and 1 < len(values) == len(set(values))
     require(valid and len(dtype) <= _MAX_DTYPE_LENGTH, "its classes are not valid")
     fitted["classes_"] = np.array(values, object if kind == "O" else f"={dtype[1:]}")
-    # names of columns and bands
-    for name in _LISTS:
-        names = document[name]
-        require(all(isinstance(text, str) for text in names or ()), f"its {name} are not text")
-        fitted[f"{name}_"] = names
-    fitted["bands_"] = document["bands"] and tuple(document["bands"])
-    for name in ("feature_names_in_", "measured_names_"):
-        if fitted[name] is None:
-            del fitted[name]
-        elif name == "feature_names_in_":
-            fitted[name] = np.array(fitted[name], dtype=object)
+    fitted |= _unpack_lists(document, _LISTS)
     # losses, and shares of the network
     for name in _LOSSES:
         fitted[f"{name}_"] = dict(document[name])
@@ -284,81 +358,22 @@ def _unpack_fitted(document: Mapping[str, Any]) -> dict[str, Any]:
     return fitted
 
 
-def _unpack_probe(
-    name: str, document: Mapping[str, Any], tensors: Mapping[str, Tensor], fitted: Mapping[str, Any]
-) -> KernelProbe | None:
-    """Return a probe, if there is one, after a check that all its parts belong together."""
-    entries, tensors = document[name], _take(tensors, f"{name}.")
-    if entries is None:
-        return None
-    encoders = [fitted["encoder_"], *fitted["teachers_"].values()]
-    n_groups, k = len(encoders), len(fitted["classes_"])
-    # numbers
-    loss, odds, columns, lengths, widths = (
-        entries.get(key) for key in ("loo_loss", "odds", "class_columns", "lengths", "widths")
-    )
-    lists = [(lengths, n_groups), (widths, n_groups), (odds, n_groups - 1)]
-    valid = all(type(each) is list and len(each) == size for each, size in lists)
-    require(valid, "a part of its probe is missing")
-    numbers = [loss, *lengths, *widths, *odds]
-    valid = all(type(number) is float and math.isfinite(number) for number in numbers)
-    require(valid and min(numbers[1:]) > 0, "a number of its probe is not valid")
-    # arrays
-    sizes = [[len(e.embedding_mean_), len(e.targets_.names)] for e in encoders]
-    sizes[0][1] += len(fitted["measured_names_"])
-    sizes[0][1] += len(fitted["catalog_names_"]) if name == "catalog_probe" else 0
-    arrays = _check_probe_arrays(tensors, sizes, k)
-    n_columns = sum(map(sum, sizes))
-    if columns is not None:
-        valid = type(columns) is list and len(columns) == k
-        valid = valid and all(type(c) is int and 0 <= c < n_columns for c in columns)
-        require(valid, "the class_columns of its probe are not valid")
-    params = document["params"]
-    probe = KernelProbe(
-        sizes[0][1],
-        others=[(*size, odds[number]) for number, size in enumerate(sizes[1:])],
-        class_columns=columns,
-        class_weight=params["class_weight"],
-        random_state=params["random_state"],
-    )
-    probe.groups_ = [
-        ColumnGroup(
-            length=lengths[number], width=widths[number],
-            **{part: arrays.pop(f"{number}.{part}") for part in _GROUP_ARRAYS},
-        )
-        for number in range(n_groups)
-    ]  # fmt: skip
-    others = {"loo_loss_": loss, "classes_": fitted["classes_"], "n_features_in_": n_columns}
-    for attribute, value in (arrays | others).items():
-        setattr(probe, attribute, value)
-    return probe
-
-
-def _check_probe_arrays(
-    tensors: Mapping[str, Tensor], sizes: Sequence[Sequence[int]], k: int
+def _unpack_probes(
+    document: Mapping[str, Any], tensors: Mapping[str, Tensor], fitted: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Check the arrays of a probe of some sizes of representations and k classes."""
-    n_rows, n_centers = (len(tensors.get(part, ())) for part in ("loo_probabilities_", "centers_"))
-    g = len(sizes)
-    shapes: dict[str, tuple[int, ...]] = {
-        "shares_": (g,), "alpha_": (g,), "sharpness_": (g,), "class_powers_": (g,),
-        "coefs_": (g, n_centers, k), "centers_": (n_centers,), "loo_probabilities_": (n_rows, k),
-    }  # fmt: skip
-    for number, (d, p) in enumerate(sizes):
-        shapes |= {
-            f"{number}.center": (p,), f"{number}.scale": (p,),
-            f"{number}.embedding": (n_centers, d), f"{number}.properties": (n_centers, p),
-        }  # fmt: skip
-    require(set(tensors) == set(shapes), "a part of its probe is missing")
-    arrays = {part: tensor.numpy() for part, tensor in tensors.items()}
-    for part, shape in shapes.items():
-        array, is_scale = arrays[part], part.endswith(".scale")
-        valid = array.shape == shape and array.dtype == ("i8" if part == "centers_" else "f8")
-        # a constant column has an infinite scale
-        valid = valid and len(array) > 0 and (is_scale or bool(np.isfinite(array).all()))
-        valid = valid and (not is_scale or bool(array.min() > 0))
-        require(valid, f"the {part.strip('_')} of its probe is not valid")
-    return arrays
+    """Return the probes of `_pack_probes`, which belong to the encoder and the teachers."""
+    encoders = [fitted["encoder_"], *fitted["teachers_"].values()]
+    found: dict[str, Any] = {f"{name}_": None for name in _PROBES}
+    for name in _PROBES:
+        if (entries := document[name]) is None:
+            continue
+        sizes = [[len(e.embedding_mean_), len(e.targets_.names)] for e in encoders]
+        sizes[0][1] += len(fitted["measured_names_"])
+        sizes[0][1] += len(fitted["catalog_names_"]) if name == "catalog_probe" else 0
+        parts = {part: tensor.numpy() for part, tensor in _take(tensors, f"{name}.").items()}
+        params, classes = document["params"], fitted.get("classes_")
+        found[f"{name}_"] = unpack_probe(entries, parts, sizes, params, classes)
+    return found
 
 
 def _unpack_calibration(tensors: Mapping[str, Tensor], k: int) -> SetCalibration | None:
