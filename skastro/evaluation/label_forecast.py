@@ -23,7 +23,9 @@ _MIN_LABELS = 10
 _MAX_ROWS = 2_000  # of the population, evenly spaced: more change nothing
 _TINY = 1e-6
 # constants of the accuracy, found on the pool rows of three surveys, seeds 0 to 4
-_SHARPNESS_PENALTY = 8.0  # keeps the logarithm of the sharpness near 0, as a few labels would
+_SHARPNESS_PENALTY = 8.0  # keeps the logarithm of the sharpness near that expected:
+# predictions by all labels are sharper than those that leave one out, most with few labels
+_LOG_SHARPNESS, _LOG_SHARPNESS_FEW, _FEWEST = 0.1, 15.0, 20
 _MODEL_LABELS = 30.0  # random labels of a class that count as much as the classifier's own word
 _PRIOR_LABELS = 0.5  # of each class, in the variance
 _MODEL_DEVIATION = 0.05  # error of the probabilities that all classes have in common,
@@ -208,9 +210,11 @@ def _expect_recall(
     weights = n / k / counts[codes]
 
     # sharpen the probabilities, with classes of equal weight as in the probe
+    expected = _LOG_SHARPNESS + _LOG_SHARPNESS_FEW / max(n, _FEWEST)
+
     def loss(log_sharpness: float) -> float:
         own = log_softmax(np.exp(log_sharpness) * logs, axis=1)[np.arange(n), codes]
-        return -float(weights @ own) + _SHARPNESS_PENALTY * log_sharpness**2
+        return -float(weights @ own) + _SHARPNESS_PENALTY * (log_sharpness - expected) ** 2
 
     sharpness = np.exp(minimize_scalar(loss, bounds=(-1.0, 1.5), method="bounded").x)
     rows = population[:: max(1, -(-len(population) // _MAX_ROWS))]
