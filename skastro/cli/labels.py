@@ -64,6 +64,7 @@ def label(
     bands: o.Bands = None,
     hdu: o.Hdu = None,
     axes: o.Axes = None,
+    missing_bands: o.MissingBands = "error",
     unlabelled: o.Unlabelled = "unknown",
     encoder: o.Encoder = None,
     properties: o.Properties = None,
@@ -81,7 +82,8 @@ def label(
 
     The page shows the objects that teach most, says how good the classifier is, and how much
     better it gets with more labels. Each answer is in the journal before the next object is shown:
-    after an interruption the same command goes on. Ctrl-C ends it.
+    after an interruption the same command goes on, without embedding the stamps again. Ctrl-C
+    ends it.
 
     `skastro classify --labels labels.csv` reads the journal.
 
@@ -95,6 +97,7 @@ def label(
             load_libraries(terminal, jobs, device)
             from skastro.catalogs.journal import LabelJournal
             from skastro.cli import steps
+            from skastro.pages.label_columns import KeptColumns
             from skastro.pages.label_learner import LabelLearner
             from skastro.pages.label_server import check_packages
             from skastro.pages.label_session import LabelSession
@@ -106,7 +109,7 @@ def label(
             journal = stack.enter_context(LabelJournal(labels_out))
             survey = steps.load_objects(
                 folder, terminal.say, catalog=catalog, images=images, id=id, ra=ra, dec=dec,
-                size=size, bands=bands, hdu=hdu, axes=axes,
+                size=size, bands=bands, hdu=hdu, axes=axes, missing_bands=missing_bands,
             )  # fmt: skip
             known = None
             if labels or label:
@@ -127,12 +130,14 @@ def label(
             server, address = _serve(stack, session, port)
             _announce(address, terminal, open_browser=browser)
             with reporting(_both(terminal.progress, session.report)):
+                kept = KeptColumns(_beside(journal.path, "columns.npz"), survey.images)
                 if fitted is None:
                     fitted = _find_encoder(
-                        survey, journal.path, terminal, properties=properties, errors=errors,
-                        label=label, backbone=backbone, epochs=epochs, device=device, seed=seed,
+                        survey, journal.path, kept.weights, terminal, properties=properties,
+                        errors=errors, label=label, backbone=backbone, epochs=epochs,
+                        device=device, seed=seed,
                     )  # fmt: skip
-                learner = LabelLearner.from_encoder(fitted, survey.images, random_state=seed)
+                learner = LabelLearner.from_encoder(fitted, kept, random_state=seed)
             session.begin(learner)
             terminal.say("The page asks now; Ctrl-C here ends it, and the same command goes on.")
         _wait(server)
@@ -161,6 +166,7 @@ def _take_up(session: LabelSession, known: Any, terminal: Terminal) -> None:
 def _find_encoder(
     survey: Survey,
     journal: Path,
+    weights: str,
     terminal: Terminal,
     *,
     properties: str | None,
@@ -171,16 +177,21 @@ def _find_encoder(
     device: str,
     seed: int,
 ) -> PropertyPretrainedEncoder:
-    """Return the encoder of an earlier call, weights of skastro that suit, or a pretrained one."""
-    from skastro.cli import steps
-    from skastro.estimators.pretrained import choose_teacher
+    """Return the encoder of an earlier call, weights of skastro that suit, or a pretrained one.
 
-    kept = journal.with_name(f"{journal.stem}.encoder.safetensors")
+    ``weights`` names those that an earlier call has chosen for the same stamps.
+    """
+    from skastro.cli import steps
+    from skastro.estimators.pretrained import choose_teacher, load_pretrained
+
+    kept = _beside(journal, "encoder.safetensors")
     asked = [value is not None for value in (properties, errors, backbone, epochs)]
     if kept.is_file():
         terminal.say(f"The encoder of an earlier call describes the stamps: {kept}.")
         return steps.load_encoder(kept, device=device)
-    teacher = None if any(asked) else choose_teacher(survey.images)
+    teacher = None
+    if not any(asked):
+        teacher = load_pretrained(weights) if weights else choose_teacher(survey.images)
     if teacher is not None:
         terminal.say(f"The weights {teacher.weights!r} of skastro describe the stamps.")
         return teacher.set_params(device=device)
@@ -188,6 +199,10 @@ def _find_encoder(
     encoder = steps.make_encoder(backbone, epochs, device, seed)
     steps.pretrain(encoder, survey, properties, errors, label, terminal.say, kept)
     return encoder
+
+
+def _beside(journal: Path, ending: str) -> Path:
+    return journal.with_name(f"{journal.stem}.{ending}")
 
 
 def _serve(stack: ExitStack, session: LabelSession, port: int) -> tuple[threading.Thread, str]:
@@ -254,6 +269,7 @@ def audit(
     bands: o.Bands = None,
     hdu: o.Hdu = None,
     axes: o.Axes = None,
+    missing_bands: o.MissingBands = "error",
     catalog: o.Catalog = None,
     id: o.Id = None,
     unlabelled: o.Unlabelled = "unknown",
@@ -282,8 +298,9 @@ def audit(
         from skastro.evaluation.label_audit import audit_labels
 
         rows, table, n_properties = _load_rows(
-            source, encoder, device, catalog, id, terminal.say, bands=bands, hdu=hdu, axes=axes
-        )
+            source, encoder, device, catalog, id, terminal.say, bands=bands, hdu=hdu, axes=axes,
+            missing_bands=missing_bands,
+        )  # fmt: skip
         known = steps.find_labels(rows.ids, table, labels, label, unlabelled, say=terminal.say)
         terminal.progress("auditing", 0, None)
         doubtful = audit_labels(
@@ -324,7 +341,7 @@ def _load_rows(
 
     from skastro.cli import steps
     from skastro.embeddings.files import Embeddings
-    from skastro.estimators.classifier import join_columns
+    from skastro.estimators.representation import join_columns
     from skastro.stamps.photometry import measure_properties
 
     if encoder is None:

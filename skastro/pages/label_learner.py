@@ -21,8 +21,8 @@ from skastro.evaluation.label_forecast import (
     forecast_labels,
     predict_population,
 )
+from skastro.pages.label_columns import KeptColumns
 from skastro.probes.kernel_probe import KernelProbe
-from skastro.stamps.photometry import measure_properties
 from skastro.utils.progress import report_to
 
 _CHUNK = 2048  # rows whose kernels fit into the caches of a processor
@@ -93,12 +93,12 @@ class LabelLearner:
 
     @classmethod
     def from_encoder(
-        cls, encoder: PropertyPretrainedEncoder, images: Any, *, random_state: int = 0
+        cls, encoder: PropertyPretrainedEncoder, kept: KeptColumns, *, random_state: int = 0
     ) -> Self:
         """Describe stamps by an encoder, and by what is measured from the pixels."""
-        embeddings = np.asarray(encoder.transform(images))
+        embeddings, measured = kept.describe(encoder)
         kinds = encoder.targets_.kinds if encoder.image_shape_ is None else ()
-        predicted, measured = encoder.predict_embedded(embeddings), measure_properties(images)
+        predicted = encoder.predict_embedded(embeddings)
         report_to("finding typical objects")(0)
         return cls(embeddings, predicted, measured, kinds=kinds, random_state=random_state)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skastro.pages.explorer import render
+from skastro.pages.label_record import CLASS_KEYS
 
 
 def label_page(title: str, *, nonce: str) -> str:
@@ -18,7 +19,7 @@ def label_page(title: str, *, nonce: str) -> str:
     >>> "<title>my survey" in page, '<script nonce="x7">' in page
     (True, True)
     """
-    content = {"title": title, "nonce": nonce}
+    content = {"title": title, "nonce": nonce, "class_keys": CLASS_KEYS}
     return render("label.html", content, needed_by="The page of skastro label")
 
 

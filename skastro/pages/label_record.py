@@ -13,7 +13,9 @@ from skastro.utils.files import write_whole
 from skastro.utils.validation import plain_labels
 
 LEFT = ("skip", "unsure")  # why an object has no label although a person has seen it
-_MAX_CLASSES, _MAX_NAME = 50, 60
+# keys of the classes, in their order; the other small letters are commands of the page
+CLASS_KEYS = "123456789abefhijloqrtvwxABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MAX_CLASSES, _MAX_NAME = len(CLASS_KEYS), 60
 
 
 class Mark(NamedTuple):

@@ -99,7 +99,8 @@ def make_app(session: LabelSession, token: str, *, port: int) -> Starlette:
     pages = _Pages(session)
     reads = {
         "/": pages.page, "/api/state": pages.state, "/api/next": pages.next,
-        "/api/doubtful": pages.doubtful, "/api/grid": pages.grid,
+        "/api/doubtful": pages.doubtful, "/api/grid": pages.grid, "/api/ahead": pages.ahead,
+        "/api/similar/{row:int}": pages.similar,
         "/api/stamp/{row:int}.png": pages.stamp,
     }  # fmt: skip
     writes = {
@@ -142,6 +143,12 @@ class _Pages:
     def grid(self, query: Any) -> dict[str, Any]:
         name = _text(query, "class")
         return {"class": name, "cells": self._session.grid(_text(query, "tab"), name)}
+
+    def similar(self, query: Any) -> dict[str, Any]:
+        return {"cells": self._session.similar(_text(query, "tab"), query["row"])}
+
+    def ahead(self, query: Any) -> dict[str, Any]:
+        return {"rows": self._session.rows_ahead(_text(query, "tab"))}
 
     def stamp(self, query: Any) -> Response:
         names = tuple(filter(None, query.get("bands", "").split(",")))

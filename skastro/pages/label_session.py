@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from skastro.catalogs.journal import LabelJournal
 from skastro.catalogs.positions import find_positions, has_positions, sky_links
 from skastro.evaluation.label_forecast import AccuracyEstimate
 from skastro.pages.label_learner import LabelLearner
-from skastro.pages.label_record import LEFT, LabelRecord, Mark
+from skastro.pages.label_record import CLASS_KEYS, LEFT, LabelRecord, Mark
 from skastro.pages.label_thread import MAX_CURVE_POINTS, LearningThread
 from skastro.pages.thumbnails import encode_stamp
 from skastro.plots.style import OKABE_ITO
@@ -28,6 +29,8 @@ from skastro.utils.progress import Say, say_nothing
 _HOWS = ("random", "typical", "uncertain", "second look", "search")
 _SURE = 0.6  # probability of a class, as for `skastro classify --abstain`
 _GRID_SIZE = 25
+_AHEAD_SECONDS = 0.5  # that the choice of the next question waits for the classifier
+_N_PROMISING = 3  # of a search, whose pictures are fetched ahead
 _HELD_SECONDS = 1800.0  # that a question waits for its tab
 _MIN_LABELS_FOR_DOUBT, _QUESTIONS_PER_DOUBT = 40, 10
 _MAX_COLUMNS, _MAX_TEXT = 24, 60  # of the catalogue, that are shown
@@ -38,6 +41,7 @@ class _Tab:
     """A page in a browser: the questions that it holds, and what it has answered."""
 
     questions: list[tuple[int, str]] = field(default_factory=list)  # row and how; shown is the last
+    ahead: list[tuple[int, str]] = field(default_factory=list)  # chosen for afterwards
     grid: list[int] = field(default_factory=list)
     answers: list[list[tuple[str, Mark]]] = field(default_factory=list)  # how, and what was before
     seen: float = 0.0
@@ -151,11 +155,30 @@ class LabelSession:
             if self._thread.learner is None:
                 return None
             if not page.questions:
-                chosen = self._choose(page)
-                if chosen is None:
+                self._look_ahead(page)
+                if not page.ahead:
                     return None
-                page.questions.append(chosen)
+                page.questions.append(page.ahead.pop())
             return self._describe(*page.questions[-1])
+
+    def rows_ahead(self, tab: str) -> list[int]:
+        """Return rows that are shown next, so that a page can fetch their pictures.
+
+        The next question is chosen here, while the person looks at the present one: it rests on
+        all answers before that one. Of a search, whose order changes after each answer, the rows
+        are those that are most promising now.
+        """
+        self._thread.settle(_AHEAD_SECONDS)
+        with self._lock:
+            page = self._open(tab)
+            if self._thread.learner is None or not page.questions:
+                return []
+            if self.find:
+                return self._promising(page)[:_N_PROMISING]
+            if len(page.questions) == 1:
+                self._look_ahead(page)
+                return [row for row, _ in page.ahead]
+            return [page.questions[-2][0]]
 
     def doubtful_question(self, tab: str) -> dict[str, Any] | None:
         """Return the most doubtful label for a second look, None if there is none."""
@@ -187,6 +210,29 @@ class LabelSession:
                 {"row": row, "id": self.record.ids[row], "p": float(probabilities[row, code])}
                 for row in page.grid
             ]
+
+    def similar(self, tab: str, row: int) -> list[dict[str, Any]]:
+        """Return an object and up to 24 that are most like it, the most similar first.
+
+        Those with a label are among them. Objects that other tabs are looking at, or that were
+        skipped, are not.
+        """
+        with self._lock:
+            page, row = self._open(tab), self._check_row(row)
+            page.grid = []
+            if self._thread.learner is None:
+                return []
+            hidden = [*self.record.left, *self._held(page)]
+            shown = np.setdiff1d(np.arange(len(self)), hidden)
+            near = self._thread.learner.neighbours(row, shown, _GRID_SIZE - 1)
+            page.grid = [each for each, _ in [(row, 1.0), *near] if self._is_free(each)]
+            return [
+                {
+                    "row": each, "id": self.record.ids[each], "similarity": similarity,
+                    "label": self.record.class_of(each) or None,
+                }
+                for each, similarity in [(row, 1.0), *near]
+            ]  # fmt: skip
 
     # -- answers
 
@@ -322,7 +368,7 @@ class LabelSession:
                 "progress": self._progress,
                 "classes": [
                     {
-                        "name": name, "key": str(k + 1) if k < 9 else "", "n": counts[name],
+                        "name": name, "key": CLASS_KEYS[k], "n": counts[name],
                         "color": OKABE_ITO[k % len(OKABE_ITO)],
                     }
                     for k, name in enumerate(record.classes)
@@ -396,22 +442,30 @@ class LabelSession:
         page.seen = time.monotonic()
         return page
 
+    def _look_ahead(self, page: _Tab) -> None:
+        """Choose what is asked after the questions of a tab, unless that is done."""
+        doubtful = self._doubtful(page)
+        page.ahead = [
+            (row, how)
+            for row, how in page.ahead
+            if not self._is_stale(row, how) and (how != "second look" or row in doubtful)
+        ]
+        if not page.ahead and (chosen := self._choose(page)):
+            page.ahead = [chosen]
+
     def _choose(self, page: _Tab) -> tuple[int, str] | None:
-        """Choose an object that no tab is looking at."""
+        """Choose an object that no tab is looking at, to be asked after the questions of this."""
         record, learner = self.record, self._thread.learner
         assert learner is not None  # noqa: S101 - `next_question` has looked
-        doubtful = self._doubtful(page)
-        is_due = self._n_since_doubt >= _QUESTIONS_PER_DOUBT - 1
+        own = dict(page.questions)
+        doubtful = [row for row in self._doubtful(page) if row not in own]
+        is_due = self._n_since_doubt + len(own) >= _QUESTIONS_PER_DOUBT - 1
+        is_due &= "second look" not in own.values()
         if doubtful and is_due and record.n_labelled >= _MIN_LABELS_FOR_DOUBT:
             return doubtful[0], "second look"
-        excluded = [*record.left, *self._held(page)]
         if self.find:
-            ranking = self._thread.known.ranking
-            if ranking is None:
-                ranking = learner.rank(record.codes, record.classes)
-            taken = set(excluded)
-            free = (int(r) for r in ranking if record.codes[r] < 0 and int(r) not in taken)
-            return next(((row, "search") for row in free), None)
+            return next(((row, "search") for row in self._promising(page)), None)
+        excluded = [*record.left, *self._held(page), *own]
         chosen = learner.queue.next(
             record.codes, 1, probabilities=self._probabilities(), excluded=excluded
         )
@@ -421,11 +475,22 @@ class LabelSession:
         later = [each for each in self._later if self._is_free(each) and each not in excluded]
         return (later[0], "uncertain") if later and how != "random" else (int(row), how)
 
+    def _promising(self, page: _Tab) -> list[int]:
+        """Return the first rows of a search that are left, the most promising first."""
+        record, learner, ranking = self.record, self._thread.learner, self._thread.known.ranking
+        assert learner is not None  # noqa: S101 - nothing is asked before
+        if ranking is None:
+            ranking = learner.rank(record.codes, record.classes)
+        taken = {*record.left, *self._held(page), *dict(page.questions)}
+        free = (int(r) for r in ranking if record.codes[r] < 0 and int(r) not in taken)
+        return list(islice(free, _N_PROMISING))
+
     def _held(self, page: _Tab | None) -> set[int]:
         """Return the rows that other tabs are looking at."""
         now = time.monotonic()
         others = [p for p in self._tabs.values() if p is not page and now - p.seen < _HELD_SECONDS]
-        return {row for p in others for row in (*p.grid, *(r for r, _ in p.questions))}
+        asked = {row for p in others for row, _ in (*p.questions, *p.ahead)}
+        return asked.union(*(p.grid for p in others))
 
     def _free_rows(self, page: _Tab) -> NDArray[np.int64]:
         is_free = self.record.codes < 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from skastro.catalogs.positions import sky_links
 from skastro.embeddings.files import read_embeddings
+from skastro.embeddings.neighbors import SimilarObjects
 from skastro.evaluation.label_efficiency import LabelEfficiencyCurve, metric_name
 from skastro.pages.explorer import ExplorerParts, explorer_parts, find_sky, render, stamp_style
 from skastro.pages.summary import (
@@ -34,6 +35,7 @@ _OPTIONAL_SECTIONS = ("morphology", "by_magnitude", "calibration", "representati
 _MAX_CARDS = 24  # mistakes or outliers shown
 _MAX_CLUSTERS = 20
 _MAX_STAMPS = 12  # of a cluster
+_N_SIMILAR = 6  # stamps that a card shows as most like its own
 _MAX_EXAMPLES = 18  # stamps at the top of the page, of all classes together
 _CERTAINTY = "cluster_probability"  # column by which the members of a cluster are sorted
 
@@ -50,10 +52,12 @@ def write_report(folder: str | Path) -> Path:
         - ``objects.csv``: the same ``id`` as ``predictions.csv``, row by row, and any of ``x``
           and ``y`` (the interactive projection), ``cluster`` (-1 is noise),
           ``cluster_probability``, ``outlier_score`` and properties;
-        - ``embeddings.npz``, with the same ``ids``: the button "More like this" of the projection;
+        - ``embeddings.npz``, with the same ``ids``: "More like this" in the projection, and below
+          mistakes and outliers;
         - ``thumbnails.webp``, of the same rows, as `write_thumbnails` makes it: typical stamps
           of each class at the top, stamps of the projection and the clusters, the most
           confident mistakes and the outliers;
+        - ``mistakes.csv``: ``id`` and ``reason``, a sentence below each mistake;
         - ``morphology.csv``, ``by_magnitude.csv``, ``calibration.csv``, ``representations.csv``,
           ``ablation.csv``: tables of any columns, of which the first names the rows; from
           ``confidence``, ``accuracy`` and ``n`` in ``calibration.csv``, the calibration error is
@@ -142,10 +146,15 @@ def _caption(curve: LabelEfficiencyCurve, steps: int | None) -> str:
 
     A single draw of the labels has no interval.
     """
-    n_draws = len(curve.scores[["split", "repeat"]].drop_duplicates())
-    sentences = []
+    labelled = curve.scores[curve.scores["n_labels"] > 0]
+    draws = labelled[["estimator", "split", "repeat"]].drop_duplicates().groupby("estimator").size()
+    n_draws, sentences = draws.max(), []
     if n_draws > 1:
         sentences.append(f"Bands: 95 % interval of the mean over {n_draws} draws of the labels.")
+    for number in sorted(set(draws) - {n_draws}):
+        names = " and ".join(draws.index[draws == number])
+        first = "the first" if number == 1 else f"the first {number}"
+        sentences.append(f"Of these draws, {names} learned from {first} only.")
     if steps and "scratch" in curve.estimators:
         sentences.append(f"In this quick study, scratch was trained for {steps} steps only.")
     return " ".join(sentences)
@@ -158,6 +167,7 @@ class _Objects:
     table: pd.DataFrame
     sheet: bytes | None
     embeddings: NDArray[np.float32] | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)  # of mistakes, by id
 
     @classmethod
     def read(cls, folder: Path) -> _Objects:
@@ -184,7 +194,11 @@ class _Objects:
             embeddings = read_embeddings(file)
             if embeddings.ids.astype(str).tolist() == table["id"].tolist():
                 values = embeddings.values
-        return cls(table, sheet, values)
+        reasons, file = {}, folder / "mistakes.csv"
+        if file.is_file():
+            rows = pd.read_csv(file, dtype=str, keep_default_na=False)
+            reasons = dict(zip(rows["id"], rows["reason"], strict=True))
+        return cls(table, sheet, values, reasons)
 
     @cached_property
     def sky(self) -> SkyCoord | None:
@@ -248,12 +262,15 @@ class _Objects:
             return []
         wrong = self.table[self._tested() & (self.table["label"] != self.table["prediction"])]
         wrong = wrong.sort_values("confidence", ascending=False, kind="stable").head(_MAX_CARDS)
-        return [
+        cards = [
             self._card(
                 row.Index, f"{row.label} classified as {row.prediction}, {_percent(row.confidence)}"
             )
             for row in wrong.itertuples()
         ]
+        for card in cards:
+            card["reason"] = self.reasons.get(card["id"], "")
+        return self._add_similar(cards)
 
     def outliers(self) -> list[dict[str, Any]]:
         """Return the objects with the highest outlier scores."""
@@ -261,21 +278,37 @@ class _Objects:
             return []
         scores = self.table["outlier_score"].dropna().sort_values(ascending=False, kind="stable")
         labels = self.table["label"]
-        return [
+        return self._add_similar([
             self._card(row, f"{score:.2f}" + (f", {labels[row]}" if labels[row] else ""))
             for row, score in scores.head(_MAX_CARDS).items()
-        ]
+        ])  # fmt: skip
 
     def _tested(self) -> pd.Series:
         """Return which rows are labelled rows of the test."""
         return (self.table["split"] == "test") & (self.table["label"] != "")
 
+    @cached_property
+    def _neighbours(self) -> SimilarObjects | None:
+        """Find similar objects, if there are embeddings; a few cards need no index."""
+        return None if self.embeddings is None else SimilarObjects(self.embeddings, exact=True)
+
+    def _add_similar(self, cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Add to each card the places of the stamps that are most like its own."""
+        if self._neighbours is None or not cards:
+            return cards
+        found = self._neighbours.find([card["row"] for card in cards], _N_SIMILAR)
+        rows = found["row"].to_numpy().reshape(len(cards), -1)
+        for card, near in zip(cards, rows, strict=True):
+            card["similar"] = [self._card(int(row), self.table["label"][row]) for row in near]
+        return cards
+
     def _card(self, row: int, text: str) -> dict[str, Any]:
         """Return the place of a stamp on the sheet of thumbnails, its id and a text."""
         line, column = divmod(row, sheet_columns(len(self.table)))
         return {
-            "column": column, "line": line, "id": self.table["id"][row], "text": text,
+            "row": row, "column": column, "line": line, "id": self.table["id"][row], "text": text,
             "links": [] if self.sky is None else sky_links(self.sky[row]),
+            "similar": [], "reason": "",
         }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ _BASELINES = {
     "aperture": "aperture photometry",
     "ImageNet": "ImageNet features",
 }
+_ONE_DRAW = " (in one draw of the labels)"  # which has no interval
 _ALWAYS_COMPARED = (_SCRATCH, "catalogue")
 _MIN_SAVING = 1.05  # a smaller factor is no saving
 _COLUMN_NAMES = {
@@ -168,7 +169,7 @@ def summarise(curve: LabelEfficiencyCurve, *, steps: int | None = None) -> list[
     With 100 labels, self-supervised classification reaches an accuracy of 0.80 on unseen
     stamps; the strongest baseline, a network trained from scratch, reaches 0.75.
     Compared with a network trained from scratch (0.75 with 100 labels), self-supervised
-    classification needs 55 labels: 1.8 times fewer.
+    classification needs 55 labels: 1.8 times fewer (in one draw of the labels).
     """
     counts = np.array([count for count in curve.label_counts if count])
     without = _describe_no_labels(curve)
@@ -191,7 +192,11 @@ def summarise(curve: LabelEfficiencyCurve, *, steps: int | None = None) -> list[
         return [f"{headline}.", *without]
     strongest = baselines.idxmax()
     rival = f"the strongest baseline, {phrases[strongest]}, reaches {baselines[strongest]:.2f}"
-    ending = ", a difference within the uncertainty" if equal[strongest] else ""
+    n_runs, ending = differences["n_runs"], ""
+    if equal[strongest]:
+        ending = ", a difference within the uncertainty"
+    elif n_runs[strongest] == 1 < n_runs[METHOD]:
+        ending = _ONE_DRAW
     sentences = [f"{headline}; {rival}{ending}.", *without]
 
     # the labels that are saved
@@ -205,6 +210,7 @@ def summarise(curve: LabelEfficiencyCurve, *, steps: int | None = None) -> list[
             continue
         saving = label_saving(curve, METHOD, name).set_index("n_labels").loc[count]
         text = _saving_text(saving, equal=bool(equal[name]))
+        text += _ONE_DRAW if np.isnan(saving["low"]) else ""
         sentences.append(
             f"Compared with {phrases[name]} ({reached}), {METHOD} classification {text}."
         )

@@ -260,6 +260,80 @@ def test_a_second_tab_is_asked_for_another_object(label):
     assert set(running.labels["class"]) == {"star", "galaxy"}
 
 
+def test_the_picture_of_the_next_object_is_there_before_the_answer(label):
+    running = label(classes=("star", "galaxy"))
+    page = running.look()
+    asked = []
+    page.on("request", lambda r: asked.append(r.url) if "size=" in r.url else None)
+    wait_for_question(page)
+    page.wait_for_timeout(700)  # while the person looks
+    for _ in range(4):
+        (tab,) = running.session._tabs
+        (row,) = running.session.rows_ahead(tab)
+        before = [url for url in asked if f"/{row}.png" in url]
+        press(page, "1")
+        assert shown_row(page) == row
+        shown = page.get_attribute(".picture img", "src")
+        assert any(url.endswith(shown) for url in before)
+        assert sum(url.endswith(shown) for url in asked) == 1
+        page.wait_for_timeout(700)
+
+
+def test_classes_from_the_tenth_on_have_keys_whatever_caps_lock_says(label):
+    running = label(classes=[f"class {k}" for k in range(26)])
+    page = running.look()
+    wait_for_question(page)
+    texts = page.locator(".classes kbd").all_inner_texts()
+    assert (texts[8:11], texts[23:]) == (["9", "a", "b"], ["x", "\u21e7A", "\u21e7B"])
+    rows = []
+    for key in ("9", "a", "b", "x", "Shift+A", "Shift+B"):
+        rows.append(f"src-{shown_row(page)}")
+        press(page, key)
+    # with Caps Lock, the key a types A
+    rows.append(f"src-{shown_row(page)}")
+    page.evaluate(
+        "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'A', bubbles: true}))"
+    )
+    page.wait_for_selector(".classes button[aria-label='class 9, 2 labels']")
+    numbers = [int(name.split()[1]) for name in running.labels["class"][rows]]
+    assert numbers == [8, 9, 10, 23, 24, 25, 9]
+
+
+def test_objects_like_the_one_shown_are_labelled_by_the_keyboard(label):
+    running = label(classes=list(NAMES))
+    page, truth = running.look(), running.truth
+    wait_for_question(page)
+    assert page.locator(".like").is_hidden()  # the first one is drawn at random
+    press(page, "m")
+    assert page.locator("section.one").is_visible()
+    while page.locator(".like").is_hidden() or len(running.labels) < 8:
+        answer_by_key(page, truth, list(NAMES))
+    row = shown_row(page)
+    known = len(running.labels)
+    press(page, "m")
+    cells = page.eval_on_selector_all(".cell", "c => c.map(e => Number(e.dataset.row))")
+    assert (cells[0], len(cells)) == (row, 25)
+    assert page.inner_text("#grid-title") == f"src-{row}, and the objects most like it"
+    assert page.locator("[data-do=send]").is_disabled()
+    press(page, "Enter")  # no class is named yet
+    assert len(running.labels) == known
+    n_marked = 0
+    for k, cell in enumerate(cells):
+        if k:
+            page.keyboard.press("ArrowRight")
+        if f"src-{cell}" not in running.labels.index and truth[cell] != truth[row]:
+            page.keyboard.press(" ")
+            n_marked += 1
+    n_given = page.locator(".cell .given").count()
+    press(page, str(list(NAMES).index(truth[row]) + 1), "Enter")
+    wait_for_question(page)
+    labels = running.labels
+    assert len(labels) == known + 25 - n_given - n_marked
+    assert labels["class"].tolist() == [truth[int(i.removeprefix("src-"))] for i in labels.index]
+    press(page, "z")
+    assert len(running.labels) == known
+
+
 def test_a_search_by_yes_and_no(label):
     running = label(find="ring")
     page = running.look()

@@ -150,6 +150,78 @@ def test_nothing_is_asked_before_the_stamps_are_described(opened):
     assert session.state()["progress"] == {"text": "Embedding", "share": 0.75}
 
 
+def test_the_next_question_is_chosen_while_the_person_looks(opened):
+    session = opened()
+    assert session.rows_ahead("a") == []  # nothing is shown yet
+    hows = []
+    for _ in range(30):
+        question = session.next_question("a")
+        (ahead,) = session.rows_ahead("a")
+        assert session.rows_ahead("a") == [ahead] != [question["row"]]
+        assert session.next_question("b")["row"] not in (ahead, question["row"])
+        name = truth(question["row"])
+        session.answer("a", question["row"], question["how"], "label", name)
+        assert session.next_question("a")["row"] == ahead
+        hows.append(question["how"])
+    assert hows.count("random") in (5, 6)  # one in six, and one question is shown in the other tab
+    last = int(session.record.journal.answers[-1].id)
+    session.undo("a")
+    assert session.next_question("a")["row"] == last
+    assert session.rows_ahead("a") == [ahead]  # which was shown before
+
+
+def test_a_question_that_is_answered_elsewhere_is_not_asked_although_it_was_chosen(opened):
+    session = opened()
+    question = session.next_question("a")
+    (ahead,) = session.rows_ahead("a")
+    session.answer("b", ahead, "uncertain", "label", "star")
+    session.answer("a", question["row"], question["how"], "label", "star")
+    assert session.next_question("a")["row"] != ahead
+
+
+def test_a_search_is_ranked_anew_although_pictures_are_fetched_ahead(opened):
+    session = opened(find="ring")
+    question = session.next_question("a")
+    rows = session.rows_ahead("a")
+    assert len(set(rows) | {question["row"]}) == 4
+    session.answer("a", question["row"], question["how"], "yes")
+    session.settle()
+    assert session.next_question("a")["row"] == session._thread.known.ranking[0]
+
+
+def test_objects_like_one_are_shown_with_their_labels_and_can_be_labelled(opened):
+    session = opened()
+    label(session, 12)
+    row = session.next_question("a")["row"]
+    skipped = session.next_question("b")["row"]
+    session.answer("b", skipped, "uncertain", "skip")
+    held = session.next_question("b")["row"]
+    cells = session.similar("a", row)
+    assert (cells[0]["row"], cells[0]["similarity"], len(cells)) == (row, 1.0, 25)
+    assert np.mean([truth(cell["row"]) == truth(row) for cell in cells]) > 0.9
+    assert not {skipped, held} & {cell["row"] for cell in cells}
+    for cell in cells:
+        known = session.record.codes[cell["row"]] >= 0
+        assert cell["label"] == (truth(cell["row"]) if known else None)
+    free = [cell["row"] for cell in cells if cell["label"] is None]
+    assert session.next_question("c")["row"] not in free
+    session.answer_grid("a", truth(row), free, [])
+    assert session.state()["n_labelled"] == 12 + len(free)
+    assert session.next_question("a")["row"] != row
+    with pytest.raises(ValueError, match="row=90 must be"):
+        session.similar("a", N)
+
+
+def test_each_class_has_a_key_that_is_no_command(opened):
+    session = opened(classes=[f"class {k}" for k in range(50)], begin=False)
+    keys = [each["key"] for each in session.state()["classes"]]
+    assert keys[:11] == [*"123456789", "a", "b"]
+    assert len(set(keys)) == 50
+    assert not set("usczndkgpmy0") & set(keys)
+    with pytest.raises(ValueError, match="there are 50 classes already"):
+        session.add_class("one more")
+
+
 def test_two_tabs_never_get_the_same_object(opened):
     session = opened()
     rows = {session.next_question(tab)["row"] for tab in "abcdef"}

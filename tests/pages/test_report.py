@@ -379,6 +379,12 @@ def test_objects_with_positions_and_embeddings_have_links_and_similar_ones(full)
     assert f'<small><a href="{href}" target="_blank" rel="noopener noreferrer">Aladin</a>' in page
     assert "target=11.500000" not in page
     assert '"similar":"' in page
+    # six stamps below each mistake and each of the strangest objects
+    n_with_similar = page.count("<summary>More like this</summary>")
+    assert n_with_similar == page.count("</b><small>") > 0
+    near = page.split("<summary>More like this</summary>")[1].split("</details>")[0]
+    assert near.count('class="stamp"') == 6
+    assert "<summary>More like this" not in plain
 
 
 def test_embeddings_of_other_objects_are_left_out(full):

@@ -53,6 +53,15 @@ def test_the_summary_says_the_saving_in_words(method, baseline, words):
     assert words in second
 
 
+def test_a_saving_is_measured_on_the_draws_that_both_have():
+    scores = make_noisy({"self-supervised": (0.7, 0.8, 0.9), "scratch": (0.5, 0.75, 0.8)}).scores
+    slow = (scores["estimator"] == "scratch") & (scores["repeat"] > 0)
+    *_, sentence = summarise(LabelEfficiencyCurve.from_scores(scores[~slow]))
+    *_, single = summarise(LabelEfficiencyCurve.from_scores(scores[scores["repeat"] == 0]))
+    assert sentence == single
+    assert sentence.endswith("(in one draw of the labels).")
+
+
 def test_the_summary_names_the_strongest_baseline_first():
     scores = {
         "self-supervised": (0.7, 0.8, 0.85), "self-supervised + catalogue": (0.8, 0.9, 0.95),

@@ -1,5 +1,6 @@
 // The page of skastro label: what is shown, keys, and the start; label_*.js have the rest.
 
+const CLASS_KEYS = "{{ class_keys }}";
 const POLL = { idle: 5000, progress: 700, learned: 700, gone: 2000 }, PATIENCE = 20000; // milliseconds
 const FARTHEST = 8; // times larger
 const token = new URLSearchParams(location.search).get("token") ?? "";
@@ -24,7 +25,7 @@ const isDark = () =>
     || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 const hue = (color) => (color === "#000000" && isDark() ? "#F0E442" : color); // yellow is too pale on white
 
-let state = null, question = null, cells = null, gridClass = null;
+let state = null, question = null, cells = null, gridClass = null, seed = null; // seed: the row that the others of the grid are like
 let busy = false, pending = null, gone = false, shownAt = 0, heldMs = 0, lastClass = null;
 const shown = { stretch: "0.5", bands: null, zoom: 1, x: 0, y: 0 };
 
@@ -113,7 +114,7 @@ const undo = () => act(async () => {
   const wasGrid = view() === "grid", reply = await call("/api/undo", { tab, who: who() }), { undone } = reply;
   if (wasGrid) {
     setState(reply.state);
-    await loadGrid(gridClass);
+    await (seed === null ? loadGrid(gridClass) : loadSimilar(seed));
   } else await show(reply);
   say(undone.n > 1 ? `Taken back: ${undone.n} times ${undone.class}.`
     : wasGrid || !reply.question ? "The last answer is taken back." : `Taken back: ${reply.question.id}. Name it again.`);
@@ -138,10 +139,10 @@ function foldComment(fold) {
 const namesTyped = () => [...new Set($(".names input").value.split(/[,;\n]/).map((name) => name.trim()).filter(Boolean))];
 
 const KEYS = [
-  ["1 to 9", "give the class of that number"], ["y, n", "yes and no, in a search"], ["s or 0", "skip: ask me later"], ["u", "unsure: nobody could tell"],
+  ["1 to 9", "give the class of that number"], ["a, Shift A", "give the class with that letter on its button, from the tenth on"], ["y, n", "yes and no, in a search"], ["s or 0", "skip: ask me later"], ["u", "unsure: nobody could tell"],
   ["z or Backspace", "take the last answer back"], ["c", "write a comment"], ["n", "add a class"], ["d", "second look at a label in doubt"],
   ["k", "keep the label, at a second look"], ["p", "show or hide what the classifier thinks"], ["g", "grid of 25 stamps"], ["Arrow keys", "move in the grid, or over a zoomed stamp"],
-  ["Space", "mark a stamp of the grid as not of the class"], ["Enter", "give all stamps without a mark the class"], ["Esc", "leave the grid"], ["+ and -", "zoom"],
+  ["Space", "mark a stamp of the grid as not of the class"], ["Enter", "give all stamps without a mark the class"], ["m", "more like this one: the objects most like it, as a grid"], ["Esc", "leave the grid"], ["+ and -", "zoom"],
   ["[ and ]", "stretch less and more"], ["?", "this help"],
 ];
 const HELP = [
@@ -152,6 +153,7 @@ const HELP = [
 
 const DO = {
   one: toQuestion, grid: () => openGrid(gridClass ?? lastClass ?? state.classes[0].name), doubtful: lookAgain, undo,
+  similar: () => openSimilar(question.row),
   unsure: () => answer("unsure"), skip: () => answer("skip"), send: sendGrid,
   help: () => openDialog(".help"), retry: wake,
   closer: () => setZoom(shown.zoom * 1.5), farther: () => setZoom(shown.zoom / 1.5),
@@ -170,10 +172,14 @@ function openDialog(selector) {
 // ---- keys
 
 const ALWAYS = { "?": "help", g: "grid", d: "doubtful", z: "undo", Backspace: "undo" };
-const SINGLE = { u: "unsure", s: "skip", 0: "skip", c: "comment", n: "new", "+": "closer", "=": "closer", "-": "farther" };
+const SINGLE = { u: "unsure", s: "skip", 0: "skip", c: "comment", n: "new", m: "similar", "+": "closer", "=": "closer", "-": "farther" };
+
+// the letters of classes differ by Shift, whatever Caps Lock says
+const keyOf = ({ key, shiftKey }) => (/^[a-z]$/i.test(key) ? shiftKey ? key.toUpperCase() : key.toLowerCase() : key);
+const nameOfKey = (key) => (/^[A-Z]$/.test(key) ? `\u21e7${key}` : key);
 
 function onKey(event) {
-  const { key, target } = event;
+  const { target } = event, key = keyOf(event);
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat && !key.startsWith("Arrow")) return;
   if ($("dialog[open]") || !(["one", "grid"].includes(view()) || (view() === "wait" && !state.progress))) return;
   if (target.matches("input[type=text]")) {
@@ -188,17 +194,19 @@ function react(key, target) {
     if (key.startsWith("Arrow")) return walk(key), true;
     if (key === "Escape") return toQuestion(), true;
     if (key === "Enter" && (target.matches(".cell") || target === document.body)) return sendGrid(), true;
-    const chosen = state.classes.find((c) => c.key && c.key === key);
-    if (chosen) return openGrid(chosen.name), true;
+    if (key === "m" && target.matches(".cell")) return openSimilar(Number(target.dataset.row)), true;
+    const chosen = state.classes.find((c) => c.key === key);
+    if (chosen) return chooseClass(chosen.name), true;
   } else {
     if (state.find && ["y", "1"].includes(key)) return answer("yes"), true;
     if (state.find && ["n", "2"].includes(key)) return answer("no"), true;
-    const chosen = !state.find && state.classes.find((c) => c.key && c.key === key);
+    const chosen = !state.find && state.classes.find((c) => c.key === key);
     if (chosen) return answer("label", chosen.name), true;
     if (key === "p" && !$(".switch").hidden) return $(".show-thoughts").click(), true;
     if (key === "k" && !$(".second").hidden) return keep(), true;
     if (key === "[" || key === "]") return moveStretch(key === "]" ? 0.1 : -0.1), true;
     if (key.startsWith("Arrow") && shown.zoom > 1 && !target.matches("input")) return pan(key), true;
+    if (key === "m" && $(".like").hidden) return false;
     if (SINGLE[key]) return DO[SINGLE[key]](), true;
   }
   const name = ALWAYS[key];
@@ -238,7 +246,7 @@ function listen() {
   $(".who").addEventListener("change", (event) => remember("who", event.target.value.trim()));
   $(".comment").addEventListener("submit", (event) => { event.preventDefault(); $(".plate").focus(); });
   $(".names input").addEventListener("input", () => $(".chips").replaceChildren(...namesTyped().map((name, i) =>
-    make("li", {}, i < 9 ? make("kbd", {}, String(i + 1)) : null, name))));
+    make("li", {}, CLASS_KEYS[i] ? make("kbd", {}, nameOfKey(CLASS_KEYS[i])) : null, name))));
   $(".names").addEventListener("submit", (event) => {
     event.preventDefault();
     if (namesTyped().length) act(async () => {

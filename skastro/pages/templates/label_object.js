@@ -7,9 +7,27 @@ const stampAddress = (row, size) => {
 };
 const plateSize = () => Math.min(1024, 64 * Math.ceil((($(".plate").clientWidth || 512) * devicePixelRatio) / 64));
 
+// pictures of what is probably asked next are fetched while the person looks
+let ahead = [];
+const fetched = new Map();
+
+async function lookAhead() {
+  const asked = question;
+  const reply = await call(`/api/ahead?tab=${tab}`).catch(() => null); // without it, the answer fetches its picture
+  if (!reply || question !== asked) return;
+  ahead = reply.rows;
+  fetchAhead();
+}
+
+function fetchAhead() {
+  const addresses = ahead.map((row) => stampAddress(row, plateSize()));
+  for (const address of fetched.keys()) if (!addresses.includes(address)) fetched.delete(address);
+  for (const address of addresses) if (!fetched.has(address)) fetched.set(address, make("img", { alt: "", src: address, draggable: "false" }));
+}
+
 // put the picture into its place when it can be shown at once
 async function loadPicture(place, row, size = plateSize()) {
-  const picture = make("img", { alt: "", src: stampAddress(row, size), draggable: "false" });
+  const address = stampAddress(row, size), picture = fetched.get(address) ?? make("img", { alt: "", src: address, draggable: "false" });
   place.dataset.row = row;
   const ready = await picture.decode().then(() => true, () => false);
   if (place.dataset.row !== String(row)) return;
@@ -45,6 +63,7 @@ async function setQuestion(next) {
   setFacts(".catalog", next.catalog);
   $(".links").replaceChildren(...next.links.filter((link) => link.href.startsWith("https://")).map((link) =>
     make("a", { href: link.href, target: "_blank", rel: "noopener noreferrer" }, link.name)));
+  lookAhead();
 }
 
 function setSecondLook() {
@@ -71,6 +90,7 @@ function setThoughts() {
   $(".switch").hidden = blind;
   $(".morphology-block").hidden = blind || !question.morphology.length;
   $(".neighbours-block").hidden = blind || !neighbours.length;
+  $(".like").hidden = blind; // their labels would tell
   const place = $(".bars");
   if (blind) {
     place.replaceChildren(make("p", { class: "note" }, "What the network sees and thinks is hidden for this one: the accuracy counts answers that nothing has led."));
@@ -133,7 +153,9 @@ async function redraw() {
   if (!question) return;
   const mine = (redraw.number = (redraw.number ?? 0) + 1);
   await new Promise((resolve) => { setTimeout(resolve, 40); });
-  if (mine === redraw.number) await loadPicture($(".picture"), question.row);
+  if (mine !== redraw.number) return;
+  await loadPicture($(".picture"), question.row);
+  fetchAhead();
 }
 
 function setZoom(zoom, x = shown.x, y = shown.y) {

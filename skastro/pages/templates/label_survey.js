@@ -73,9 +73,9 @@ function setButtons() {
   if (place.dataset.names !== JSON.stringify(choices.map((c) => c.name))) {
     place.dataset.names = JSON.stringify(choices.map((c) => c.name));
     place.replaceChildren(...choices.map((c) => make("button", {
-      type: "button", "data-class": c.name, "aria-keyshortcuts": c.key || null,
+      type: "button", "data-class": c.name, "aria-keyshortcuts": /[A-Z]/.test(c.key) ? `Shift+${c.key}` : c.key,
       onclick: () => (find ? answer(c.name) : answer("label", c.name)),
-    }, c.key ? make("kbd", {}, c.key) : null, make("span", { class: "label" }, c.label), make("span", { class: "count" }))));
+    }, make("kbd", {}, nameOfKey(c.key)), make("span", { class: "label" }, c.label), make("span", { class: "count" }))));
   }
   for (const [i, button] of [...place.children].entries()) {
     button.style.setProperty("--hue", hue(choices[i].color));
