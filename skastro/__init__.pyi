@@ -40,12 +40,21 @@ from .estimators.pretrained import (
     list_pretrained as list_pretrained,
     load_pretrained as load_pretrained,
 )
+from .estimators.regressor import SelfSupervisedRegressor as SelfSupervisedRegressor
 from .evaluation.calibration import (
     abstain as abstain,
     accuracy_by_magnitude as accuracy_by_magnitude,
     expected_calibration_error as expected_calibration_error,
     reliability_curve as reliability_curve,
     risk_coverage as risk_coverage,
+)
+from .evaluation.encoder_check import (
+    EncoderCheck as EncoderCheck,
+    check_encoder as check_encoder,
+)
+from .evaluation.explanation import (
+    Explanation as Explanation,
+    explain as explain,
 )
 from .evaluation.label_audit import audit_labels as audit_labels
 from .evaluation.label_efficiency import (
@@ -70,6 +79,7 @@ from .pages.thumbnails import write_thumbnails as write_thumbnails
 from .plots.ablation import AblationDisplay as AblationDisplay
 from .plots.clusters import ClusterDisplay as ClusterDisplay
 from .plots.confusion import ConfusionDisplay as ConfusionDisplay
+from .plots.explanation import ExplanationDisplay as ExplanationDisplay
 from .plots.label_efficiency import LabelEfficiencyDisplay as LabelEfficiencyDisplay
 from .plots.label_forecast import LabelForecastDisplay as LabelForecastDisplay
 from .plots.magnitude import MagnitudeDisplay as MagnitudeDisplay

@@ -12,8 +12,10 @@ import typer
 
 from skastro import __version__
 from skastro.cli.encoders import embed, export, pretrain
+from skastro.cli.explain import explain
 from skastro.cli.labels import audit, label
 from skastro.cli.objects import classify, cluster, explore, predict, suggest
+from skastro.cli.regress import regress
 from skastro.cli.similar import similar
 from skastro.cli.study import study
 from skastro.cli.surveys import check, fetch, simulate
@@ -43,6 +45,7 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     check: (
         "skastro check survey --label class --properties 'mag_*'",
         "skastro check --catalog c.fits --images g=tile_g.fits --images r=tile_r.fits --size 32",
+        "skastro check new_stamps --encoder encoder.safetensors",
     ),
     simulate: (
         "skastro simulate --objects 2000 --out survey",
@@ -66,6 +69,10 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "skastro classify survey --labels labels.csv --properties 'mag_*' --inputs 'mag_*'",
         "skastro classify survey --labels labels.csv --save classifier.safetensors",
     ),
+    regress: (
+        "skastro regress survey --labels redshifts.csv --column redshift",
+        "skastro regress survey --column redshift --encoder galaxies --save regressor.safetensors",
+    ),
     label: (
         "skastro label survey --classes star,galaxy,quasar",
         "skastro label survey --encoder encoder.safetensors --labels-out mine.csv",
@@ -74,6 +81,11 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     predict: (
         "skastro predict classifier.safetensors new_survey",
         "skastro predict classifier.safetensors --images new_stamps.npy --out p.fits",
+        "skastro predict regressor.safetensors new_survey --interval 0.68",
+    ),
+    explain: (
+        "skastro explain classifier.safetensors new_survey --ids 17,42",
+        "skastro explain classifier.safetensors survey --ids 17 --figure explain.png --out e.fits",
     ),
     cluster: (
         "skastro cluster embeddings.parquet",
@@ -86,6 +98,7 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     similar: (
         "skastro similar embeddings.parquet --to 17,42",
         "skastro similar survey --encoder galaxies --to 17 -k 20 --figure similar.png",
+        "skastro similar survey --encoder galaxies --to-images new_stamps",
     ),
     suggest: (
         "skastro suggest embeddings.parquet -n 30",

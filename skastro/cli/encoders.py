@@ -24,6 +24,7 @@ def pretrain(
     bands: o.Bands = None,
     hdu: o.Hdu = None,
     axes: o.Axes = None,
+    missing_bands: o.MissingBands = "error",
     label: o.Label = None,
     properties: o.Properties = None,
     errors: o.Errors = None,
@@ -64,6 +65,7 @@ def pretrain(
             bands=bands,
             hdu=hdu,
             axes=axes,
+            missing_bands=missing_bands,
         )
         if label is not None:
             steps.take_column(survey.catalog, label, "label")
@@ -96,6 +98,7 @@ def embed(
     bands: o.Bands = None,
     hdu: o.Hdu = None,
     axes: o.Axes = None,
+    missing_bands: o.MissingBands = "error",
     workers: o.Workers = None,
     jobs: o.Jobs = None,
     device: o.Device = "auto",
@@ -132,6 +135,7 @@ def embed(
             bands=bands,
             hdu=hdu,
             axes=axes,
+            missing_bands=missing_bands,
         )
 
         # chunks are kept next to the output, where an interrupted command resumes

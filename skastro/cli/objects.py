@@ -38,6 +38,7 @@ def classify(
     bands: o.Bands = None,
     hdu: o.Hdu = None,
     axes: o.Axes = None,
+    missing_bands: o.MissingBands = "error",
     properties: o.Properties = None,
     errors: o.Errors = None,
     inputs: o.Inputs = None,
@@ -90,7 +91,7 @@ def classify(
         o.check_choice("strategy", strategy, ("auto", "probe", "finetune", "scratch"))
         of_pretraining = properties, errors, epochs, backbone, save_encoder
         if encoder is not None:
-            _refuse_pretraining("with --encoder", *of_pretraining)
+            o.refuse_pretraining("with --encoder", *of_pretraining)
         load_libraries(terminal, jobs, device)
         from skastro.cli import steps
         from skastro.study.teachers import append_morphology
@@ -99,7 +100,7 @@ def classify(
         fitted = steps.find_encoder(encoder, backbone, epochs, device, seed)
         survey = steps.load_objects(
             folder, terminal.say, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size,
-            bands=bands, hdu=hdu, axes=axes,
+            bands=bands, hdu=hdu, axes=axes, missing_bands=missing_bands,
         )  # fmt: skip
         known = steps.find_labels(
             survey.ids, survey.catalog, labels, label, unlabelled, classes=classes, say=terminal.say
@@ -107,7 +108,7 @@ def classify(
         has_labels = bool((known != "").any())
         o.check_sets(sets, strategy, has_labels=has_labels)
         if not has_labels:
-            _refuse_pretraining("without any label", *of_pretraining)
+            o.refuse_pretraining("without any label", *of_pretraining)
         label = label or "class"
         columns = steps.choose_inputs(survey, inputs, label)
         if encoder is None and has_labels:
@@ -151,16 +152,10 @@ def _count_classes(predictions: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _refuse_pretraining(when: str, *values: object) -> None:
-    """Refuse options of the pretraining, because nothing is pretrained."""
-    names = ("--properties", "--errors", "--epochs", "--backbone", "--save-encoder")
-    given = [name for name, value in zip(names, values, strict=True) if value is not None]
-    if given:
-        raise ValueError(f"{when} nothing is pretrained: leave out {', '.join(given)}.")
-
-
 def predict(
-    classifier: Annotated[Path, typer.Argument(help="File of `skastro classify --save`.")],
+    model: Annotated[
+        Path, typer.Argument(help="File of `skastro classify --save` or `skastro regress --save`.")
+    ],
     folder: o.Folder = None,
     out: Annotated[Path, typer.Option(help="Table for the predictions.")] = Path("predictions.csv"),
     catalog: o.Catalog = None,
@@ -172,10 +167,12 @@ def predict(
     bands: o.Bands = None,
     hdu: o.Hdu = None,
     axes: o.Axes = None,
+    missing_bands: o.MissingBands = "error",
     abstain: Annotated[
         float, typer.Option(min=0, max=1, help="Probability below which no class is predicted.")
     ] = 0.6,
     sets: o.Sets = None,
+    interval: o.Interval = 0.9,
     jobs: o.Jobs = None,
     device: o.Device = "auto",
     overwrite: o.Overwrite = False,
@@ -183,10 +180,10 @@ def predict(
     json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    """Classify stamps by a saved classifier, without any label.
+    """Predict classes or numbers of new stamps by a saved classifier or regressor.
 
-    A catalogue is not needed. It is used if the classifier has learned from its columns, too
-    (`skastro classify --inputs`).
+    No label is needed, and no catalogue. A catalogue is used if the model has learned from its
+    columns, too (--inputs).
     """
     with talking(quiet=quiet, lines=json) as terminal:
         from skastro.catalogs.writing import TABLES, write_table
@@ -194,9 +191,13 @@ def predict(
         target = o.check_target(out, TABLES, overwrite=overwrite)
         load_libraries(terminal, jobs, device)
         from skastro.cli import steps
+        from skastro.cli.regress import tabulate_values
         from skastro.study.teachers import append_morphology
 
-        model = steps.load_classifier(classifier, device=device)
+        fitted = steps.load_model(model, device=device)
+        is_classifier = hasattr(fitted, "predict_proba")
+        if sets is not None and not is_classifier:
+            raise ValueError("--sets is for classes: leave it out, or use --interval for numbers.")
         survey = steps.load_objects(
             folder,
             terminal.say,
@@ -209,16 +210,22 @@ def predict(
             bands=bands,
             hdu=hdu,
             axes=axes,
+            missing_bands=missing_bands,
         )
-        columns = steps.take_inputs(survey, model, terminal.say)
-        predictions = steps.predict_classes(
-            model, survey, catalog=columns, abstain=abstain, sets=sets
-        )
-        predictions = append_morphology(predictions, model, survey, say=terminal.say)
+        columns = steps.take_inputs(survey, fitted, terminal.say)
+        if is_classifier:
+            predictions = steps.predict_classes(
+                fitted, survey, catalog=columns, abstain=abstain, sets=sets
+            )
+            predictions = append_morphology(predictions, fitted, survey, say=terminal.say)
+        else:
+            predictions = tabulate_values(fitted, survey, catalog=columns, coverage=interval)
         write_table(target, predictions)
-        terminal.result(out=target, **_count_classes(predictions))
+        counts = _count_classes(predictions) if is_classifier else {"rows": len(predictions)}
+        terminal.result(out=target, **counts)
     if terminal.prints:
-        show_classes(predictions, abstain)
+        if is_classifier:
+            show_classes(predictions, abstain)
         print_line(f"Predictions: {target}")
 
 
@@ -229,6 +236,7 @@ def cluster(
     bands: o.Bands = None,
     hdu: o.Hdu = None,
     axes: o.Axes = None,
+    missing_bands: o.MissingBands = "error",
     catalog: o.Catalog = None,
     id: o.Id = None,
     label: o.Label = None,
@@ -285,6 +293,7 @@ def cluster(
             bands=bands,
             hdu=hdu,
             axes=axes,
+            missing_bands=missing_bands,
         )
         columns = choose_morphology(morphology, on)
         if morphology is not None:
@@ -333,6 +342,7 @@ def explore(
     bands: o.Bands = None,
     hdu: o.Hdu = None,
     axes: o.Axes = None,
+    missing_bands: o.MissingBands = "error",
     id: o.Id = None,
     columns: Annotated[
         str | None,
@@ -389,6 +399,7 @@ def explore(
             bands=bands,
             hdu=hdu,
             axes=axes,
+            missing_bands=missing_bands,
         )
 
         # project, and write the page
@@ -427,6 +438,7 @@ def suggest(
     bands: o.Bands = None,
     hdu: o.Hdu = None,
     axes: o.Axes = None,
+    missing_bands: o.MissingBands = "error",
     catalog: o.Catalog = None,
     id: o.Id = None,
     unlabelled: o.Unlabelled = "unknown",
@@ -478,6 +490,7 @@ def suggest(
             bands=bands,
             hdu=hdu,
             axes=axes,
+            missing_bands=missing_bands,
         )
 
         # find the labels, and choose objects without one

@@ -100,6 +100,9 @@ Axes = Annotated[
     str | None,
     typer.Option(help="Axes of arrays: n stamps, c bands, h height, w width, such as nhwc."),
 ]
+MissingBands = Annotated[
+    str, typer.Option(help="Objects that lack a band: error, or nan for NaN pixels, counted.")
+]
 Label = Annotated[str | None, typer.Option(help="Column of the classes.")]
 ClassLabel = Annotated[str, typer.Option("--label", help="Column of the classes.")]
 Labels = Annotated[
@@ -155,6 +158,12 @@ Sets = Annotated[
         "this share, such as 0.9.",
     ),
 ]
+Interval = Annotated[
+    float,
+    typer.Option(
+        min=0.01, max=0.99, help="Share of the true values that lie in the intervals of numbers."
+    ),
+]
 Source = Annotated[
     Path,
     typer.Argument(
@@ -192,6 +201,14 @@ def check_sets(coverage: float | None, strategy: str, *, has_labels: bool) -> No
             "--sets needs predictions of labels that were left out: pass --labels, and --strategy "
             "auto or probe."
         )
+
+
+def refuse_pretraining(when: str, *values: object) -> None:
+    """Refuse options of the pretraining, because nothing is pretrained."""
+    names = ("--properties", "--errors", "--epochs", "--backbone", "--save-encoder")
+    given = [name for name, value in zip(names, values, strict=True) if value is not None]
+    if given:
+        raise ValueError(f"{when} nothing is pretrained: leave out {', '.join(given)}.")
 
 
 def check_target(path: Path, endings: tuple[str, ...], *, overwrite: bool) -> Path:

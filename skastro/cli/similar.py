@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,9 +23,24 @@ _N_SHOWN = 20
 _SHOWN = ["query", "rank", "id", "similarity"]
 
 
+@dataclass(frozen=True)
+class _Described:
+    """Objects with what they are compared by, or new ones; None is for what is not there."""
+
+    ids: NDArray[Any]
+    embeddings: NDArray[np.float32]
+    properties: Any  # a table
+    stamps: Any
+    table: pd.DataFrame
+
+
 def similar(
     source: o.Source,
-    to: Annotated[str, typer.Option(help="Ids of objects, with commas.")],
+    to: Annotated[str | None, typer.Option(help="Ids of objects, with commas.")] = None,
+    to_images: Annotated[
+        Path | None,
+        typer.Option(help="New stamps, a file or a folder, in place of ids; needs --encoder."),
+    ] = None,
     k: Annotated[
         int, typer.Option("-k", "--number", min=1, help="Objects to find for each of them.")
     ] = 10,
@@ -40,6 +56,7 @@ def similar(
     bands: o.Bands = None,
     hdu: o.Hdu = None,
     axes: o.Axes = None,
+    missing_bands: o.MissingBands = "error",
     id: o.Id = None,
     label: o.Label = None,
     samp: o.Samp = False,
@@ -55,6 +72,8 @@ def similar(
     The similarity is the cosine of standardised embeddings. With --encoder, the properties that
     it predicts and those measured from the pixels weigh as much as the embedding.
 
+    --to names objects that are there; --to-images embeds new stamps, whose names are the queries.
+
     --figure draws the stamps, with the classes of --label.
     """
     with talking(quiet=quiet, lines=json) as terminal:
@@ -65,25 +84,25 @@ def similar(
         load_libraries(terminal, jobs, device)
         from skastro.catalogs.samp import send_table
         from skastro.cli import steps
-        from skastro.embeddings.neighbors import find_similar
         from skastro.study.teachers import append_columns
 
-        ids, rows, embeddings, properties, table, stamps = _load_rows(
-            source, to, encoder, device, catalog, images, id, terminal.say, bands=bands, hdu=hdu,
-            axes=axes,
+        objects, found, new = _find(
+            source, to, to_images, k, encoder, device, catalog, images, id, terminal.say,
+            bands=bands, hdu=hdu, axes=axes, missing_bands=missing_bands,
         )  # fmt: skip
+        table = objects.table
         classes = None if label is None else steps.take_column(table, label, "label")
-        if picture and stamps is None:
+        if picture and objects.stamps is None:
             raise ValueError(
                 "--figure needs stamps: add --images, or name a data folder and its --encoder."
             )
-        found = find_similar(embeddings, ids[rows], k, properties=properties, ids=ids)
         more = table.drop(columns="id", errors="ignore").iloc[found["row"]]
         more.attrs["units"] = table.attrs.get("units", {})
-        result = append_columns(found[_SHOWN], more)
+        named = found if new is None else found.assign(query=new.ids[found["query"]])
+        result = append_columns(named[_SHOWN], more)
         write_table(target, result)
         if picture:
-            _draw(picture, found, stamps, classes)
+            _draw(picture, found, objects.stamps, classes, None if new is None else new.stamps)
         programs = send_table(result, target.name) if samp else []
         terminal.result(out=target, rows=len(result), programs=programs)
     if terminal.prints:
@@ -96,9 +115,11 @@ def similar(
         print_line(f"Similar objects: {target}")
 
 
-def _load_rows(
+def _find(
     source: Path,
-    to: str,
+    to: str | None,
+    to_images: Path | None,
+    k: int,
     encoder: Path | None,
     device: str,
     catalog: Path | None,
@@ -106,48 +127,86 @@ def _load_rows(
     id: str | None,
     say: Say,
     **options: Any,
-) -> tuple[
-    NDArray[Any], NDArray[np.int64], NDArray[np.float32], NDArray[Any] | None, pd.DataFrame, Any
-]:
-    """Return ids, the rows of those wanted, embeddings, properties, catalogue and stamps.
+) -> tuple[_Described, pd.DataFrame, _Described | None]:
+    """Return all objects, the table of those that are similar, and the new objects if any.
 
-    Without an encoder there are no properties; stamps are None if none are named. ``options`` are
-    those of `read_data`.
+    ``options`` are those of `read_data`.
     """
-    import numpy as np
-
-    from skastro.catalogs.matching import find_rows
     from skastro.cli import steps
-    from skastro.stamps.photometry import measure_properties
+    from skastro.embeddings.neighbors import find_similar
 
-    if encoder is not None and images:
+    if (to is None) == (to_images is None):
+        raise ValueError("pass the ids of objects (--to), or new stamps (--to-images).")
+    if to_images is not None and encoder is None:
+        raise ValueError("--to-images needs the encoder of the embeddings: add --encoder.")
+    is_folder = encoder is not None and (to_images is None or not steps.has_embeddings(source))
+    if is_folder and images:
         raise ValueError(f"--images is for embeddings: with --encoder those of {source} are used.")
     model = None if encoder is None else steps.load_encoder(encoder, device=device)
     embeddings, kept, table, stamps = steps.join_sources(
-        source, catalog, images, id, is_folder=model is not None, say=say, **options
+        source, catalog, images, id, is_folder=is_folder, say=say, **options
     )
 
-    # find the objects before stamps are embedded
-    ids, names = embeddings.ids[kept], o.split_names(to)
-    rows = find_rows(names, ids, name=str(source))
+    # find the objects, or open new ones, before stamps are embedded
+    ids, rows, new = embeddings.ids[kept], None, None
+    if to_images is None:
+        rows = _find_ids(str(source), to, ids)
+    else:
+        theirs = steps.load_new(to_images, say, **options)
+        new = _describe(model, theirs.images, theirs.ids, theirs.catalog, has_properties=is_folder)
+    if is_folder:
+        objects = _describe(model, stamps, ids, table)
+    else:
+        objects = _Described(ids, embeddings.values[kept], None, stamps, table)
+    query, more = (ids[rows], None) if new is None else (new.embeddings, new.properties)
+    if more is not None:  # what cannot be measured in any stamp has no column
+        more = more.reindex(columns=objects.properties.columns)
+    found = find_similar(
+        objects.embeddings, query, k, properties=objects.properties, query_properties=more, ids=ids
+    )
+    return objects, found, new
+
+
+def _find_ids(source: str, to: str | None, ids: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the rows of the objects that ``to`` names."""
+    from skastro.catalogs.matching import find_rows
+
+    names = o.split_names(to)
+    rows = find_rows(names, ids, name=source)
     if not names or (rows < 0).any():
         absent = repr(names[int(rows.argmin())]) if names else "nothing"
         raise ValueError(f"--to names {absent}: pass ids of {source}, such as {ids[0]}.")
+    return rows
 
-    # describe all objects
-    if model is None:
-        return ids, rows, embeddings.values[kept], None, table, stamps
+
+def _describe(
+    model: Any, stamps: Any, ids: NDArray[Any], table: pd.DataFrame, *, has_properties: bool = True
+) -> _Described:
+    """Embed stamps, and tell the properties that the encoder predicts and those measured."""
+    import numpy as np
+    import pandas as pd
+
+    from skastro.stamps.photometry import measure_properties
+
     values = np.asarray(model.transform(stamps))
-    properties = np.hstack([model.predict_embedded(values), measure_properties(stamps)])
-    return ids, rows, values, properties, table, stamps
+    properties = None
+    if has_properties:
+        predicted = pd.DataFrame(np.asarray(model.predict_embedded(values))).add_prefix(
+            "predicted_"
+        )
+        properties = pd.concat([predicted, measure_properties(stamps)], axis=1)
+    return _Described(np.asarray(ids), values, properties, stamps, table)
 
 
-def _draw(path: Path, found: pd.DataFrame, stamps: Any, classes: NDArray[Any] | None) -> None:
-    """Write a figure of the stamps."""
+def _draw(
+    path: Path, found: pd.DataFrame, stamps: Any, classes: NDArray[Any] | None, new: Any
+) -> None:
+    """Write a figure of the stamps; ``new`` are those of the queries if they are new."""
     from skastro.plots.similar import SimilarDisplay
     from skastro.plots.style import import_matplotlib
 
     pyplot = import_matplotlib("pyplot")
-    drawn = SimilarDisplay.from_result(found, stamps, y=classes).figure_
+    display = SimilarDisplay.from_result(found, stamps, query_images=new, y=classes)
+    drawn = display.figure_
     drawn.savefig(path, dpi=_DPI)
     pyplot.close(drawn)

@@ -24,10 +24,12 @@ from skastro.embeddings.outliers import outlier_scores
 from skastro.estimators.classifier import SelfSupervisedClassifier
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.pretrained import load_pretrained
+from skastro.estimators.regressor import SelfSupervisedRegressor
+from skastro.estimators.representation import RepresentationModel
 from skastro.evaluation.calibration import tabulate_predictions
 from skastro.evaluation.property_scores import GRADE_COLUMNS, grade_properties, join_measured
 from skastro.networks.backbones import check_backbone
-from skastro.networks.weights import PRETRAINED
+from skastro.networks.weights import PRETRAINED, holds_regressor
 from skastro.probes.cross_validation import find_calibration
 from skastro.stamps.photometry import measure_properties
 from skastro.study.teachers import append_columns, describe_morphology
@@ -99,12 +101,34 @@ def load_encoder(path: Path, *, device: str = "auto") -> PropertyPretrainedEncod
     return encoder.set_params(device=device)
 
 
+def load_model(
+    path: Path, *, device: str = "auto"
+) -> SelfSupervisedClassifier | SelfSupervisedRegressor:
+    """Read a saved classifier or regressor, and set the device it computes on."""
+    kind = SelfSupervisedRegressor if holds_regressor(path) else SelfSupervisedClassifier
+    model: SelfSupervisedClassifier | SelfSupervisedRegressor = kind.load(path)
+    for encoder in (model.encoder_, *model.teachers_.values()):
+        encoder.set_params(device=device)
+    return model
+
+
 def load_classifier(path: Path, *, device: str = "auto") -> SelfSupervisedClassifier:
     """Read a saved classifier, and set the device it computes on."""
     model = SelfSupervisedClassifier.load(path)
     for encoder in (model.encoder_, *model.teachers_.values()):
         encoder.set_params(device=device)
     return model
+
+
+def load_new(path: Path, say: Say = say_nothing, **options: Any) -> Survey:
+    """Read new stamps: a data folder, a folder of stamps, or a file, as `load_objects` does."""
+    images = None if path.is_dir() else [str(path)]
+    return load_objects(path if images is None else None, say, images=images, **options)
+
+
+def has_embeddings(source: Path) -> bool:
+    """Return whether a path is a file of embeddings, or the folder of a study that has them."""
+    return source.is_file() or (source / _STUDY_EMBEDDINGS).is_file()
 
 
 def find_embeddings(source: Path) -> Embeddings:
@@ -295,26 +319,26 @@ def choose_inputs(survey: Survey, columns: str | None, label: str) -> pd.DataFra
     return check_properties(survey.catalog[chosen], len(survey.ids)) if chosen else None
 
 
-def take_inputs(survey: Survey, model: SelfSupervisedClassifier, say: Say) -> pd.DataFrame | None:
-    """Return the columns that a saved classifier has learned from, None if it or they are without.
+def take_inputs(survey: Survey, model: RepresentationModel, say: Say) -> pd.DataFrame | None:
+    """Return the columns that a saved model has learned from, None if it or they are without.
 
-    ``say`` gets a sentence on what is classified by.
+    ``say`` gets a sentence on what is predicted from.
     """
     names = model.catalog_names_
     present = [name for name in names if name in survey.catalog]
     if not present:
         if names:
             say(
-                f"There is no column {', '.join(names)}, from which the classifier also learned: "
-                "it classifies by the stamps alone."
+                f"There is no column {', '.join(names)}, from which the model also learned: "
+                "it predicts from the stamps alone."
             )
         return None
     if missing := [name for name in names if name not in present]:
         raise ValueError(
-            f"the catalogue has no column {missing[0]!r}, from which the classifier learned: add "
+            f"the catalogue has no column {missing[0]!r}, from which the model learned: add "
             "it, empty where it is unknown, or pass the stamps alone with --images."
         )
-    say(f"Classified by the stamps and {', '.join(names)}.")
+    say(f"Predicted from the stamps and {', '.join(names)}.")
     return survey.catalog[names]
 
 

@@ -39,6 +39,7 @@ def study(
     bands: o.Bands = None,
     hdu: o.Hdu = None,
     axes: o.Axes = None,
+    missing_bands: o.MissingBands = "error",
     label: o.Label = None,
     properties: o.Properties = None,
     errors: o.Errors = None,
@@ -83,8 +84,8 @@ def study(
         bool,
         typer.Option(
             "--quick",
-            help="A small study, in minutes: 2000 simulated objects, at most 300 labels, drawn 3 "
-            "times, and the network stamp_resnet10.",
+            help="A small study, in minutes: 1500 simulated objects, at most 100 labels, drawn 3 "
+            "times (once for networks), and the network stamp_resnet10.",
         ),
     ] = False,
     quiet: o.Quiet = False,
@@ -128,25 +129,13 @@ def study(
         # read the data, and run the study
         stage = "reading the data" if folder or catalog or images else "simulating"
         terminal.progress(stage, 0, None)
-        pixels = {"size": size, "bands": bands, "hdu": hdu, "axes": axes}
         data = load_data(
-            folder,
-            catalog=catalog,
-            images=images,
-            id=id,
-            ra=ra,
-            dec=dec,
-            **pixels,
-            label=label,
-            properties=o.split_names(properties),
-            errors=o.split_names(errors),
-            unlabelled=o.split_names(unlabelled),
-            classes=o.split_names(classes) or None,
-            groups=groups,
-            n_objects=plan.n_objects,
-            random_state=seed,
-            say=terminal.say,
-        )
+            folder, catalog=catalog, images=images, id=id, ra=ra, dec=dec, size=size, bands=bands,
+            hdu=hdu, axes=axes, missing_bands=missing_bands, label=label,
+            properties=o.split_names(properties), errors=o.split_names(errors),
+            unlabelled=o.split_names(unlabelled), classes=o.split_names(classes) or None,
+            groups=groups, n_objects=plan.n_objects, random_state=seed, say=terminal.say,
+        )  # fmt: skip
         result = run_study(
             data,
             out,

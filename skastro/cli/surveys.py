@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,10 +13,12 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from skastro.cli import options as o
-from skastro.cli.terminal import Terminal, talking
+from skastro.cli.terminal import Terminal, load_libraries, talking
 
 if TYPE_CHECKING:
+    from skastro.evaluation.encoder_check import EncoderCheck
     from skastro.surveys.inspection import Inspection
+    from skastro.surveys.survey import Survey
 
 # options for a study of what `simulate` and `fetch` write
 _UNREADABLE_CODE = 2  # as after any data that cannot be used
@@ -34,9 +36,14 @@ def check(
     bands: o.Bands = None,
     hdu: o.Hdu = None,
     axes: o.Axes = None,
+    missing_bands: o.MissingBands = "error",
     label: o.Label = None,
     properties: o.Properties = None,
     errors: o.Errors = None,
+    encoder: Annotated[
+        Path | None,
+        typer.Option(help="Also check whether the stamps look like those this encoder learned."),
+    ] = None,
     radius: Annotated[
         float, typer.Option(min=0, help="Distance in arcsec within which two rows are one object.")
     ] = 1.0,
@@ -45,6 +52,9 @@ def check(
     debug: o.Debug = False,
 ) -> None:
     """Check stamps and catalogue before a study; nothing is trained or written.
+
+    With --encoder, noise, zero point, sky, seeing, pixel scale, bands, embeddings and predictions
+    are compared with those of the stamps that a saved encoder has learned from.
 
     The exit code is 2 if stamps cannot be read; the report lists them and goes on.
     """
@@ -65,6 +75,8 @@ def check(
             bands=bands,
             hdu=hdu,
             axes=axes,
+            missing_bands=missing_bands,
+            alone=encoder is not None,
         )
         columns = survey.catalog.columns
         inspection = inspect_survey(
@@ -78,18 +90,46 @@ def check(
             radius=radius,
             notes=[survey.join],
         )
+        compared = None if encoder is None else _compare(encoder, survey, terminal)
         terminal.result(
             stamps=inspection.stamps,
             classes=inspection.classes,
             problems=inspection.problems,
             unreadable=inspection.unreadable,
+            **({} if compared is None else {"encoder": _tabulate(compared)}),
         )
     if terminal.prints:
         _show_inspection(inspection, source)
+        if compared is not None:
+            _show_check(compared, encoder)
     if inspection.unreadable:
         if quiet:
             typer.echo(f"Error: {inspection.problems[0]}", err=True)
         raise typer.Exit(_UNREADABLE_CODE)
+
+
+def _compare(path: Path, survey: Survey, terminal: Terminal) -> EncoderCheck:
+    """Compare stamps with those that a saved encoder has learned from."""
+    load_libraries(terminal, None)
+    from skastro.cli import steps
+    from skastro.evaluation.encoder_check import check_encoder
+
+    return check_encoder(steps.load_encoder(path), survey.images, survey.catalog)
+
+
+def _tabulate(check: EncoderCheck) -> list[dict[str, Any]]:
+    """Return the lines of a check for JSON, where NaN is None."""
+    table = check.table.reset_index()
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def _show_check(check: EncoderCheck, encoder: Path | None) -> None:
+    """Print one line for each thing that was compared, those that differ in yellow."""
+    say = partial(Console().print, highlight=False)
+    say(f"[bold]{check.n:,} stamps beside those that {escape(str(encoder))} has learned from[/]")
+    for line, name in zip(repr(check).splitlines()[1:], check.table.index, strict=True):
+        mark = "[yellow]![/] " if name in check.differing else ""
+        say(f"{mark}{escape(line)}")
 
 
 def simulate(

@@ -36,13 +36,14 @@ def represent(
     say: Say,
     *,
     views: bool,
+    untrained: bool,
 ) -> dict[str, NDArray[np.float32]]:
     """Return float32 arrays of shape (n, d): the embeddings of an encoder, and of baselines.
 
     Their names are "self-supervised", "ImageNet" (if its weights are installed), "pixels + PCA"
-    and "untrained", the same network with random weights. The encoder is fitted on the rows of
-    ``pool``, from which the baselines learn too. ``views`` averages the ImageNet features over
-    rotated and mirrored stamps.
+    and, if asked for, "untrained", the same network with random weights. The encoder is fitted on
+    the rows of ``pool``, from which the baselines learn too. ``views`` averages the ImageNet
+    features over rotated and mirrored stamps.
     """
     representations = {METHOD: np.asarray(encoder.transform(images))}
     if importlib.util.find_spec(_IMAGENET_PACKAGE) is None:
@@ -51,8 +52,9 @@ def represent(
         features = _embed_imagenet(images, encoder.device, views=views)
         representations["ImageNet"] = standardise(features, pool).astype(np.float32)
     representations["pixels + PCA"] = _reduce_pixels(images, pool)
-    untrained = clone(encoder).set_params(max_epochs=0, targets="measured").fit(images[pool])
-    representations["untrained"] = np.asarray(untrained.transform(images))
+    if untrained:
+        network = clone(encoder).set_params(max_epochs=0, targets="measured").fit(images[pool])
+        representations["untrained"] = np.asarray(network.transform(images))
     return representations
 
 

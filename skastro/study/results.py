@@ -31,7 +31,9 @@ from skastro.study.teachers import compare_morphology
 from skastro.utils.files import write_arrays
 from skastro.utils.packages import import_optional
 
-_TABLES = ("scores", "predictions", "pretext", "objects", "clusters", "representations")
+_TABLES = (
+    "scores", "predictions", "mistakes", "pretext", "objects", "clusters", "representations",
+)  # fmt: skip
 _TWO_WIDTHS = ("label_efficiency", "by_magnitude")  # figures for screens and for phones
 STUDY_FILES = frozenset(
     ["index.html", "config.json", "encoder.safetensors", "embeddings.npz", "thumbnails.webp"]
@@ -54,6 +56,7 @@ class Study:
     # columns id, split, label, used (whether the classifier learned from the row), prediction,
     # and the probabilities p_<class>
     predictions: pd.DataFrame
+    mistakes: pd.DataFrame  # id and reason of the most confident mistakes, by `explain_mistakes`
     pretext: pd.DataFrame  # quality of the properties predicted on test rows: `grade_properties`
     predicted: pd.DataFrame  # (n, p) properties predicted by the encoder, in their units
     # columns id, x and y of the projection, cluster (-1 = noise), cluster_probability,
@@ -102,6 +105,7 @@ def _write_tables(study: Study, folder: Path) -> None:
     for name, table, digits in (
         ("scores", scores, None),
         ("predictions", study.predictions, "%.6f"),
+        ("mistakes", study.mistakes, None),
         ("pretext", study.pretext, "%.6g"),
         ("objects", study.objects.assign(**angles), "%.6g"),
         ("clusters", clusters, "%.6g"),

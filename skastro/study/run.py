@@ -18,9 +18,10 @@ from sklearn.frozen import FrozenEstimator
 from skastro.embeddings.clustering import EmbeddingClusterer
 from skastro.embeddings.projection import METHOD_NAMES, Projection, project_embedding
 from skastro.embeddings.scores import compare_representations
-from skastro.estimators.classifier import SelfSupervisedClassifier, join_columns
+from skastro.estimators.classifier import SelfSupervisedClassifier
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.morphology import tabulate_morphology
+from skastro.estimators.representation import join_columns
 from skastro.evaluation.calibration import expected_calibration_error, tabulate_predictions
 from skastro.evaluation.label_efficiency import METHOD, LabelEfficiencyCurve, label_efficiency_curve
 from skastro.evaluation.property_scores import grade_properties, join_measured
@@ -32,6 +33,7 @@ from skastro.stamps.photometry import measure_properties
 from skastro.study.baselines import represent, standardise
 from skastro.study.data import SURVEY_OBJECTS, StudyData
 from skastro.study.folder import FINISHED_STEPS, Unfinished, describe_job, replace_folder
+from skastro.study.mistakes import explain_mistakes
 from skastro.study.results import Study, write_study
 from skastro.study.teachers import (
     NO_TEACHER,
@@ -62,6 +64,7 @@ class Plan:
     # numbers of labels to learn from; 0 for teachers that know the classes
     label_counts: tuple[int, ...] = (0, 30, 100, 300, 1000)
     n_repeats: int = 5  # number of draws of the labels
+    network_repeats: int | None = None  # draws on which networks are trained; None: all of them
     backbone: str = "stamp_resnet18"
     max_epochs: int | None = None
     steps: int | None = None
@@ -72,19 +75,21 @@ class Plan:
     scratch: bool = True
     auto: bool = False
     imagenet_views: bool = True  # average ImageNet features over rotated and mirrored stamps
+    variants: bool = True  # a linear probe, and the network with random weights, too
     side_by_side: bool = True  # project the other representations too
     device: str = "auto"
 
 
 FULL = Plan()
 QUICK = Plan(
-    n_objects=2000,
-    label_counts=(0, 30, 100, 300),
+    n_objects=1500,
+    label_counts=(0, 10, 30, 100),
     n_repeats=3,
+    network_repeats=1,
     backbone="stamp_resnet10",
-    steps=40,
     finetune=False,
     imagenet_views=False,
+    variants=False,
     side_by_side=False,
 )
 
@@ -179,16 +184,21 @@ def run_study(
         teachers = Teachers.find(plan.pretrained, encoder, data.images[rows], data.labels[rows])
         representations = finished.representations(
             lambda: (
-                represent(data.images, split.pool, encoder, say, views=plan.imagenet_views)
+                represent(
+                    data.images, split.pool, encoder, say,
+                    views=plan.imagenet_views, untrained=plan.variants,
+                )
                 | teachers.embed(data.images)
             )
-        )
+        )  # fmt: skip
         columns = join_columns(encoder, representations[METHOD], measured)
         learned = _Learned(encoder, teachers, representations, measured, columns)
 
         # learn from few labels
+        methods = _choose_methods(data, split.pool, plan, learned)
+        networks = [k for k, v in methods.items() if isinstance(v, SelfSupervisedClassifier)]
         curve = label_efficiency_curve(
-            _choose_methods(data, split.pool, plan, learned),
+            methods,
             data.images,
             data.labels,
             label_counts=plan.label_counts,
@@ -196,6 +206,7 @@ def run_study(
             scoring=SCORING,
             finished=finished.cells,
             splits=[split],
+            max_repeats=dict.fromkeys(networks, plan.network_repeats or plan.n_repeats),
         )
 
         # collect the results, and write them
@@ -293,7 +304,8 @@ def _choose_methods(
         alone = learned.teachers.plan_probe(None, 0, learned.representations, pool)
         methods[f"{METHOD}, teacher alone"] = alone
         methods[f"{METHOD}, no teacher"] = KernelProbe(learned.n_properties), learned.columns
-    methods[f"{METHOD}, linear probe"] = LinearProbe(), learned.representations[METHOD]
+    if plan.variants:
+        methods[f"{METHOD}, linear probe"] = LinearProbe(), learned.representations[METHOD]
     if data.properties is not None:
         both, columns = learned.plan_probe(pool, data.properties)
         methods[f"{METHOD} + catalogue"] = both.probe, columns
@@ -334,11 +346,16 @@ def _collect(
     predicted = learned.encoder.predict_embedded(embeddings)
     projections = _project(learned.representations, plan, seed)
     projection = projections[METHOD]
-    objects = _tabulate_objects(data, embeddings, projection, true, seed)
+    report_to("clustering")(0)
+    clusterer = EmbeddingClusterer(random_state=seed).fit(embeddings)
+    objects = _tabulate_objects(data, clusterer, projection, true)
     # classes of all stamps, and what the teacher sees in them if they depend on it
     rows = split.orders[0][: plan.label_counts[-1]]
-    predictions, probe = _predict(data, learned, split.pool, rows, sides)
-    names = list(learned.teachers.encoders)
+    predictions, probe, columns = _predict(data, learned, split.pool, rows, sides)
+    names, teachers = list(learned.teachers.encoders), learned.teachers.encoders.values()
+    mistakes = explain_mistakes(
+        predictions, probe, columns, learned.encoder, learned.measured, [*teachers]
+    )
     teacher = favoured_teacher(names, probe, named=plan.pretrained != "auto")
     morphology = None
     if teacher is not None:
@@ -360,14 +377,13 @@ def _collect(
         embeddings=embeddings,
         split=sides,
         predictions=predictions,
+        mistakes=mistakes,
         pretext=grade_properties(true.iloc[split.test], predicted.iloc[split.test]),
         predicted=predicted,
         objects=objects,
         morphology=morphology,
         projections=projections,
-        representations=compare_representations(
-            learned.representations, data.labels, groups=data.groups, random_state=seed
-        ),
+        representations=_score(learned.representations, data, clusterer, seed),
         magnitude=_find_magnitude(true),
         config=config,
     )
@@ -379,8 +395,8 @@ def _predict(
     pool: NDArray[Any],
     rows: NDArray[Any],
     sides: NDArray[Any],
-) -> tuple[pd.DataFrame, KernelProbe]:
-    """Classify all stamps with a probe that learns from the labels of some rows; return both."""
+) -> tuple[pd.DataFrame, KernelProbe, NDArray[np.float64]]:
+    """Classify all stamps with a probe that learns from some labels; return its columns, too."""
     planned, columns = learned.plan_probe(pool)
     probe = planned.probe.fit(columns[rows], data.labels[rows].astype(str))
     probabilities = probe.predict_proba(columns)
@@ -388,7 +404,7 @@ def _predict(
     table = table.drop(columns=["most_probable", "probability"])
     table.insert(1, "split", sides)
     table.insert(3, "used", np.isin(np.arange(len(table)), rows))
-    return table, probe
+    return table, probe, columns
 
 
 def _find_magnitude(true: pd.DataFrame) -> str:
@@ -416,11 +432,9 @@ def _project(
 
 
 def _tabulate_objects(
-    data: StudyData, embeddings: NDArray[Any], projection: Projection, true: pd.DataFrame, seed: int
+    data: StudyData, clusterer: EmbeddingClusterer, projection: Projection, true: pd.DataFrame
 ) -> pd.DataFrame:
     """Return the projected position, cluster and properties of each object, for the report."""
-    report_to("clustering")(0)
-    clusterer = EmbeddingClusterer(random_state=seed).fit(embeddings)
     table = pd.DataFrame(projection.coordinates, columns=["x", "y"])
     table.insert(0, "id", data.ids)
     table["cluster"] = clusterer.labels_
@@ -430,6 +444,24 @@ def _tabulate_objects(
         table["ra"], table["dec"] = data.sky.ra.deg, data.sky.dec.deg
     properties = true.drop(columns=list(table), errors="ignore").reset_index(drop=True)
     return pd.concat([table, properties], axis=1)
+
+
+def _score(
+    representations: Mapping[str, NDArray[Any]],
+    data: StudyData,
+    clusterer: EmbeddingClusterer,
+    seed: int,
+) -> pd.DataFrame:
+    """Score all representations; ``clusterer`` has been fitted to that of the method."""
+    settings: dict[str, Any] = {"groups": data.groups, "random_state": seed}
+    own = {METHOD: representations[METHOD]}
+    others = {name: each for name, each in representations.items() if name != METHOD}
+    parts = [
+        compare_representations(own, data.labels, clusterer=FrozenEstimator(clusterer), **settings)
+    ]
+    if others:
+        parts.append(compare_representations(others, data.labels, **settings))
+    return pd.concat(parts)
 
 
 def _describe(data: StudyData, sides: NDArray[Any], plan: Plan, seed: int) -> dict[str, Any]:

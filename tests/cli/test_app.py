@@ -62,7 +62,8 @@ def test_a_study_prints_scores_savings_and_notes(folder, tmp_path, capsys):
     assert "Warning: Sentinels such as -999 in" in printed.out
     assert "2 steps only" in printed.out
     assert printed.err == ""
-    assert (tmp_path / "out" / "index.html").is_file()
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "2 draws of the labels. Of these draws, scratch learned from the first only." in page
     assert "--label class" in (tmp_path / "out" / "config.json").read_text()
 
 

@@ -255,7 +255,7 @@ def test_labels_of_one_folder_serve_another(saved, new_survey, tmp_path, capsys)
     out = tmp_path / "p.csv"
     assert run("predict", saved, folder, "--out", out, "--abstain", 0.7) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "Classified by the stamps and mag_u, mag_g, mag_r." in printed
+    assert "Predicted from the stamps and mag_u, mag_g, mag_r." in printed
     assert f"Predictions: {out}" in printed
     table = pd.read_csv(out, keep_default_na=False)
     assert list(table) == [
@@ -303,7 +303,7 @@ def test_predictions_need_no_catalogue(saved, new_survey, tmp_path, capsys, wher
     lines = events(capsys)
     said = " ".join(line["text"] for line in lines if line["event"] == "message")
     assert "no column mag_u, mag_g, mag_r" in said
-    assert "it classifies by the stamps alone" in said
+    assert "it predicts from the stamps alone" in said
     assert (lines[-1]["event"], lines[-1]["rows"]) == ("result", 40)
     table = read_catalog(tmp_path / "p.fits")
     if where == "files":
@@ -334,6 +334,7 @@ def test_the_command_classifies_in_a_process_of_its_own(saved, new_survey, tmp_p
 
 def test_auto_says_what_it_chose(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("skastro.estimators.classifier._MAX_STEPS", 4)
+    monkeypatch.setattr("skastro.probes.cross_validation._LOOK_DEVIATIONS", np.inf)
     options = ["--encoder", data / "encoder.safetensors", "--json", "--out", tmp_path / "p.csv"]
     assert run("classify", data / "survey", *options) == 0
     lines = events(capsys)
@@ -753,7 +754,7 @@ WRONG = {
         ([ENCODER, SURVEY, "--jobs", "0"], "--jobs"),
     ],
     "predict": [
-        ([], "classifier"),
+        ([], "model"),
         (["{data}/none", SURVEY], "does not exist"),
         ([ENCODER, SURVEY], "holds no skastro classifier but an encoder: pass a file"),
         (["{data}/labels.csv", SURVEY], "is not a safetensors file"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from astropy.io import fits
 
 from skastro import open_stamps, read_catalog
-from skastro.cli.app import main
+from skastro.cli.app import app, main
 from skastro.cli.options import split_bands, split_hdu
 from skastro.embeddings.files import read_embeddings
 from tests.conftest import make_stamps
@@ -143,3 +144,42 @@ def test_folders_of_classes_are_studied(places, tmp_path):
     options += ["--epochs", "1", "--backbone", "stamp_resnet10"]
     assert run("study", places / "classes", *options, "--out", tmp_path / "out") == 0
     assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_commands_that_open_stamps_share_their_options():
+    shared = {"images", "bands", "hdu", "axes", "missing_bands"}
+    commands = {command.callback.__name__: command for command in app.registered_commands}
+    opening = {"study", "check", "pretrain", "embed", "classify", "predict", "label", "similar"}
+    for name in opening:
+        options = set(inspect.signature(commands[name].callback).parameters)
+        assert shared <= options, f"{name} lacks {shared - options}"
+
+
+def test_objects_that_lack_a_band_are_read_if_asked(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for row in range(30):
+        for band in "gr" if row else "g":
+            np.save(tmp_path / f"o{row}_{band}.npy", rng.normal(size=(8, 8)))
+    pd.DataFrame({"id": [f"o{row}" for row in range(30)], "mag_r": np.arange(30.0)}).to_csv(
+        tmp_path / "c.csv", index=False
+    )
+    pattern = tmp_path / "{id}_{band}.npy"
+    options = ["--catalog", tmp_path / "c.csv", "--images", pattern, "--bands", "gr", "--quiet"]
+    assert run("check", *options) == 2
+    assert "nan" in capsys.readouterr().err
+    assert run("check", *options, "--json", "--missing-bands", "nan") == 0
+    stamps = json.loads(capsys.readouterr().out)["stamps"]
+    assert stamps["missing_pixels"] == pytest.approx(1 / 60, rel=1e-3)
+
+
+def test_check_compares_stamps_with_those_of_an_encoder(places, capsys):
+    folder, encoder = places / "last", places / "encoder.safetensors"
+    options = ["--axes", "nhwc", "--encoder", encoder]
+    assert run("check", folder, *options) == 0
+    out = capsys.readouterr().out
+    assert "60 stamps beside those that" in " ".join(out.split())
+    assert "noise: looks alike." in out
+    assert run("check", folder, *options, "--json", "--quiet") == 0
+    lines = json.loads(capsys.readouterr().out)["encoder"]
+    assert [line["line"] for line in lines][:3] == ["bands", "pixel scale", "seeing"]
+    assert lines[-1]["verdict"] == "looks alike"  # predictions, as in the catalogue

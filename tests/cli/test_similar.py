@@ -73,6 +73,41 @@ def test_a_data_folder_is_embedded_and_compared_by_properties_too(tmp_path, fitt
     assert float(table["similarity"][0]) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_new_stamps_find_their_copies(tmp_path, fitted, form):
+    pytest.importorskip("matplotlib")
+    stamps = np.random.default_rng(2).normal(size=(12, *fitted.image_shape_)).astype(np.float32)
+    for folder in ("survey", "new"):
+        (tmp_path / folder).mkdir()
+    np.save(tmp_path / "survey" / "stamps.npy", stamps)
+    pd.DataFrame({"id": IDS}).to_csv(tmp_path / "survey" / "catalog.csv", index=False)
+    if form == "folder":
+        for name, row in (("b", 8), ("a", 5)):
+            np.save(tmp_path / "new" / f"{name}.npy", stamps[row])
+    else:
+        np.save(tmp_path / "new.npy", stamps[[5, 8]])
+    new, queries = (tmp_path / "new", ["a", "b"]) if form == "folder" else (
+        tmp_path / "new.npy", ["0", "1"]
+    )  # fmt: skip
+    fitted.save(tmp_path / "e.safetensors")
+    options = ["--encoder", tmp_path / "e.safetensors", "--to-images", new, "-k", 2, "--overwrite"]
+
+    # by embedding and properties, with a figure
+    files = ["--out", tmp_path / "s.csv", "--figure", tmp_path / "s.png"]
+    assert run("similar", tmp_path / "survey", *options, *files) == 0
+    table = pd.read_csv(tmp_path / "s.csv", dtype=str)
+    assert table["query"].tolist() == np.repeat(queries, 2).tolist()
+    assert table["id"][::2].tolist() == [IDS[5], IDS[8]]
+    np.testing.assert_allclose(table["similarity"][::2].astype(float), 1, atol=1e-4)
+    assert (tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
+
+    # by embeddings that were saved
+    write_embeddings(tmp_path / "e.csv", fitted.transform(stamps), IDS)
+    assert run("similar", tmp_path / "e.csv", *options, "--out", tmp_path / "s.csv") == 0
+    table = pd.read_csv(tmp_path / "s.csv", dtype=str)
+    assert table["id"][::2].tolist() == [IDS[5], IDS[8]]
+
+
 def test_the_table_is_sent_by_samp(data, tmp_path, monkeypatch, capsys):
     sent = []
 
@@ -100,6 +135,8 @@ def test_the_table_is_sent_by_samp(data, tmp_path, monkeypatch, capsys):
         (["--to", IDS[0], "-k", "0"], "-k"),
         (["--to", IDS[0], "--encoder", "e", "--images", "s.npy"], "--images is for embeddings"),
         ([], "--to"),
+        (["--to", IDS[0], "--to-images", "s.npy"], "--to-images"),
+        (["--to-images", "s.npy"], "--to-images needs the encoder of the embeddings"),
     ],
 )
 def test_wrong_options_are_one_sentence(data, tmp_path, monkeypatch, capsys, arguments, words):

@@ -47,7 +47,8 @@ def done(folder, tmp_path_factory):
 def test_a_study_writes_its_files_and_nothing_else(done):
     out, *_ = done
     assert {path.name for path in out.iterdir()} == {
-        "index.html", "scores.csv", "label_efficiency.png", "label_efficiency_phone.png",
+        "index.html", "scores.csv", "mistakes.csv", "label_efficiency.png",
+        "label_efficiency_phone.png",
         "encoder.safetensors", "by_magnitude_phone.png",
         "embeddings.npz", "predictions.csv", "pretext.csv", "pretext.png", "config.json",
         "objects.csv", "clusters.csv", "thumbnails.webp", "confusion.png",
@@ -193,7 +194,9 @@ def test_every_stage_reports_its_progress(done):
     ]  # fmt: skip
     for name in list(stages)[:5]:
         assert stages[name][-1][0] == stages[name][-1][1], name
-    assert [done for done, _ in stages["learning from few labels"]] == list(range(1, 25))
+    seconds = [done for done, _ in stages["learning from few labels"]]
+    assert len(seconds) > 24  # also during the fits of networks
+    assert seconds == sorted(seconds)
 
 
 def test_a_message_says_that_the_imagenet_row_is_left_out(done):
@@ -258,7 +261,9 @@ def test_a_resumed_study_repeats_no_finished_step(folder, done, tmp_path, monkey
         say=messages.append, progress=lambda *step: steps.append(step),
     )  # fmt: skip
     assert "they are not repeated" in messages[0]
-    assert [n for stage, n, _ in steps if stage == "learning from few labels"] == [*range(8, 25)]
+    learning = [step[1:] for step in steps if step[0] == "learning from few labels"]
+    assert learning[0][0] == 0
+    assert learning[-1][0] == learning[-1][1]
     assert study.config["resumed"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     for whole in done[0].iterdir():
