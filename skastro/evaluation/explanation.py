@@ -334,7 +334,9 @@ def _explain_columns(
         () if catalog is None else classifier.catalog_names_,
         list(zip(classifier.teachers_.values(), probe.shares_[1:], strict=True)),
     )
-    named = _name_bands({k: name for k, (name, _) in names.items()}, classifier)
+    named = name_bands(
+        {k: name for k, (name, _) in names.items()}, getattr(classifier, "bands_", None)
+    )
     calibration = classifier.calibration_
     labels = None if calibration is None else calibration.codes[probe.centers_]
     columns = classifier.describe(images, catalog=catalog)
@@ -357,9 +359,14 @@ def _explain_columns(
     return table, examples
 
 
-def _name_bands(names: Mapping[int, str], classifier: SelfSupervisedClassifier) -> dict[int, str]:
-    """Write the names of the bands into those of measured properties: "u-g" for "band0_band1"."""
-    bands = getattr(classifier, "bands_", None)
+def name_bands(names: Mapping[int, str], bands: Sequence[str] | None) -> dict[int, str]:
+    """Write the names of the bands, if known, into those of properties: "u-g" for "band0_band1".
+
+    Examples
+    --------
+    >>> name_bands({0: "band0_band1", 1: "mag_core_band1"}, ("g", "r"))
+    {0: 'g-r', 1: 'mag_core_r'}
+    """
     if bands is None:
         return dict(names)
     taken, named = set(names.values()), {}

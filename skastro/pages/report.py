@@ -57,7 +57,7 @@ def write_report(folder: str | Path) -> Path:
         - ``thumbnails.webp``, of the same rows, as `write_thumbnails` makes it: typical stamps
           of each class at the top, stamps of the projection and the clusters, the most
           confident mistakes and the outliers;
-        - ``mistakes.csv``: ``id`` and ``reason``, a sentence below each mistake;
+        - ``mistakes.csv``: ``id`` and ``reason``, a text below each mistake;
         - ``morphology.csv``, ``by_magnitude.csv``, ``calibration.csv``, ``representations.csv``,
           ``ablation.csv``: tables of any columns, of which the first names the rows; from
           ``confidence``, ``accuracy`` and ``n`` in ``calibration.csv``, the calibration error is

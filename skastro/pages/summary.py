@@ -140,10 +140,10 @@ def _find_best(curve: LabelEfficiencyCurve, metric: str) -> set[tuple[str, int]]
     """Return the estimators, by number of labels, that cannot be told from the best."""
     summary = curve.summary(metric).dropna(subset="mean")
     found = set()
+    # rows of one draw, or with the same score in all draws of all labels, have no interval
+    summary = summary[summary["high"] > summary["mean"]]
     for count, means in summary.groupby("n_labels"):
         best = means.loc[means["mean"].idxmax()]
-        if best["high"] == best["mean"]:  # the same score in all draws, which are of all labels
-            continue
         paired = curve.difference_to(best["estimator"]).summary(metric)
         equal = paired[(paired["n_labels"] == count) & (paired["high"] >= 0)]
         found |= {(name, count) for name in equal["estimator"]}

@@ -10,11 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skastro.estimators.encoder import PropertyPretrainedEncoder
-from skastro.evaluation.explanation import Explanation, name_columns, tabulate_reasons
+from skastro.evaluation.explanation import (
+    Explanation,
+    name_bands,
+    name_columns,
+    tabulate_reasons,
+)
 from skastro.evaluation.shapley import PropertyShapley
 from skastro.probes.kernel_probe import KernelProbe
 
 _N_MISTAKES = 24
+_N_PROPERTIES = 3  # in a reason
 
 
 def explain_mistakes(
@@ -42,7 +48,8 @@ def explain_mistakes(
     Returns
     -------
     mistakes : DataFrame
-        ``id`` and ``reason``: a sentence for each of at most 24 test rows.
+        ``id`` and ``reason`` of at most 24 test rows: the three properties that speak most for the
+        wrong class, such as "arm strength 0.7 (+0.24)", with what they add to its probability.
     """
     known = predictions[(predictions["split"] == "test") & (predictions["label"] != "")]
     wrong = known[known["label"] != known["prediction"]]
@@ -57,13 +64,22 @@ def explain_mistakes(
         {str(name): units.get(name, "") for name in measured},
         teachers=list(zip(teachers, probe.shares_[1:], strict=True)),
     )
-    properties = PropertyShapley(probe, {column: name for column, (name, _) in named.items()})
+    bands = getattr(encoder, "bands_", None)
+    names = name_bands({column: name for column, (name, _) in named.items()}, bands)
+    properties = PropertyShapley(probe, names)
     codes = probabilities.argmax(axis=1)
     own = probabilities[np.arange(len(rows)), codes]
     classes: NDArray[Any] = probe.classes_[codes]
     table = tabulate_reasons(
         classes, own, properties, columns[rows], codes,
-        units=dict(named.values()),
+        units={names[column]: unit for column, (_, unit) in named.items()},
     )  # fmt: skip
     sentences = Explanation(classes, own, table, pd.DataFrame()).sentences
-    return pd.DataFrame({"id": wrong["id"].to_numpy()[certain], "reason": sentences})
+    reasons = [_shorten(sentence) for sentence in sentences]
+    return pd.DataFrame({"id": wrong["id"].to_numpy()[certain], "reason": reasons})
+
+
+def _shorten(sentence: str) -> str:
+    """Keep the properties that speak most for the class: "spiral 0.9: dust 0.3 (+0.1), ..."."""
+    spoken_for = sentence.partition(": ")[2].partition("; ")[0]
+    return ", ".join(spoken_for.split(", ")[:_N_PROPERTIES])

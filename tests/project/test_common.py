@@ -24,6 +24,12 @@ _FAST_PARAMETERS = {
         "steps": 2,
         "random_state": 0,
     },
+    "SelfSupervisedRegressor": {
+        "encoder": PropertyPretrainedEncoder(
+            OneConvolution(), average_views=False, max_epochs=1, random_state=0
+        ),
+        "random_state": 0,
+    },
 }
 
 
@@ -35,6 +41,7 @@ def _public_estimators():
 def test_every_estimator_is_discovered():
     names = {estimator.__name__ for estimator in _public_estimators()}
     assert {"AsinhScaler", "PropertyPretrainedEncoder", "SelfSupervisedClassifier"} <= names
+    assert "SelfSupervisedRegressor" in names
 
 
 @pytest.mark.slow

@@ -34,7 +34,11 @@ from skastro.simulation import survey as simulation_survey
 from skastro.study import baselines, data, run
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "results").glob("*.md")),
+]
 if not all(page.is_file() for page in PAGES):
     pytest.skip("README and docs are not beside these tests", allow_module_level=True)
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("[!_]*.py"))

@@ -69,8 +69,8 @@ HOMES = {
     "tifffile": {"stamps.files"},
     "timm": {"networks.backbones"},
     "typer": {
-        "cli.app", "cli.encoders", "cli.labels", "cli.objects", "cli.options",
-        "cli.similar", "cli.study", "cli.surveys", "cli.terminal",
+        "cli.app", "cli.encoders", "cli.explain", "cli.labels", "cli.objects", "cli.options",
+        "cli.regress", "cli.similar", "cli.study", "cli.surveys", "cli.terminal",
     },
     "umap": {"embeddings.projection"},
     "uvicorn": {"pages.label_server"},

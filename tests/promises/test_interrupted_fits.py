@@ -23,6 +23,7 @@ from skastro import (
     LinearProbe,
     PropertyPretrainedEncoder,
     SelfSupervisedClassifier,
+    SelfSupervisedRegressor,
 )
 from skastro.estimators import encoder as encoder_file
 from tests.conftest import OneConvolution, make_stamps, tiny_encoder
@@ -47,6 +48,10 @@ CASES = {
     "SelfSupervisedClassifier": (
         SelfSupervisedClassifier(QUICK, steps=2, random_state=0),
         (STAMPS, LABELS), OTHER[:2], "predict_proba",
+    ),
+    "SelfSupervisedRegressor": (
+        SelfSupervisedRegressor(QUICK, random_state=0),
+        (STAMPS, PROPERTIES["mag_u"]), (OTHER[0], OTHER[2]["mag_u"]), "predict",
     ),
 }  # fmt: skip
 MOMENTS = (0.05, 0.3, 0.6, 0.9)  # shares of the calls of a fit
