@@ -9,7 +9,7 @@ TESTS ?= tests
 WORKERS ?= 2
 BENCHMARKS := startup throughput growth scaling photometry memory clustering pipeline
 
-.PHONY: help install study test torture lint bench docs dist lowest clean
+.PHONY: help install study test torture lint bench gpu docs dist lowest clean
 
 help:  ## list the tasks
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --progress-bar off -e '.[all]'
 	@touch $@
 
-study: install  ## a small study of a simulated survey, in minutes
+study: install  ## a small study of a simulated survey, in about two minutes
 	$(BIN)/skastro study --quick --out study-survey --overwrite
 
 test: install  ## all tests, with coverage
@@ -42,6 +42,9 @@ lint: install  ## style, types, common mistakes, and sizes of files and function
 bench: install  ## run the benchmarks of speed and memory; benchmarks/README.md has the others
 	@set -e; for name in $(BENCHMARKS); do \
 	$(BIN)/python -m benchmarks.speed.$$name --out benchmarks/results/$$name.json; done
+
+gpu: install  ## measure what a CUDA machine can show: speed, precision, copies, scores; the table is in gpu.md
+	$(BIN)/python -m benchmarks.speed.gpu --out gpu.json
 
 docs: install  ## run the examples and build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html
@@ -63,6 +66,6 @@ lowest: constraints/lowest.txt  ## run the tests with the lowest supported relea
 
 clean:  ## remove everything that can be made again
 	rm -rf .venv $(LOWEST) .pytest_cache .ruff_cache .hypothesis .coverage docs/_build docs/api/generated
-	rm -rf docs/auto_examples docs/sg_execution_times.rst
+	rm -rf docs/auto_examples docs/records docs/sg_execution_times.rst
 	rm -rf build dist study-survey .study*.partial
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,10 @@
 """Sphinx configuration: ``make docs`` builds it without a network."""
 
+import re
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
 import skastro
 
 project = "skastro"
@@ -70,3 +75,29 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
 html_sidebars = {"index": [], "install": [], "tour": [], "api": []}
+
+# the raw records of the benchmarks become pages; in the sources, links lead to the files themselves
+DOCS = Path(__file__).parent
+
+
+def write_records() -> None:
+    """Copy each raw record into a page, with a title and links from the folder of these pages."""
+    (DOCS / "records").mkdir(exist_ok=True)
+    for path in (DOCS.parent / "benchmarks" / "results").glob("*.md"):
+        text = path.read_text(encoding="utf-8").replace("](../../docs/", "](/")
+        if not text.startswith("# "):
+            text = f"# Raw record: {path.stem}\n\n{text}"
+        page = DOCS / "records" / path.name
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            page.write_text(text, encoding="utf-8")
+
+
+def link_records(app: Sphinx, docname: str, source: list[str]) -> None:  # noqa: ARG001
+    """Let a link to the file of a raw record lead to its page."""
+    source[0] = re.sub(r"\]\((\.\./)+benchmarks/results/(?=\w+\.md)", "](/records/", source[0])
+
+
+def setup(app: Sphinx) -> None:
+    """Write the pages of the raw records before the pages are read."""
+    write_records()
+    app.connect("source-read", link_records)
