@@ -43,7 +43,9 @@ class Process:
     """The command in a process of its own."""
 
     def __init__(self, *arguments):
-        code = "import sys; from skastro.cli.app import main; main(sys.argv[1:])"
+        # Ctrl-C is ignored by default where the tests run in the background of a shell
+        code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        code += "from skastro.cli.app import main; main(sys.argv[1:])"
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             [sys.executable, "-c", code, "label", *map(str, arguments), "--no-browser", "--json"],
             stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
