@@ -56,13 +56,13 @@ class SelfSupervisedRegressor(RegressorMixin, RepresentationModel):
     teachers_ : dict of str to PropertyPretrainedEncoder
         The teachers by name.
     probe_ : KernelRegression
-        Regression on the columns of `describe`. Its ``loo_predictions_`` and ``loo_std_`` are
+        Regression on the columns of ``describe``. Its ``loo_predictions_`` and ``loo_std_`` are
         predictions of the known ``values_``, each from all others.
     catalog_probe_ : KernelRegression or None
         Like ``probe_``, with the catalogue columns as additional features; used for predictions
         with a ``catalog``.
     measured_names_ : list of str
-        Properties that `describe` measures from the pixels.
+        Properties that ``describe`` measures from the pixels.
     catalog_names_ : list of str
         Columns of the ``catalog`` that was passed to `fit`.
     loo_score_ : float

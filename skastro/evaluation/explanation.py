@@ -48,7 +48,7 @@ class Explanation:
         properties do not explain; between them, the properties that speak for the class come first.
         Only these rows, without properties, where the classifier has no probe.
     nearest : DataFrame
-        The most similar labelled stamps: ``object``, ``rank``, ``row`` (among the rows of `fit`
+        The most similar labelled stamps: ``object``, ``rank``, ``row`` (among the rows of ``fit``
         that had a label), ``class`` (empty for files of versions that did not keep it) and
         ``similarity``, up to 1.
     where : float32 array of shape (n, height, width) or None
