@@ -414,6 +414,18 @@ def _without_views(classifier: SelfSupervisedClassifier) -> SelfSupervisedClassi
 def _say(reasons: pd.DataFrame) -> str:
     """Return the sentence on one object."""
     first = reasons.iloc[0]
+    speak_for, against = list_reasons(reasons)
+    parts = [", ".join(speak_for[:_N_FOR])] if speak_for else []
+    parts += [f"against it {', '.join(against[:_N_AGAINST])}"] if against else []
+    start = f"{first['class']} {first['probability']:.2f}"
+    return f"{start}: {'; '.join(parts)}" if parts else start
+
+
+def list_reasons(reasons: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Return what speaks for the class of one object, and against it, the strongest first.
+
+    Each is a text such as "arm strength 0.7 (+0.24)"; ``reasons`` are rows of `tabulate_reasons`.
+    """
     named = reasons[~reasons["property"].isin([BASE, REST])]
     names = [readable_name(name) for name in named["property"]]
     texts = [
@@ -421,12 +433,8 @@ def _say(reasons: pd.DataFrame) -> str:
         for name, value, added in zip(names, named["value"], named["contribution"], strict=True)
     ]
     added = named["contribution"].to_numpy()
-    speak_for = [texts[k] for k in np.flatnonzero(added >= _LEAST)[:_N_FOR]]
-    against = [texts[k] for k in np.flatnonzero(added <= -_LEAST)[::-1][:_N_AGAINST]]
-    parts = [", ".join(speak_for)] if speak_for else []
-    parts += [f"against it {', '.join(against)}"] if against else []
-    start = f"{first['class']} {first['probability']:.2f}"
-    return f"{start}: {'; '.join(parts)}" if parts else start
+    speak_for = [texts[k] for k in np.flatnonzero(added >= _LEAST)]
+    return speak_for, [texts[k] for k in np.flatnonzero(added <= -_LEAST)[::-1]]
 
 
 def readable_name(name: str) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.evaluation.explanation import (
-    Explanation,
+    list_reasons,
     name_bands,
     name_columns,
     tabulate_reasons,
@@ -26,6 +26,7 @@ _N_PROPERTIES = 3  # in a reason
 def explain_mistakes(
     predictions: pd.DataFrame,
     probe: KernelProbe,
+    learned: NDArray[Any],
     columns: NDArray[np.float64],
     encoder: PropertyPretrainedEncoder,
     measured: pd.DataFrame,
@@ -36,9 +37,11 @@ def explain_mistakes(
     Parameters
     ----------
     predictions : DataFrame of n rows
-        ``id``, ``split``, ``label``, ``used``, ``prediction`` and the probabilities ``p_<class>``.
+        ``id``, ``split``, ``label``, ``prediction`` and the probabilities ``p_<class>``.
     probe : KernelProbe
-        What predicted; it has learned from the rows that were ``used``, in their order.
+        What predicted.
+    learned : array of shape (m,)
+        The labels from which the probe has learned, in the order of its `fit`.
     columns : float64 array of shape (n, d)
         What the probe gets: embedding, properties and measured properties, then those of teachers.
     encoder : PropertyPretrainedEncoder
@@ -66,7 +69,8 @@ def explain_mistakes(
     )
     bands = getattr(encoder, "bands_", None)
     names = name_bands({column: name for column, (name, _) in named.items()}, bands)
-    properties = PropertyShapley(probe, names)
+    labels = np.searchsorted(probe.classes_, learned[probe.centers_].astype(str))
+    properties = PropertyShapley(probe, names, labels)
     codes = probabilities.argmax(axis=1)
     own = probabilities[np.arange(len(rows)), codes]
     classes: NDArray[Any] = probe.classes_[codes]
@@ -74,12 +78,8 @@ def explain_mistakes(
         classes, own, properties, columns[rows], codes,
         units={names[column]: unit for column, (_, unit) in named.items()},
     )  # fmt: skip
-    sentences = Explanation(classes, own, table, pd.DataFrame()).sentences
-    reasons = [_shorten(sentence) for sentence in sentences]
+    reasons = [
+        ", ".join(list_reasons(part)[0][:_N_PROPERTIES])
+        for _, part in table.groupby("object", sort=True)
+    ]
     return pd.DataFrame({"id": wrong["id"].to_numpy()[certain], "reason": reasons})
-
-
-def _shorten(sentence: str) -> str:
-    """Keep the properties that speak most for the class: "spiral 0.9: dust 0.3 (+0.1), ..."."""
-    spoken_for = sentence.partition(": ")[2].partition("; ")[0]
-    return ", ".join(spoken_for.split(", ")[:_N_PROPERTIES])

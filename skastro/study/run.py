@@ -354,7 +354,13 @@ def _collect(
     predictions, probe, columns = _predict(data, learned, split.pool, rows, sides)
     names, teachers = list(learned.teachers.encoders), learned.teachers.encoders.values()
     mistakes = explain_mistakes(
-        predictions, probe, columns, learned.encoder, learned.measured, [*teachers]
+        predictions,
+        probe,
+        data.labels[rows],
+        columns,
+        learned.encoder,
+        learned.measured,
+        [*teachers],
     )
     teacher = favoured_teacher(names, probe, named=plan.pretrained != "auto")
     morphology = None

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import median_abs_deviation
 from sklearn.metrics import get_scorer, get_scorer_names, make_scorer
 
 Scorer = Callable[..., Any]
 Scoring = str | Scorer | Sequence[str] | Mapping[str, str | Scorer]
 _CLASS_SCORING = "balanced_accuracy"
 _VALUE_SCORING = ("r2", "neg_scatter", "neg_outlier_share")
-_TO_SIGMA = 1.4826  # standard deviation of normal errors over their median absolute deviation
 _OUTLIER = 5.0  # scatters beyond which an error is an outlier
 
 
@@ -24,11 +24,11 @@ def measure_scatter(y: ArrayLike, predicted: ArrayLike) -> float:
 
     Examples
     --------
-    >>> measure_scatter([1.0, 2.0, 3.0, 4.0, 5.0], [1.1, 1.9, 3.0, 4.1, 90.0])
-    0.14826
+    >>> round(measure_scatter([1.0, 2.0, 3.0, 4.0, 5.0], [1.1, 1.9, 3.0, 4.1, 90.0]), 4)
+    0.1483
     """
     errors = np.asarray(predicted, float) - np.asarray(y, float)
-    return float(_TO_SIGMA * np.median(np.abs(errors - np.median(errors))))
+    return float(median_abs_deviation(errors, scale="normal"))
 
 
 def measure_outliers(y: ArrayLike, predicted: ArrayLike) -> float:

@@ -27,7 +27,7 @@ def study():
     table["split"] = np.where(np.arange(80) < 60, "train", "test")
     table["prediction"] = probe.predict(columns)
     table[["p_galaxy", "p_star"]] = probe.predict_proba(columns)
-    return table, probe, columns, encoder, measured
+    return table, probe, labels[:60], columns, encoder, measured
 
 
 def test_mistakes_among_test_rows_get_a_sentence(study):
