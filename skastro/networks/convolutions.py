@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
+from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 _MAX_FOLDING_ERROR = 1e-3  # share of the largest output; a larger error is not due to rounding
@@ -165,7 +166,7 @@ def fold_network(network: nn.Module, image_shape: tuple[int, ...]) -> nn.Module:
     same, except for rounding.
     """
     stamp = torch.ones(1, *image_shape)
-    folded = copy.deepcopy(network)
+    folded = _compute_weights(copy.deepcopy(network))
     for conv, name in _trim_and_pair(folded, stamp):
         norm: Any = folded.get_submodule(name)
         fused = fuse_conv_bn_eval(conv, norm)
@@ -178,6 +179,19 @@ def fold_network(network: nn.Module, image_shape: tuple[int, ...]) -> nn.Module:
     # the outputs differ if a convolution is used twice, or if its output is used elsewhere, too
     close = error <= _MAX_FOLDING_ERROR * expected.abs().max()
     return folded if close else copy.deepcopy(network)
+
+
+def _compute_weights(network: nn.Module) -> nn.Module:
+    """Replace parametrizations, such as weight norms, by the weights that they give, in place."""
+    for part in list(network.modules()):
+        if parametrize.is_parametrized(part):
+            weights = {name: getattr(part, name).detach() for name in part.parametrizations}
+            # `remove_parametrizations` would change the class, which the network is one of, too
+            part.__class__ = parametrize.type_before_parametrizations(part)
+            del part.parametrizations
+            for name, weight in weights.items():
+                part.register_parameter(name, nn.Parameter(weight, requires_grad=False))
+    return network
 
 
 def _trim_and_pair(network: nn.Module, stamp: Tensor) -> list[tuple[nn.Conv2d, str]]:

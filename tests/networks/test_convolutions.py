@@ -3,6 +3,8 @@ import itertools
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm
 
 from skastro.networks.convolutions import TrimmedConv2d, fold_network, trim_convolutions
 from tests.networks.with_statistics import network
@@ -103,6 +105,18 @@ def test_batch_norms_are_folded_without_changing_the_numbers(backbone):
     folded = fold_network(net, (3, 32, 32))
     assert norms(folded) < before
     torch.testing.assert_close(folded(stamps), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_with_a_parametrization_are_folded_and_stay_trainable():
+    net = nn.Sequential(weight_norm(nn.Conv2d(3, 8, 3)), nn.BatchNorm2d(8), nn.ReLU()).eval()
+    stamps = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = net(stamps)
+    with torch.no_grad():
+        folded = fold_network(net, (3, 8, 8))
+    assert norms(folded) == 0
+    torch.testing.assert_close(folded(stamps), expected)
+    assert parametrize.is_parametrized(net[0])
+    torch.testing.assert_close(net(stamps), expected, rtol=0, atol=0)
 
 
 class WithAndWithoutNorm(nn.Module):
