@@ -21,7 +21,13 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skastro.networks.convolutions import trim_convolutions
+from skastro.networks.convolutions import (
+    N_TURNS,
+    TurnedConv2d,
+    TurnedNorm,
+    halve,
+    trim_convolutions,
+)
 from skastro.utils.files import first_line
 from skastro.utils.packages import import_optional
 
@@ -35,7 +41,7 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _MAX_HUB_SECONDS = 5.0  # to answer; without a network its client tries again for a minute
 _MIN_IMAGENET_SIDE = 128  # pixels; ImageNet features of smaller stamps are weak
 _MAX_STAMP_SIDE = 48  # pixels; stamp backbones get larger stamps reduced by a whole factor
-_STAGE_CHANNELS = (32, 64, 128, 256)  # of the stamp backbones
+_STEM_CHANNELS, _STAGE_CHANNELS = 64, (32, 64, 128, 256)  # of the stamp backbones
 
 
 def _stamp_resnet(bands: int, *, blocks: tuple[int, ...]) -> nn.Module:
@@ -46,14 +52,82 @@ def _stamp_resnet(bands: int, *, blocks: tuple[int, ...]) -> nn.Module:
     """
     block: Any = BasicBlock  # timm annotates this class and the numbers of layers wrongly
     net: Any = ResNet(block, blocks, in_chans=bands, num_classes=0, channels=_STAGE_CHANNELS)
-    net.conv1 = nn.Conv2d(bands, 64, 3, stride=2, padding=1, bias=False)
+    net.conv1 = nn.Conv2d(bands, _STEM_CHANNELS, 3, stride=2, padding=1, bias=False)
     net.maxpool = nn.Identity()
     return cast("nn.Module", net)
+
+
+class TurnedResNet(nn.Module):
+    """A narrow ResNet whose features do not depend on quarter turns of the stamp.
+
+    It has as many channels as the other stamp backbones in each stage, which are turned copies of
+    a quarter as many kernels, see `TurnedConv2d`. Its last layer widens the fields, because their
+    mean over turns has only a quarter of the channels. Sides of stamps have to be even for this.
+
+    Parameters
+    ----------
+    bands : int
+    blocks : tuple of int
+        Number of residual blocks in each stage.
+    """
+
+    def __init__(self, bands: int, blocks: tuple[int, ...]) -> None:
+        super().__init__()
+        n_fields = _STEM_CHANNELS // N_TURNS
+        self.stem = nn.Sequential(
+            TurnedConv2d(bands, n_fields, 4, stride=2, padding=1, lifting=True),
+            TurnedNorm(n_fields),
+            nn.ReLU(),
+        )
+        parts: list[nn.Module] = []
+        for stage, n_blocks in enumerate(blocks):
+            n_out = _STAGE_CHANNELS[stage] // N_TURNS
+            for k in range(n_blocks):
+                parts.append(_TurnedBlock(n_fields, n_out, halves=stage > 0 and k == 0))
+                n_fields = n_out
+        self.stages = nn.Sequential(*parts)
+        n_features = _STAGE_CHANNELS[-1]
+        self.widen = nn.Sequential(
+            TurnedConv2d(n_fields, n_features, 1), TurnedNorm(n_features), nn.ReLU()
+        )
+
+    def forward(self, stamps: Tensor) -> Tensor:
+        """Map (n, bands, height, width) to features (n, d)."""
+        maps = self.widen(self.stages(self.stem(stamps)))
+        result: Tensor = maps.mean((2, 3)).unflatten(1, (-1, N_TURNS)).mean(2)
+        return result
+
+
+class _TurnedBlock(nn.Module):
+    """A residual block of two turned convolutions, on maps of half the size where ``halves``."""
+
+    def __init__(self, n_in: int, n_out: int, *, halves: bool) -> None:
+        super().__init__()
+        self.halves = halves
+        self.convolutions = nn.Sequential(
+            TurnedConv2d(n_in, n_out, 3, padding=1),
+            TurnedNorm(n_out),
+            nn.ReLU(),
+            TurnedConv2d(n_out, n_out, 3, padding=1),
+            TurnedNorm(n_out),
+        )
+        same = n_in == n_out
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(TurnedConv2d(n_in, n_out, 1), TurnedNorm(n_out))
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (n, 4 * n_in, height, width) to (n, 4 * n_out, ...)."""
+        maps = halve(maps) if self.halves else maps
+        return functional.relu(self.convolutions(maps) + self.shortcut(maps))
 
 
 STAMP_BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     "stamp_resnet10": partial(_stamp_resnet, blocks=(1, 1, 1, 1)),
     "stamp_resnet18": partial(_stamp_resnet, blocks=(2, 2, 2, 2)),
+    "turned_resnet18": partial(TurnedResNet, blocks=(2, 2, 2, 2)),
 }
 
 

@@ -1,8 +1,9 @@
-"""Make networks compute less for the same result: trim convolutions, fold batch norms."""
+"""Convolutions that share or leave out weights, and batch norms folded into convolutions."""
 
 from __future__ import annotations
 
 import copy
+import math
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ _MAX_FOLDING_ERROR = 1e-3  # share of the largest output; a larger error is not 
 # limits of `_Convolution`, which would be slower than oneDNN above both of them
 _MAX_PRODUCT_PIXELS = 64  # of a map of outputs
 _MAX_PRODUCT_CHANNELS = 16  # of the inputs: those of a first layer
+N_TURNS = 4  # quarter turns, over which a `TurnedConv2d` shares its weights
 
 
 class _Convolution(torch.autograd.Function):
@@ -137,6 +139,104 @@ def trim_convolutions(network: nn.Module) -> nn.Module:
     return network
 
 
+class TurnedConv2d(nn.Module):
+    """A convolution that is equivariant to quarter turns (Cohen & Welling 2016, arXiv:1602.07576).
+
+    Its channels are fields of four: what a kernel sees in a map, and what its three turns see. A
+    turned map gives turned outputs, in another order within each field. So there are a quarter of
+    the weights, and a mean over the fields does not depend on how the stamp is turned.
+
+    Parameters
+    ----------
+    in_fields, out_fields : int
+        Number of fields, or of input channels where ``lifting``.
+    kernel_size : int
+    stride, padding : int
+    lifting : bool, default=False
+        Whether the inputs are the bands of stamps, which are no fields.
+    """
+
+    def __init__(
+        self,
+        in_fields: int,
+        out_fields: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        lifting: bool = False,
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding, self.lifting = stride, padding, lifting
+        n_in = in_fields * (1 if lifting else N_TURNS)
+        weight = torch.randn(out_fields, n_in, kernel_size, kernel_size)
+        self.weight = nn.Parameter(weight * math.sqrt(2 / weight[0].numel()))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (n, in, height, width) to (n, 4 * out_fields, ...)."""
+        weight = self.turned().contiguous(memory_format=torch.channels_last)
+        return functional.conv2d(maps, weight, None, self.stride, self.padding)
+
+    def turned(self) -> Tensor:
+        """Return the weights of all channels (4 * out_fields, in, rows, columns)."""
+        n_out, n_in, *size = self.weight.shape
+        fields = self.weight.reshape(n_out, -1, 1 if self.lifting else N_TURNS, *size)
+        # a turned kernel sees the channels of a field turned back
+        turned = [fields.roll(turns, 2).rot90(turns, (3, 4)) for turns in range(N_TURNS)]
+        return torch.stack(turned, 1).reshape(n_out * N_TURNS, n_in, *size)
+
+    def plain(self) -> nn.Conv2d:
+        """Return an ordinary convolution that does the same."""
+        weight = self.turned().detach()
+        conv = nn.Conv2d(
+            weight.shape[1], len(weight), weight.shape[2], self.stride, self.padding, bias=False
+        )
+        conv.weight = nn.Parameter(weight, requires_grad=False)
+        return conv.eval()
+
+
+class TurnedNorm(nn.Module):
+    """A batch norm that treats the four channels of a field alike, see `TurnedConv2d`.
+
+    In training each channel has the statistics of the batch, which differ by chance alone.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, n_fields: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_fields))
+        self.bias = nn.Parameter(torch.zeros(n_fields))
+        self.register_buffer("running_mean", torch.zeros(n_fields))
+        self.register_buffer("running_var", torch.ones(n_fields))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Normalise maps (n, 4 * n_fields, height, width)."""
+        own = (self.running_mean, self.running_var, self.weight, self.bias)
+        mean, variance, weight, bias = (part.repeat_interleave(N_TURNS) for part in own)
+        result = functional.batch_norm(maps, mean, variance, weight, bias, self.training)
+        if self.training:
+            for kept, updated in ((self.running_mean, mean), (self.running_var, variance)):
+                kept.copy_(updated.reshape(-1, N_TURNS).mean(1))
+        return result
+
+    def plain(self) -> nn.BatchNorm2d:
+        """Return an ordinary batch norm that does the same in evaluation mode."""
+        norm = nn.BatchNorm2d(len(self.weight) * N_TURNS, device=self.weight.device).eval()
+        state = self.state_dict()
+        expanded = {name: part.repeat_interleave(N_TURNS) for name, part in state.items()}
+        norm.load_state_dict(expanded, strict=False)
+        return norm
+
+
+def halve(maps: Tensor) -> Tensor:
+    """Halve maps (n, channels, height, width) alike from all sides, as strides do not."""
+    pools = [(2, 0) if side % 2 == 0 else (3, 1) for side in maps.shape[2:]]
+    size, padding = zip(*pools, strict=True)
+    return functional.avg_pool2d(maps, size, 2, padding, count_include_pad=False)
+
+
 def pads_beyond_maps(network: nn.Module, image_shape: tuple[int, ...]) -> bool:
     """Whether a convolution that is not trimmed sees no more pixels than its padding.
 
@@ -182,15 +282,17 @@ def fold_network(network: nn.Module, image_shape: tuple[int, ...]) -> nn.Module:
 
 
 def _compute_weights(network: nn.Module) -> nn.Module:
-    """Replace parametrizations, such as weight norms, by the weights that they give, in place."""
-    for part in list(network.modules()):
+    """Replace shared weights and parametrizations by the weights that they give, in place."""
+    for name, part in list(network.named_modules()):
+        if isinstance(part, TurnedConv2d | TurnedNorm):
+            network.set_submodule(name, part.plain())
         if parametrize.is_parametrized(part):
             weights = {name: getattr(part, name).detach() for name in part.parametrizations}
             # `remove_parametrizations` would change the class, which the network is one of, too
             part.__class__ = parametrize.type_before_parametrizations(part)
             del part.parametrizations
-            for name, weight in weights.items():
-                part.register_parameter(name, nn.Parameter(weight, requires_grad=False))
+            for key, weight in weights.items():
+                part.register_parameter(key, nn.Parameter(weight, requires_grad=False))
     return network
 
 

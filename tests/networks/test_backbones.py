@@ -65,6 +65,17 @@ def test_stamp_backbones_take_any_shape(backbone, image_shape):
     assert net.train()(torch.randn(3, *image_shape)).shape == (3, n_features)
 
 
+@pytest.mark.parametrize("image_shape", [(2, 32, 32), (5, 44, 44)])
+def test_the_turned_backbone_does_not_see_quarter_turns(image_shape):
+    net, n_features = make_backbone("turned_resnet18", image_shape)
+    stamps = torch.randn(2, *image_shape)
+    features = net(stamps)
+    assert features.shape == (2, n_features) == (2, 256)
+    for turns in (1, 2, 3):
+        torch.testing.assert_close(net(stamps.rot90(turns, (2, 3))), features)
+    assert not torch.allclose(net(stamps.flip(3)), features, rtol=0.01)  # mirrors differ
+
+
 def test_modules_are_copied_with_their_weights():
     module = nn.Sequential(nn.Conv2d(2, 7, 3), nn.ReLU())
     net, n_features = make_backbone(module, (2, 8, 8))

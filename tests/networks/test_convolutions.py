@@ -6,7 +6,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from skastro.networks.convolutions import TrimmedConv2d, fold_network, trim_convolutions
+from skastro.networks.convolutions import (
+    TrimmedConv2d,
+    TurnedConv2d,
+    TurnedNorm,
+    fold_network,
+    trim_convolutions,
+)
 from tests.networks.with_statistics import network
 
 KERNELS = [(1, 1), (2, 2), (3, 3), (1, 3), (5, 5), (7, 7)]
@@ -117,6 +123,50 @@ def test_weights_with_a_parametrization_are_folded_and_stay_trainable():
     torch.testing.assert_close(folded(stamps), expected)
     assert parametrize.is_parametrized(net[0])
     torch.testing.assert_close(net(stamps), expected, rtol=0, atol=0)
+
+
+def turn_fields(maps, turns):
+    """Turn maps, and the channels of each field with them."""
+    fields = maps.unflatten(1, (-1, 4)).roll(turns, 2).flatten(1, 2)
+    return fields.rot90(turns, (2, 3))
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [3, 4])
+def test_a_turned_map_gives_turned_outputs(turns, kernel):
+    stamps = torch.randn(2, 5, 8, 8, generator=torch.Generator().manual_seed(0))
+    lift, conv = TurnedConv2d(5, 3, kernel, lifting=True), TurnedConv2d(3, 2, kernel, padding=1)
+    norm = TurnedNorm(2)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(1, 2)
+    network = nn.Sequential(lift, nn.ReLU(), conv, norm).eval()
+    with torch.no_grad():
+        outputs, turned = network(stamps), network(stamps.rot90(turns, (2, 3)))
+    torch.testing.assert_close(turned, turn_fields(outputs, turns))
+    assert not torch.allclose(turned, outputs.rot90(turns, (2, 3)), atol=0.1)
+
+
+def test_folding_turns_shared_weights_into_plain_convolutions():
+    net = network("turned_resnet18", (3, 32, 32))
+    for part in net.modules():
+        if isinstance(part, TurnedNorm):
+            part.running_mean.normal_(std=0.1)
+    stamps = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        folded, expected = fold_network(net, (3, 32, 32)), net(stamps)
+    assert norms(folded) == 0
+    assert not any(isinstance(part, TurnedConv2d) for part in folded.modules())
+    torch.testing.assert_close(folded(stamps), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_statistics_of_a_field_are_the_means_over_its_turns():
+    maps = torch.randn(8, 8, 4, 4, generator=torch.Generator().manual_seed(0)) + torch.arange(
+        8
+    ).reshape(-1, 1, 1)
+    norm, usual = TurnedNorm(2).train(), nn.BatchNorm2d(8).train()
+    torch.testing.assert_close(norm(maps), usual(maps))
+    torch.testing.assert_close(norm.running_mean, usual.running_mean.reshape(2, 4).mean(1))
+    torch.testing.assert_close(norm.running_var, usual.running_var.reshape(2, 4).mean(1))
 
 
 class WithAndWithoutNorm(nn.Module):
