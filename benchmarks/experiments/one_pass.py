@@ -14,6 +14,7 @@ its own, trained with the defaults on the training rows. Rows of one pass:
   of two random views of a stamp, with as many images in all as the default; `--pull` weighs it.
 - "even strides": the default backbone with kernels of 4 x 4 pixels where it has 3 x 3 of stride 2,
   which sample each stamp alike from both sides; the mean of its own eight views is a row as well.
+- "turned": the backbone whose features do not depend on quarter turns, and the mean of its views.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import argparse
 import copy
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -37,7 +39,7 @@ from benchmarks.experiments.contrastive import find_targets
 from benchmarks.experiments.real_stamps import fit_encoder, probe_scores
 from skastro import PropertyPretrainedEncoder
 from skastro.networks.augmentation import augment, dihedral_views
-from skastro.networks.backbones import STAMP_BACKBONES, StampNetwork, make_network
+from skastro.networks.backbones import STAMP_BACKBONES, Backbone, StampNetwork, make_network
 from skastro.networks.inference import run
 from skastro.networks.losses import PropertyLoss
 from skastro.networks.training import Recipe, choose_epochs, seeded, train
@@ -62,7 +64,8 @@ def make_even(bands: int) -> nn.Module:
 VIEWS = {
     "eight views": range(8), "four views": range(4), "two views": (0, 7), "one view": (0,),
 }  # fmt: skip
-OTHERS = ["linear map", "distilled", "pulled together", "even strides"]
+OTHERS = ["linear map", "distilled", "pulled together", "even strides", "turned"]
+BACKBONES = {"even strides": make_even, "turned": "turned_resnet18"}  # in place of the default
 REFERENCE = "eight views"
 RIDGE = 1e-3  # of the mean variance of the features
 
@@ -190,6 +193,11 @@ def pull_together(encoder: PropertyPretrainedEncoder, task: Task, pull: float) -
     return network
 
 
+def fit_network(task: Task, split: int, backbone: Backbone) -> nn.Module:
+    """Pretrain the network of another backbone."""
+    return fit_encoder(task, untrained=False, random_state=split, backbone=backbone).network_
+
+
 def compute_rows(
     options: argparse.Namespace, split: int, task: Task
 ) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
@@ -203,17 +211,16 @@ def compute_rows(
     makers: dict[str, Callable[[], nn.Module]] = {
         "distilled": lambda: distil(encoder, task, views, options.epochs),
         "pulled together": lambda: pull_together(encoder, task, options.pull),
-        "even strides": lambda: (
-            fit_encoder(task, untrained=False, random_state=split, backbone=make_even).network_
-        ),
     }
+    for name, backbone in BACKBONES.items():
+        makers[name] = partial(fit_network, task, split, backbone)
     for name in (name for name in makers if name in options.rows):
         start = time.perf_counter()
         network = makers[name]()
         seconds[name] = time.perf_counter() - start
         seen = embed_views(network, task.images)
         rows[name] = seen[:, 0]
-        if name == "even strides":
+        if name in BACKBONES:
             rows[f"{name}, eight views"] = seen.mean(1)
         print(f"  {name}, split {split}: {seconds[name]:.0f} s", flush=True)
     wanted = {REFERENCE, *options.rows, *(f"{name}, eight views" for name in options.rows)}

@@ -100,8 +100,9 @@ class PropertyPretrainedEncoder(StampTransformer):
     Parameters
     ----------
     backbone : str, nn.Module or callable, default="stamp_resnet18"
-        A name of timm, ``"stamp_resnet10"`` or ``"stamp_resnet18"`` (made for small stamps), a
-        module (copied, with its weights) or a callable from the number of bands to a module.
+        A name of timm, ``"stamp_resnet10"``, ``"stamp_resnet18"`` or ``"turned_resnet18"`` (made
+        for small stamps; the features of the last do not depend on quarter turns), a module
+        (copied, with its weights) or a callable from the number of bands to a module.
     targets : {"auto", "catalog", "measured", "catalog+measured"} or callable, default="auto"
         Where the properties to regress come from. "catalog": the ``properties`` given to `fit`.
         "measured": measured from the pixels by `measure_properties` (without ``sky`` and

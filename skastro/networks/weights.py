@@ -70,9 +70,12 @@ def load_weights(backbone: PooledBackbone, tensors: Mapping[str, Tensor], path: 
     if first in weights and weights[first].ndim == 4:
         weights[first] = adapt_bands(weights[first].float(), state[first].shape[1])
     if difference := _compare_architectures(weights, state):
+        remedy = "use the backbone it was trained with"
+        if str(path) in PRETRAINED:
+            document = read_encoder(find_pretrained(str(path)))[1]
+            remedy = f"pass backbone={document['params']['backbone']!r}"
         raise ValueError(
-            f"weights={str(path)!r} holds another architecture ({difference}): "
-            "use the backbone it was trained with."
+            f"weights={str(path)!r} holds another architecture ({difference}): {remedy}."
         )
     for name, tensor in weights.items():
         if not tensor.isfinite().all():

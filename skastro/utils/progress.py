@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from time import perf_counter
+from typing import Any
 
 Progress = Callable[[str, int, int | None], None]  # stage, how much is done, of how much
 Say = Callable[[str], None]  # one sentence for a person
 
-_LISTENER: ContextVar[Progress | None] = ContextVar("skastro_progress", default=None)
+_LISTENER: ContextVar[Progress | None] = ContextVar("skastro_progress")
+_SECONDS_BEFORE_BAR = 1.0  # of work, after which a notebook shows a bar
 
 
 def say_nothing(_: str) -> None:
@@ -24,7 +29,7 @@ def reporting(progress: Progress | None) -> Iterator[None]:
     It reaches ``fit`` and ``transform``, whose signatures have no place for such a function. It
     is called as ``progress(stage, done, total)``, where ``total`` is None if it is unknown. With
     None the work in the block reports nothing, such as the many small fits of a curve that
-    reports its own progress.
+    reports its own progress. Outside of such blocks, Jupyter notebooks show a bar.
 
     Examples
     --------
@@ -39,12 +44,64 @@ def reporting(progress: Progress | None) -> Iterator[None]:
         _LISTENER.reset(token)
 
 
+def _find_listener() -> Progress | None:
+    """Return the function that gets reports: that of `reporting`, or the bar of a notebook."""
+    try:
+        return _LISTENER.get()
+    except LookupError:
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        in_notebook = type(shell).__name__ == "ZMQInteractiveShell"  # that of Jupyter's kernels
+        return _notebook_bar() if in_notebook else None
+
+
+@cache
+def _notebook_bar() -> NotebookBar:
+    return NotebookBar()
+
+
+class NotebookBar:
+    """Show the current stage as a bar of tqdm, once it has taken a second, until it is done."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._bar: Any = None
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Move the bar, and begin a new one where the stage is another, or begins again."""
+        if self._bar is None or stage != self._stage or done < self._bar.n:
+            self._close()
+            self._stage, self._bar = stage, _make_bar(stage, total)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        if total is not None and done >= total:
+            self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
+
+
+def _make_bar(stage: str, total: int | None) -> Any:
+    share = "{percentage:3.0f}% {bar} " if total is not None else ""
+    left = ", {remaining} left" if total is not None else ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # without ipywidgets, tqdm draws the bar as text
+        from tqdm.auto import tqdm  # noqa: PLC0415 - only in notebooks
+
+        return tqdm(
+            desc=stage, total=total, delay=_SECONDS_BEFORE_BAR, leave=False,
+            bar_format=f"{{desc}}: {share}{{elapsed}}{left}",
+        )  # fmt: skip
+
+
 def report_to(stage: str, total: int | None = None) -> Callable[[int], None]:
     """Return a function that reports how much of one stage, such as "embedding", is done.
 
-    ``total`` is the whole amount of work, None if unknown. Outside `reporting` it does nothing.
+    ``total`` is the whole amount of work, None if unknown. Outside `reporting` it does nothing,
+    except in a notebook.
     """
-    listener = _LISTENER.get()
+    listener = _find_listener()
     if listener is None:
         return lambda _: None
     return lambda done: listener(stage, done, total)
@@ -74,7 +131,7 @@ class WorkEstimate:
     """
 
     def __init__(self, stage: str, guesses: Mapping[Hashable, tuple[Hashable, float]]) -> None:
-        self._listener, self._stage = _LISTENER.get(), stage
+        self._listener, self._stage = _find_listener(), stage
         self._left = dict(guesses)
         self._seconds: dict[Hashable, tuple[float, float]] = {}  # of a kind: guessed and spent
         self._spent, self._since = 0.0, perf_counter()

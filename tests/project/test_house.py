@@ -68,6 +68,7 @@ HOMES = {
     "starlette": {"pages.label_server"},
     "tifffile": {"stamps.files"},
     "timm": {"networks.backbones"},
+    "tqdm": {"utils.progress"},
     "typer": {
         "cli.app", "cli.encoders", "cli.explain", "cli.labels", "cli.objects", "cli.options",
         "cli.regress", "cli.similar", "cli.study", "cli.surveys", "cli.terminal",

@@ -1,7 +1,12 @@
 """Estimates of how long work takes."""
 
+import sys
+from types import SimpleNamespace
+
+import pytest
+
 from skastro.utils import progress
-from skastro.utils.progress import WorkEstimate, reporting, show_seconds
+from skastro.utils.progress import WorkEstimate, report_to, reporting, show_seconds
 
 
 def test_the_first_pieces_of_a_kind_correct_the_guesses_of_the_others(monkeypatch):
@@ -39,3 +44,54 @@ def test_without_a_listener_nothing_is_reported():
 
 def test_times_are_given_in_words():
     assert [show_seconds(s) for s in (12.3, 400, 9000)] == ["12 s", "7 min", "2.5 h"]
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """Pretend to be in a notebook, and return the bars that it shows."""
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    shown = []
+
+    class Bar:
+        n = 0
+
+        def __init__(self, **settings):
+            self.stage, self.closed = settings["desc"], False
+            shown.append(self)
+
+        def update(self, more):
+            self.n += more
+
+        def close(self):
+            self.closed = True
+
+    monkeypatch.setitem(sys.modules, "tqdm.auto", SimpleNamespace(tqdm=Bar))
+    progress._notebook_bar.cache_clear()
+    yield shown
+    progress._notebook_bar.cache_clear()
+
+
+def test_a_notebook_shows_a_bar_for_each_stage(notebook):
+    for stage in ("pretraining", "embedding", "embedding"):
+        report = report_to(stage, 3)
+        for done in range(4):
+            report(done)
+    report_to("clustering")(0)
+    assert [bar.stage for bar in notebook] == [
+        "pretraining",
+        "embedding",
+        "embedding",
+        "clustering",
+    ]
+    assert [bar.n for bar in notebook] == [3, 3, 3, 0]
+    assert [bar.closed for bar in notebook] == [True, True, True, False]
+
+
+def test_a_listener_replaces_the_bars_of_a_notebook(notebook):
+    seen = []
+    with reporting(lambda *step: seen.append(step)):
+        report_to("embedding", 3)(1)
+    with reporting(None):
+        report_to("embedding", 3)(2)
+    assert (notebook, seen) == ([], [("embedding", 1, 3)])
