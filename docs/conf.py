@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import jupytext
 from sphinx.application import Sphinx
 
 import skastro
@@ -23,7 +24,13 @@ extensions = [
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "_templates", "auto_examples/*.ipynb", "auto_examples/*.py"]
+exclude_patterns = [
+    "_build",
+    "_templates",
+    "auto_examples/*.ipynb",
+    "auto_examples/*.py",
+    "records/*.ipynb",
+]
 templates_path = ["_templates"]
 default_role = "py:obj"  # `name` in a docstring links if the name is documented
 nitpicky = True
@@ -97,7 +104,18 @@ def link_records(app: Sphinx, docname: str, source: list[str]) -> None:  # noqa:
     source[0] = re.sub(r"\]\((\.\./)+benchmarks/results/(?=\w+\.md)", "](/records/", source[0])
 
 
+def offer_notebook(app: Sphinx, docname: str, source: list[str]) -> None:  # noqa: ARG001
+    """Write the page of ten minutes as a notebook, too, and link to it."""
+    if docname == "tour":
+        (DOCS / "records").mkdir(exist_ok=True)
+        jupytext.write(jupytext.read(DOCS / "tour.md"), DOCS / "records" / "tour.ipynb")
+        title, rest = source[0].split("\n", 1)
+        link = "{download}`Download this page as a notebook <records/tour.ipynb>`"
+        source[0] = f"{title}\n\n{link}\n{rest}"
+
+
 def setup(app: Sphinx) -> None:
     """Write the pages of the raw records before the pages are read."""
     write_records()
+    app.connect("source-read", offer_notebook)
     app.connect("source-read", link_records)
