@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
@@ -57,15 +57,29 @@ _PATIENCE = 8  # epochs without a better validation loss before training stops
 _PARAMETERS_WITHOUT_EFFECT = ("average_views", "verbose", "checkpoint_dir", "random_state")
 
 
-class StampTransformer(
-    Documented, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
-):
+class StampTransformer(Documented, TransformerMixin, BaseEstimator):
     """An estimator whose `transform` returns float32 embeddings of stamps."""
 
     @property
     def _n_features_out(self) -> int:
         encoder: Any = getattr(self, "encoder_", self)
         return len(encoder.embedding_mean_)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ARG002
+        """Name the columns of the embedding like those of the tables that are saved.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Pixels have no part in the names.
+
+        Returns
+        -------
+        names : object array of shape (d,)
+            ``"e0"``, ``"e1"`` ...
+        """
+        check_is_fitted(self)
+        return np.array([f"e{i}" for i in range(self._n_features_out)], dtype=object)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -75,8 +75,9 @@ def picture_strip(images: Any) -> str:
         strip = np.concatenate([_frame(stamp) for stamp in pixels.transpose(0, 2, 3, 1)], axis=1)
     except (OSError, ValueError, IndexError):
         return ""
-    stream = BytesIO()
-    Image.fromarray(strip).save(stream, format="PNG")
+    picture, stream = Image.fromarray(strip), BytesIO()
+    picture.thumbnail((strip.shape[1], _STRIP_HEIGHT))  # a notebook keeps it: large stamps shrink
+    picture.save(stream, format="PNG")
     data = base64.b64encode(stream.getvalue()).decode("ascii")
     return (
         f'<img alt="some of {n:,} stamps" src="data:image/png;base64,{data}" '

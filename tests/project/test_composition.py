@@ -260,7 +260,7 @@ def test_embeddings_of_stamps_come_as_a_named_table(survey, fitted):
     encoder = copy.copy(fitted).set_output(transform="pandas")
     table = encoder.transform(stamps[5:9])
     assert isinstance(table, pd.DataFrame)
-    assert list(table) == [f"propertypretrainedencoder{i}" for i in range(256)]
+    assert list(table) == [f"e{i}" for i in range(256)]
     assert list(table) == list(encoder.get_feature_names_out())
     assert list(table.index) == [0, 1, 2, 3]
     assert (table.dtypes == np.float32).all()

@@ -25,7 +25,7 @@ from skastro import (
 )
 from skastro.study.data import StudyData
 from skastro.study.results import Study
-from skastro.utils.notebooks import as_html
+from skastro.utils.notebooks import as_html, picture_strip
 from tests.conftest import make_stamps
 
 N = 3000
@@ -110,6 +110,11 @@ def test_notebooks_show_stamps_and_tables(results):
     assert "<sizes>" not in curve + results["ablation"]._repr_html_()
     assert "<td>mag_u</td>" in results["inspection"]._repr_html_()
     assert max(len(results[name]._repr_html_()) for name in ("curve", "inspection")) < 20_000
+
+
+def test_pictures_of_large_stamps_are_small():
+    noise = np.random.default_rng(0).integers(0, 256, (20, 3, 200, 150), dtype=np.uint8)
+    assert len(picture_strip(noise)) < 300_000
 
 
 def test_stamps_that_cannot_be_read_are_shown_without_a_picture(tmp_path):
