@@ -32,7 +32,7 @@ def main() -> None:
         help="copies of the state, to average too",
     )
     parser.add_argument("--max-seconds", type=float, default=float("inf"))
-    parser.add_argument("--backbone", default="turned_resnet18")
+    parser.add_argument("--backbone", default="stamp_resnet18")
     parser.add_argument("--size", type=int, default=48, help="pixels of the network's planes")
     parser.add_argument("--repeats", type=int, default=3, help="times that each stamp is seen")
     parser.add_argument("--workers", type=int, help="processes that draw stamps; 1 on a CPU")

@@ -36,7 +36,7 @@ _BANDS = "1 or more, in the order of wavelength"
 # numbers of chunks of simulated stamps that no training draws
 _STANDARDISING_CHUNKS = range(2**41, 2**41 + 32)
 _TEST_CHUNKS = range(2**42, 2**42 + 64)
-_MAX_ROUNDING = 2e-2  # of standardised outputs, by weights in half precision
+_MAX_ROUNDING = 1e-2  # of standardised outputs, by weights in half precision
 _N_RESAMPLINGS = 100
 _MIN_SIDE = 16  # pixels of a stamp that can show the structure of a source
 _N_COMPARED = 1000  # stamps by which teachers are compared without labels

@@ -177,7 +177,7 @@ def train_teacher(
     state: str | Path,
     *,
     n_stamps: int,
-    backbone: str = "turned_resnet18",
+    backbone: str = "stamp_resnet18",
     size: int = 48,
     repeats: int = 3,
     n_workers: int | None = None,
@@ -196,7 +196,7 @@ def train_teacher(
         File of the state of the training, written every two minutes.
     n_stamps : int
         Number of stamps to see; each drawn stamp is seen ``repeats`` times, turned and mirrored.
-    backbone : str, default="turned_resnet18"
+    backbone : str, default="stamp_resnet18"
     size : int, default=48
         Height and width of the planes in pixels.
     repeats : int, default=3

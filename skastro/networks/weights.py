@@ -36,7 +36,7 @@ _KINDS = {
 }
 # SHA-256 of the weights that are part of skastro, by their names
 PRETRAINED = {
-    "galaxies": "3c3705c241a19cffc0fe9f8936932f137b8dab59c2c6c38aeaae4e96d9dad15d",
+    "galaxies": "2216a0be68cfbd2f987f8a35e5f7035103c60c9525ab8aca505b93545b73aee4",
     "radio": "7a5b37b283b934c3aec663dbe5e221b2206ebed6508843e328e632767f943a9c",
 }
 _PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
