@@ -2,12 +2,12 @@
 
     python -m benchmarks.speed.engines [--threads 1] [--rounds 7] [--stamps 1024]
 
-An encoder with the default backbone learns from simulated stamps, or from those of SDSS
-(`--task sdss`), and embeds them by each engine, in turn, in one process; one view of each stamp.
-The network is the same for all: batch norms folded, exported by `export_onnx` where an engine reads
-ONNX. "int8" is onnxruntime's static quantisation, for each channel, calibrated on training stamps.
-OpenVINO takes part if it is installed. The scores are balanced accuracies of logistic regression
-on test rows that no training and no calibration has seen.
+An encoder with the default backbone learns from SDSS stamps, and embeds them by each engine, in
+turn, in one process; one view of each stamp. The network is the same for all: batch norms folded,
+exported by `export_onnx` where an engine reads ONNX. "int8" is onnxruntime's static quantisation,
+for each channel, calibrated on training stamps. OpenVINO takes part if it is installed. The scores
+are balanced accuracies of logistic regression on test rows that no training and no calibration has
+seen.
 """
 
 from __future__ import annotations
@@ -24,34 +24,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import train_test_split
 
 from benchmarks._results import write_results
 from benchmarks._stamps import load_task
-from skastro import LinearProbe, PropertyPretrainedEncoder, export_onnx, make_survey
+from benchmarks.experiments._arms import standardised
+from benchmarks.experiments.real_stamps import fit_encoder, probe_scores
+from skastro import PropertyPretrainedEncoder, export_onnx
 from skastro.networks.convolutions import fold_network
 from skastro.networks.device import keep_memory, uses_bfloat16
 
 BATCH = 64
-COUNTS, REPEATS = (100, 300), 10
+COUNTS, REPEATS = [100, 300], 10
 Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-
-def fit_encoder(task: str) -> tuple[PropertyPretrainedEncoder, NDArray[Any], NDArray[Any], list]:
-    """Return an encoder, all stamps, their classes, and the training and test rows."""
-    if task == "sdss":
-        rows = load_task(task)
-        images, labels, split = rows.images, rows.labels, [rows.train, rows.test]
-        properties = rows.properties.iloc[rows.train]
-    else:
-        survey = make_survey(2000, random_state=0)
-        images, labels = survey.images, survey.target
-        split = train_test_split(np.arange(len(images)), test_size=0.3, random_state=0)
-        properties = None
-    encoder = PropertyPretrainedEncoder(average_views=False, random_state=0)
-    encoder.fit(images[split[0]], properties=properties)
-    return encoder, np.asarray(images, np.float32), labels, split
 
 
 def torch_engines(encoder: PropertyPretrainedEncoder) -> dict[str, Engine]:
@@ -159,26 +143,6 @@ def time_engines(
     return speeds
 
 
-def score(
-    embeddings: NDArray[Any], labels: NDArray[Any], split: list[NDArray[np.int64]]
-) -> list[float]:
-    """Return the balanced accuracy on test rows for each number of labels."""
-    train, test = split
-    mean, scale = embeddings[train].mean(0), embeddings[train].std(0)
-    columns = (embeddings - mean) / np.where(scale > 0, scale, 1)
-    scores = []
-    for count in COUNTS:
-        found = []
-        for seed in range(REPEATS):
-            rows, _ = train_test_split(
-                train, train_size=count, stratify=labels[train], random_state=seed
-            )
-            probe = LinearProbe(C=0.03).fit(columns[rows], labels[rows])
-            found.append(balanced_accuracy_score(labels[test], probe.predict(columns[test])))
-        scores.append(float(np.mean(found)))
-    return scores
-
-
 def cosine(one: NDArray[Any], two: NDArray[Any]) -> float:
     """Return the mean cosine between two embeddings of the same stamps, about the mean of one."""
     one, two = one - one.mean(0), two - one.mean(0)
@@ -189,7 +153,6 @@ def cosine(one: NDArray[Any], two: NDArray[Any]) -> float:
 def main() -> None:
     """Measure each engine, print a table and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--task", choices=["simulated", "sdss"], default="simulated")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--stamps", type=int, default=1024, help="to time each engine on")
@@ -197,11 +160,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_memory()
-    encoder, images, labels, split = fit_encoder(options.task)
+    task = load_task("sdss")
+    images = np.asarray(task.images, np.float32)
+    encoder = fit_encoder(task, untrained=False, average_views=False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.onnx"
         export_onnx(encoder, path)
-        quantise(path, images[split[0]][:512])
+        quantise(path, images[task.train[:512]])
         engines = torch_engines(encoder) | onnx_engines(path, options.threads)
         if find_spec("openvino"):
             engines |= openvino_engines(path, options.threads)
@@ -209,7 +174,10 @@ def main() -> None:
         for name, engine in engines.items():
             parts = [engine(images[k : k + BATCH]) for k in range(0, len(images), BATCH)]
             embeddings = np.concatenate(parts)
-            found[name] = {"scores": score(embeddings, labels, split), "embeddings": embeddings}
+            columns = standardised(embeddings, task.train)
+            scores = probe_scores(task, columns, COUNTS, REPEATS)
+            means = [float(np.mean(scores[count])) for count in COUNTS]
+            found[name] = {"scores": means, "embeddings": embeddings}
         speeds = time_engines(
             engines, np.resize(images, (options.stamps, *images.shape[1:])), options.rounds
         )
