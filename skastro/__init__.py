@@ -4,7 +4,7 @@ import lazy_loader
 
 from skastro.utils.threads import leave_cores_while_waiting
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 # before anything loads torch, which reads these settings once
 leave_cores_while_waiting()

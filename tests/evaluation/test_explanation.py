@@ -1,11 +1,18 @@
 """Explanations by a tiny classifier of stars and galaxies."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.frozen import FrozenEstimator
 
 from skastro import SelfSupervisedClassifier, explain
-from skastro.evaluation.explanation import BASE, REST, name_columns, tabulate_reasons
+from skastro.evaluation.explanation import (
+    BASE,
+    REST,
+    Explanation,
+    name_columns,
+    tabulate_reasons,
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +79,32 @@ def test_a_loaded_classifier_gives_the_same_reasons(classifier, survey, tmp_path
     ours, theirs = (explain(c, survey[0][:2], where=False) for c in (classifier, loaded))
     np.testing.assert_allclose(ours.table["contribution"], theirs.table["contribution"], atol=1e-6)
     assert ours.nearest["class"].tolist() == theirs.nearest["class"].tolist()
+
+
+def test_an_explanation_is_saved_and_loaded(classifier, survey, tmp_path):
+    reasons = explain(classifier, survey[0][40:42])
+    reasons.save(tmp_path / "reasons.npz")
+    again = Explanation.load(tmp_path / "reasons.npz")
+    assert repr(again) == repr(reasons)
+    for name in ("classes", "probabilities", "where", "bands"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(reasons, name))
+    for name in ("table", "nearest"):
+        pd.testing.assert_frame_equal(
+            getattr(again, name), getattr(reasons, name), check_dtype=False
+        )
+    explain(classifier, survey[0][40:41], where=False).save(tmp_path / "reasons.npz")
+    assert Explanation.load(tmp_path / "reasons.npz").where is None
+
+
+def test_other_files_are_no_explanations(classifier, survey, tmp_path):
+    reasons = explain(classifier, survey[0][40:41], where=False)
+    with pytest.raises(ValueError, match=r"reasons\.csv.*\.npz"):
+        reasons.save(tmp_path / "reasons.csv")
+    with pytest.raises(FileNotFoundError, match=r"pass a file of Explanation\.save"):
+        Explanation.load(tmp_path / "missing.npz")
+    np.savez(tmp_path / "other.npz", a=np.arange(3))
+    with pytest.raises(ValueError, match=r"other\.npz is not a file of Explanation\.save"):
+        Explanation.load(tmp_path / "other.npz")
 
 
 def test_maps_have_the_shape_of_the_stamps_and_leave_the_encoder_alone(classifier, survey):

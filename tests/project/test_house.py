@@ -289,9 +289,8 @@ def test_version_stands_in_one_place():
     assert "version" in project["project"]["dynamic"]
     assert project["tool"]["hatch"]["version"]["path"] == "skastro/__init__.py"
     assert metadata.version("skastro") == skastro.__version__, "install again: make install"
-    holders = [
-        path.name for path in PACKAGE.rglob("*.py") if skastro.__version__ in path.read_text()
-    ]
+    text = f'"{skastro.__version__}"'
+    holders = [path.name for path in PACKAGE.rglob("*.py") if text in path.read_text()]
     assert holders == ["__init__.py"]
 
 
