@@ -168,10 +168,10 @@ def test_captions_and_methods_name_what_is_there(folder, full):
     assert "measured_</code>" in page
 
 
-def test_stamps_of_each_class_stand_before_the_scores(folder, full):
+def test_stamps_of_each_class_stand_before_the_curve(folder, full):
     assert 'class="examples"' not in write_report(folder).read_text()
     page = write_report(full).read_text()
-    part = page[page.index('class="examples"') : page.index("<table>")]
+    part = page[page.index('class="examples"') : page.index('id="curve"')]
     assert re.findall("<figcaption>(.*?)</figcaption>", part) == [
         "galaxy"
     ]  # all stars are in training
