@@ -59,7 +59,7 @@ for first in range(0, n_filled, chunk):
 rate = done[-1] / seconds[-1]
 print(f"{done[-1]} stamps in {seconds[-1]:.1f} s, {rate:.0f} a second")
 minutes = n_stamps / rate / 60
-print(f"a million would take {minutes:.0f} min, or {8 * minutes:.0f} with eight views of each")
+print(f"a million would take {minutes:.0f} min, or {4 * minutes:.0f} with four views of each")
 
 # %%
 # Embeddings find similar objects: the nearest objects in the part, for two of each class, at about
@@ -82,7 +82,7 @@ figure, (left, right) = plt.subplots(
     1, 2, figsize=(12, 5), width_ratios=(0.6, 1), layout="constrained"
 )
 counts = np.array([done[-1], n_stamps])
-for views, color in ((1, "#0072B2"), (8, "#D55E00")):
+for views, color in ((1, "#0072B2"), (4, "#D55E00")):
     total = views * counts / rate / 60
     left.plot(counts, total, "--", color=color)
     left.annotate(

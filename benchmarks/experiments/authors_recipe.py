@@ -239,9 +239,9 @@ def score_authors(
 def probe_authors(
     task: Task, training: Training, options: argparse.Namespace
 ) -> dict[str, dict[int, list[float]]]:
-    """Return the scores of a probe on frozen features, of one view and of eight."""
+    """Return the scores of a probe on frozen features, of one view and of four."""
     network, rows = training.best_network(), {}
-    for name, views in (("", False), (", mean of 8 views", True)):
+    for name, views in (("", False), (", mean of 4 views", True)):
         features = run(
             network,
             task.images,

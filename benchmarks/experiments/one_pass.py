@@ -38,7 +38,7 @@ from benchmarks.experiments._arms import load_some, make_parser, rows_of, standa
 from benchmarks.experiments.contrastive import find_targets
 from benchmarks.experiments.real_stamps import fit_encoder, probe_scores
 from skastro import PropertyPretrainedEncoder
-from skastro.networks.augmentation import augment, dihedral_views
+from skastro.networks.augmentation import augment, turned_views
 from skastro.networks.backbones import STAMP_BACKBONES, Backbone, StampNetwork, make_network
 from skastro.networks.inference import run
 from skastro.networks.losses import PropertyLoss
@@ -60,7 +60,7 @@ def make_even(bands: int) -> nn.Module:
     return net
 
 
-# the mean over some of the eight `dihedral_views`
+# the mean over some of the eight views that `embed_views` returns; the default has four
 VIEWS = {
     "eight views": range(8), "four views": range(4), "two views": (0, 7), "one view": (0,),
 }  # fmt: skip
@@ -142,7 +142,12 @@ def embed_views(network: nn.Module, images: NDArray[Any]) -> NDArray[np.float32]
 
     def embed_all(net: Any, stamps: Tensor) -> Tensor:
         return torch.cat(
-            [net.embed(view.contiguous()).float() for view in dihedral_views(stamps)], 1
+            [
+                net.embed(view.contiguous()).float()
+                for mirrored in (stamps, stamps.flip(3))
+                for view in turned_views(mirrored)
+            ],
+            1,
         )
 
     features = run(network, images, embed_all, batch_size=BATCH, average_views=False)

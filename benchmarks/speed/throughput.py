@@ -9,7 +9,7 @@ torch's asinh; `skastro` and `loop` share what skastro does to networks
 Each arm runs in a separate process, round by round in turn, on the same stamps (five bands,
 random pixels), network and optimiser, with batches of 64 and without augmentation; the ratio is
 taken round by round. `defaults` is skastro as it comes: it augments the stamps that it trains on,
-and averages embeddings over eight views. `memmap` is skastro on stamps in a file. `lightning` is a
+and averages embeddings over four views. `memmap` is skastro on stamps in a file. `lightning` is a
 LightningModule and a DataLoader, `lightly` SimCLR on RGB images, as in its tutorial: a different
 pretext task, with two views of each stamp; both need `pip install 'skastro[bench]'`.
 """

@@ -147,8 +147,8 @@ class PropertyPretrainedEncoder(StampTransformer):
     augment : bool, default=True
         Whether to rotate, flip and shift (by up to 2 pixels) each stamp at random in each epoch.
     average_views : bool, default=True
-        Whether `transform` and `predict` average over the symmetries of the frame (8 views of
-        square stamps), for 8 times the cost.
+        Whether `transform` and `predict` average over the four quarter turns of each stamp (for
+        oblong stamps, over the mirrored ones), for 4 times the cost.
     validation_fraction : float, default=None
         Share of the stamps that are set apart to stop training early, at the best epoch.
     device : str, default="auto"

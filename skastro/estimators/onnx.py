@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skastro.estimators.encoder import PropertyPretrainedEncoder
-from skastro.networks.augmentation import dihedral_views
+from skastro.networks.augmentation import turned_views
 from skastro.utils.files import check_ending, write_whole
 from skastro.utils.packages import import_optional
 
@@ -117,7 +117,7 @@ class _ExportedNetwork(nn.Module):
 
     def forward(self, stamps: Tensor) -> tuple[Tensor, Tensor]:
         """Map (n, bands, height, width) to (n, d) and (n, p)."""
-        views = list(dihedral_views(stamps)) if self.average_views else [stamps]
+        views = list(turned_views(stamps)) if self.average_views else [stamps]
         features = self.network.embed(torch.cat(views))
         mean = features.reshape(len(views), stamps.shape[0], -1).mean(0)
         embedding = (mean - self.mean) / self.scale

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skastro.networks.augmentation import dihedral_views
+from skastro.networks.augmentation import turned_views
 from skastro.networks.convolutions import fold_network
 from skastro.networks.device import keep_memory, resolve_device, to_device, uses_bfloat16
 from skastro.stamps.arrays import read_ahead
@@ -51,7 +51,7 @@ def run(
     output : callable
         Called with the network and raw pixels (batch, bands, height, width); returns (batch, d).
     average_views : bool
-        Whether to return the mean over the `dihedral_views` of each stamp.
+        Whether to return the mean over the `turned_views` of each stamp.
     progress : callable, default=None
         Called after each batch with the number of stamps that are done.
 
@@ -71,7 +71,7 @@ def run(
     with torch.inference_mode(), autocast:
         for start, stamps in zip(starts, batches, strict=True):
             batch = to_device(torch.from_numpy(_fill_batch(stamps, batch_size)), device)
-            views = dihedral_views(batch) if average_views else iter([batch])
+            views = turned_views(batch) if average_views else iter([batch])
             views = (view.contiguous(memory_format=torch.channels_last) for view in views)
             outputs = [output(folded, view).float() for view in views]
             mean = sum(outputs[1:], outputs[0]) / len(outputs)
