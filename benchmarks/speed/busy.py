@@ -71,7 +71,9 @@ def time_tests() -> float:
 
 def _time_command(command: list[str]) -> float:
     start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)  # noqa: S603
+    if done.returncode:
+        sys.exit(f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     return time.perf_counter() - start
 
 
@@ -89,7 +91,7 @@ def run_apart(job: str, busy: int) -> float:
     loops = [subprocess.Popen(LOOP) for _ in range(busy)]  # noqa: S603
     try:
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.speed.busy", "--run", job]
-        found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     finally:
         for loop in loops:
             loop.kill()
