@@ -265,7 +265,8 @@ def test_auto_compares_by_cross_validation(survey, fitted):
     assert model.cv_losses_[model.blend_] == min(model.cv_losses_.values())
 
 
-def test_auto_says_what_it_chose_and_why(survey, fitted, capsys):
+def test_auto_says_what_it_chose_and_why(survey, fitted, capsys, monkeypatch):
+    monkeypatch.setattr("skastro.estimators.classifier.may_help", lambda *_: True)
     stamps, labels, _ = survey
     model = classifier(FrozenEstimator(fitted), verbose=1).fit(stamps, labels)
     loss = f"{model.cv_losses_[model.blend_]:.3f}"
@@ -319,6 +320,7 @@ def test_the_networks_of_the_folds_are_trained_for_a_third_of_the_steps(
 
 
 def test_the_choice_is_that_of_predictions_with_the_catalogue(survey, fitted, monkeypatch):
+    monkeypatch.setattr("skastro.estimators.classifier.may_help", lambda *_: True)
     stamps, labels, properties = survey
     losses = iter([{0.0: 0.5, 1.0: 0.4}, {0.0: 0.1, 1.0: 0.4}])
     compare = "skastro.estimators.classifier.compare_shares"
@@ -364,6 +366,7 @@ def test_auto_uses_the_probe_if_each_class_is_one_group(survey, fitted):
 
 
 def test_the_blend_is_the_mean_of_probe_and_network(survey, fitted, monkeypatch):
+    monkeypatch.setattr("skastro.estimators.classifier.may_help", lambda *_: True)
     stamps, labels, _ = survey
     compare = "skastro.estimators.classifier.compare_shares"
     monkeypatch.setattr(compare, lambda *_: {1 / 3: 0.0})

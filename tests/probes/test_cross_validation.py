@@ -113,6 +113,7 @@ def test_sets_with_a_network_come_from_the_folds_of_the_blend(fitted, survey, mo
         return {1 / 3: 0.0}
 
     monkeypatch.setattr("skastro.estimators.classifier.compare_shares", compare)
+    monkeypatch.setattr("skastro.estimators.classifier.may_help", lambda *_: True)
     model = classify(fitted, survey, strategy="auto")
     codes = (survey[1] == model.classes_[1]).astype(int)
     assert_allclose(model.calibration_.own, compared[0][np.arange(60), codes])
