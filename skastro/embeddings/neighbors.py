@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from skastro.catalogs.matching import find_rows
 from skastro.embeddings.files import Embeddings
 from skastro.embeddings.outliers import draw_rows
-from skastro.utils.files import check_ending, replacing, write_arrays
+from skastro.utils.files import load_arrays, save_arrays
 from skastro.utils.notebooks import list_some
 from skastro.utils.packages import import_optional
 from skastro.utils.tables import to_frame
@@ -187,16 +186,13 @@ class SimilarObjects:
         OSError
             The file cannot be written.
         """
-        target = Path(path).expanduser()
-        check_ending(target, (".npz",))
         ids = self.ids_ if self.ids_.dtype.kind in "iuU" else self.ids_.astype(str)
         arrays = {
             "rows": self._rows, "ids": ids, "named": np.array(self._named),
             "center": self._center, "scale": self._scale,
             "property_names": np.array(self._property_names, dtype=str),
         }  # fmt: skip
-        with replacing(target) as temporary:
-            write_arrays(temporary, arrays)
+        save_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, exact: bool | str = "auto") -> Self:
@@ -220,16 +216,7 @@ class SimilarObjects:
         ValueError
             The file is damaged, or another file.
         """
-        source = Path(path).expanduser()
-        if not source.is_file():
-            raise FileNotFoundError(f"{source} does not exist: pass a file of SimilarObjects.save.")
-        try:
-            with np.load(source) as content:  # pickles are refused
-                arrays = {name: content[name] for name in _ARRAYS}
-        except Exception as error:  # damaged archives raise errors of many kinds
-            raise ValueError(
-                f"{source} is not a file of SimilarObjects.save, or it is damaged: save it again."
-            ) from error
+        arrays = load_arrays(path, _ARRAYS, writer="SimilarObjects.save")
         self = cls.__new__(cls)
         self._rows, self.ids_, self._named = arrays["rows"], arrays["ids"], bool(arrays["named"])
         self._center, self._scale = arrays["center"], arrays["scale"]

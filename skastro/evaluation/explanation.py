@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -21,7 +20,7 @@ from skastro.evaluation.shapley import PropertyShapley
 from skastro.probes.kernel_probe import KernelProbe
 from skastro.stamps.arrays import check_images
 from skastro.stamps.photometry import measure_properties
-from skastro.utils.files import check_ending, replacing, write_arrays
+from skastro.utils.files import load_arrays, save_arrays
 from skastro.utils.notebooks import as_html
 from skastro.utils.progress import report_to
 from skastro.utils.validation import check_properties, check_whole_number
@@ -108,18 +107,12 @@ class Explanation:
         OSError
             The file cannot be written.
         """
-        target = Path(path).expanduser()
-        check_ending(target, (".npz",))
         arrays = {"classes": self.classes, "probabilities": self.probabilities}
         arrays |= {f"table.{name}": self.table[name].to_numpy() for name in self.table}
         arrays |= {f"nearest.{name}": self.nearest[name].to_numpy() for name in self.nearest}
         maps = {"where": self.where, "bands": self.bands}
         arrays |= {name: values for name, values in maps.items() if values is not None}
-        with replacing(target) as temporary:
-            write_arrays(temporary, {
-                name: values.astype(str) if values.dtype.kind == "O" else values
-                for name, values in arrays.items()
-            })  # fmt: skip
+        save_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -141,27 +134,18 @@ class Explanation:
         ValueError
             The file is damaged, or another file.
         """
-        source = Path(path).expanduser()
-        if not source.is_file():
-            raise FileNotFoundError(f"{source} does not exist: pass a file of Explanation.save.")
-        try:
-            with np.load(source) as content:  # pickles are refused
-                arrays = {name: content[name] for name in content.files}
-            table, nearest = (
-                pd.DataFrame({
-                    name.removeprefix(part): values
-                    for name, values in arrays.items() if name.startswith(part)
-                })
-                for part in ("table.", "nearest.")
-            )  # fmt: skip
-            return cls(
-                arrays["classes"], arrays["probabilities"], table, nearest,
-                arrays.get("where"), arrays.get("bands"),
-            )  # fmt: skip
-        except Exception as error:  # damaged archives raise errors of many kinds
-            raise ValueError(
-                f"{source} is not a file of Explanation.save, or it is damaged: save it again."
-            ) from error
+        arrays = load_arrays(path, ("classes", "probabilities"), writer="Explanation.save")
+        table, nearest = (
+            pd.DataFrame({
+                name.removeprefix(part): values
+                for name, values in arrays.items() if name.startswith(part)
+            })
+            for part in ("table.", "nearest.")
+        )  # fmt: skip
+        return cls(
+            arrays["classes"], arrays["probabilities"], table, nearest,
+            arrays.get("where"), arrays.get("bands"),
+        )  # fmt: skip
 
 
 def explain(

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from io import BytesIO
@@ -184,6 +184,36 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         for name, values in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, values, allow_pickle=False)
+
+
+def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays to an ``.npz`` file, completely or not at all; objects become text."""
+    target = Path(path).expanduser()
+    check_ending(target, (".npz",))
+    plain = {k: v.astype(str) if v.dtype.kind == "O" else v for k, v in arrays.items()}
+    with replacing(target) as temporary:
+        write_arrays(temporary, plain)
+
+
+def load_arrays(
+    path: str | os.PathLike[str], needed: Collection[str], *, writer: str
+) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an ``.npz`` file that ``writer`` has written, without pickle.
+
+    A file that is missing, damaged, or without the ``needed`` arrays is an error of one sentence.
+    """
+    source = Path(path).expanduser()
+    if not source.is_file():
+        raise FileNotFoundError(f"{source} does not exist: pass a file of {writer}.")
+    try:
+        with np.load(source) as content:  # pickles are refused
+            arrays = {name: content[name] for name in content.files}
+        require(set(needed) <= set(arrays), "an array is missing")
+    except Exception as error:  # damaged archives raise errors of many kinds
+        raise ValueError(
+            f"{source} is not a file of {writer}, or it is damaged: save it again."
+        ) from error
+    return arrays
 
 
 def read_npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
