@@ -47,8 +47,8 @@ from skastro.utils.files import EncodedFile, UnfitError, reading
 from skastro.utils.fits import is_band_name
 from skastro.utils.packages import import_optional
 
-_BLOCK_BYTES = 16 * 2**20  # of the stamps that are decoded at a time
-_CACHE_BYTES = 128 * 2**20  # of decoded stamps that are kept
+_BLOCK_BYTES = 4 * 2**20  # of the stamps that are decoded at a time
+_CACHE_BYTES = 64 * 2**20  # of decoded stamps that are kept
 _BAND_PARTS = ("band", "bands", "filter", "filters")  # parts of a struct with the names of bands
 _PIXEL_PARTS = ("flux", "array", "pixels", "image", "data", "values")  # and with pixels
 _PATHS_IN_FILE = ("{}.{}", "{}.list.element.{}", "{}.list.item.{}")  # of a part, in Parquet
