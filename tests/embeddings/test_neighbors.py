@@ -100,6 +100,16 @@ def reference_of_four():
     return (np.argsort(-(Z[1:] @ Z[0])) + 1).tolist()
 
 
+@pytest.fixture
+def untraced():
+    """Stop measuring the coverage, because numba compiles several times slower beside it."""
+    trace = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(trace)
+
+
+@pytest.mark.usefixtures("untraced")
 def test_the_index_finds_what_the_exact_search_finds():
     pytest.importorskip("pynndescent")
     rng = np.random.default_rng(0)
