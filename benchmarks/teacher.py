@@ -5,7 +5,8 @@
 
 A killed training goes on from its state. ``--average`` takes copies of the state that were made on
 the way, and writes the mean of their weights and the last. The card of the weights is printed as
-Markdown; it belongs into docs/weights.md, and its SHA-256 into skastro/networks/weights.py.
+Markdown; it belongs into benchmarks/results/weights.md, and its SHA-256 into
+skastro/networks/weights.py.
 """
 
 from __future__ import annotations

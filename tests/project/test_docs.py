@@ -299,9 +299,9 @@ def test_benchmarks_take_what_their_table_says(script, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_weights_have_a_card(name):
-    page = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+    page = (ROOT / "benchmarks/results/weights.md").read_text(encoding="utf-8")
     card = re.search(rf"^## `{name}`$.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
-    assert card, f"docs/weights.md has no card of {name}"
+    assert card, f"benchmarks/results/weights.md has no card of {name}"
     row = skastro.list_pretrained().set_index("name").loc[name]
     told = (PRETRAINED[name], row["command"], row["date"], f"{row['n_stamps']:,} simulated", "R2")
     assert all(text in card.group() for text in told), "paste the card of benchmarks/teacher.py"
