@@ -21,6 +21,7 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --progress-bar off -e '.[all]'
+	@$(BIN)/python -c 'import pynndescent, umap'  # numba compiles, and keeps the result
 	@touch $@
 
 study: install  ## a small study of a simulated survey, in about two minutes

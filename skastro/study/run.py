@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 
 from skastro.embeddings.clustering import EmbeddingClusterer
-from skastro.embeddings.projection import METHOD_NAMES, Projection, project_embedding
-from skastro.embeddings.scores import compare_representations
+from skastro.embeddings.projection import METHOD_NAMES, Projection
 from skastro.estimators.classifier import SelfSupervisedClassifier
 from skastro.estimators.encoder import PropertyPretrainedEncoder
 from skastro.estimators.morphology import tabulate_morphology
@@ -35,6 +34,7 @@ from skastro.study.data import SURVEY_OBJECTS, StudyData
 from skastro.study.folder import FINISHED_STEPS, Unfinished, describe_job, replace_folder
 from skastro.study.mistakes import explain_mistakes
 from skastro.study.results import Study, write_study
+from skastro.study.structure import Structure, finding_structure
 from skastro.study.teachers import (
     NO_TEACHER,
     TeacherProbe,
@@ -67,6 +67,7 @@ class Plan:
     network_repeats: int | None = None  # draws on which networks are trained; None: all of them
     backbone: str = "stamp_resnet18"
     max_epochs: int | None = None
+    epoch_share: float = 1.0  # of the number of epochs that the encoder would choose
     steps: int | None = None
     pretrained: str = "auto"  # teacher: a name of `list_pretrained`, "none", or those that help
     # Whether to run `SelfSupervisedClassifier` with these strategies too. Their fits take most of
@@ -87,6 +88,7 @@ QUICK = Plan(
     n_repeats=3,
     network_repeats=1,
     backbone="stamp_resnet10",
+    epoch_share=2 / 3,
     finetune=False,
     imagenet=False,
     variants=False,
@@ -194,23 +196,19 @@ def run_study(
         columns = join_columns(encoder, representations[METHOD], measured)
         learned = _Learned(encoder, teachers, representations, measured, columns)
 
-        # learn from few labels
-        methods = _choose_methods(data, split.pool, plan, learned)
-        networks = [k for k, v in methods.items() if isinstance(v, SelfSupervisedClassifier)]
-        curve = label_efficiency_curve(
-            methods,
-            data.images,
+        # learn from few labels; meanwhile another process looks at what needs no network
+        with finding_structure(
+            representations,
             data.labels,
-            label_counts=plan.label_counts,
             groups=data.groups,
-            scoring=SCORING,
-            finished=finished.cells,
-            splits=[split],
-            max_repeats=dict.fromkeys(networks, plan.network_repeats or plan.n_repeats),
-        )
+            side_by_side=plan.side_by_side,
+            seed=random_state,
+        ) as find_structure:
+            curve = _measure_curve(data, split, plan, learned, finished)
+            structure = find_structure()
 
         # collect the results, and write them
-        study = _collect(data, plan, split, learned, curve, random_state)
+        study = _collect(data, plan, split, learned, curve, structure)
         study.config["command"] = command
         study.config["resumed"] = finished.resumed
         study.config["seconds"] = round(perf_counter() - start, 1)
@@ -245,7 +243,8 @@ def _settle_plan(plan: Plan, labels: NDArray[Any], pool: NDArray[Any], say: Say)
         )
     epochs = plan.max_epochs
     if epochs is None:
-        epochs = choose_epochs(len(pool), PropertyPretrainedEncoder().batch_size)
+        usual = choose_epochs(len(pool), PropertyPretrainedEncoder().batch_size)
+        epochs = max(1, round(plan.epoch_share * usual))
     return replace(plan, label_counts=counts, max_epochs=epochs)
 
 
@@ -329,26 +328,42 @@ def _choose_methods(
     return methods
 
 
+def _measure_curve(
+    data: StudyData, split: Split, plan: Plan, learned: _Learned, finished: Unfinished
+) -> LabelEfficiencyCurve:
+    """Score all methods with growing numbers of labels."""
+    methods = _choose_methods(data, split.pool, plan, learned)
+    networks = [k for k, v in methods.items() if isinstance(v, SelfSupervisedClassifier)]
+    return label_efficiency_curve(
+        methods,
+        data.images,
+        data.labels,
+        label_counts=plan.label_counts,
+        groups=data.groups,
+        scoring=SCORING,
+        finished=finished.cells,
+        splits=[split],
+        max_repeats=dict.fromkeys(networks, plan.network_repeats or plan.n_repeats),
+    )
+
+
 def _collect(
     data: StudyData,
     plan: Plan,
     split: Split,
     learned: _Learned,
     curve: LabelEfficiencyCurve,
-    seed: int,
+    structure: Structure,
 ) -> Study:
-    """Classify, project, cluster and score; return all results of a study."""
-    # split, true and predicted properties, and projections
+    """Classify all stamps, and return all results of a study."""
+    # split, true and predicted properties, and clusters
     embeddings = learned.representations[METHOD]
     sides = np.full(len(data.labels), "aside")
     sides[split.pool], sides[split.test] = "train", "test"
     true = join_measured(data.properties, learned.measured)
     predicted = learned.encoder.predict_embedded(embeddings)
-    projections = _project(learned.representations, plan, seed)
-    projection = projections[METHOD]
-    report_to("clustering")(0)
-    clusterer = EmbeddingClusterer(random_state=seed).fit(embeddings)
-    objects = _tabulate_objects(data, clusterer, projection, true)
+    projection = structure.projections[METHOD]
+    objects = _tabulate_objects(data, structure.clusterer, projection, true)
     # classes of all stamps, and what the teacher sees in them if they depend on it
     rows = split.orders[0][: plan.label_counts[-1]]
     predictions, probe, columns = _predict(data, learned, split.pool, rows, sides)
@@ -369,7 +384,7 @@ def _collect(
         morphology = tabulate_morphology(encoder, learned.representations[row_of_teacher(teacher)])
         objects = append_columns(objects, morphology)
     # what is needed to repeat the study
-    config = _describe(data, sides, plan, seed)
+    config = _describe(data, sides, plan, learned.encoder.seed_)
     config["projection"] = {
         "method": METHOD_NAMES[projection.method],
         "trustworthiness": round(projection.trustworthiness, 4),
@@ -388,8 +403,8 @@ def _collect(
         predicted=predicted,
         objects=objects,
         morphology=morphology,
-        projections=projections,
-        representations=_score(learned.representations, data, clusterer, seed),
+        projections=structure.projections,
+        representations=structure.scores,
         magnitude=_find_magnitude(true),
         config=config,
     )
@@ -423,20 +438,6 @@ def _find_magnitude(true: pd.DataFrame) -> str:
     return chosen[len(chosen) // 2]
 
 
-def _project(
-    representations: Mapping[str, NDArray[Any]], plan: Plan, seed: int
-) -> dict[str, Projection]:
-    """Project the encoder's embeddings, and all other representations if the plan asks."""
-    names = list(representations) if plan.side_by_side else [METHOD]
-    report, projections = report_to("projecting", len(names)), {}
-    for done, name in enumerate(names):
-        report(done)
-        projections[name] = project_embedding(
-            representations[name], random_state=seed, n_jobs=torch.get_num_threads()
-        )
-    return projections
-
-
 def _tabulate_objects(
     data: StudyData, clusterer: EmbeddingClusterer, projection: Projection, true: pd.DataFrame
 ) -> pd.DataFrame:
@@ -450,24 +451,6 @@ def _tabulate_objects(
         table["ra"], table["dec"] = data.sky.ra.deg, data.sky.dec.deg
     properties = true.drop(columns=list(table), errors="ignore").reset_index(drop=True)
     return pd.concat([table, properties], axis=1)
-
-
-def _score(
-    representations: Mapping[str, NDArray[Any]],
-    data: StudyData,
-    clusterer: EmbeddingClusterer,
-    seed: int,
-) -> pd.DataFrame:
-    """Score all representations; ``clusterer`` has been fitted to that of the method."""
-    settings: dict[str, Any] = {"groups": data.groups, "random_state": seed}
-    own = {METHOD: representations[METHOD]}
-    others = {name: each for name, each in representations.items() if name != METHOD}
-    parts = [
-        compare_representations(own, data.labels, clusterer=FrozenEstimator(clusterer), **settings)
-    ]
-    if others:
-        parts.append(compare_representations(others, data.labels, **settings))
-    return pd.concat(parts)
 
 
 def _describe(data: StudyData, sides: NDArray[Any], plan: Plan, seed: int) -> dict[str, Any]:
