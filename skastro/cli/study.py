@@ -49,7 +49,12 @@ def study(
     ] = None,
     repeats: Annotated[
         int | None,
-        typer.Option(min=1, help="How often each number of labels is drawn.", show_default="5"),
+        typer.Option(
+            min=1,
+            help="How often each number of labels is drawn; networks learn from the first three "
+            "draws, with --quick from the first.",
+            show_default="5",
+        ),
     ] = None,
     groups: Annotated[
         str | None,
@@ -70,7 +75,7 @@ def study(
         typer.Option(
             "--finetune/--no-finetune",
             help="Compare with the fine-tuned network, too.",
-            show_default="finetune; no-finetune with --quick",
+            show_default="no-finetune",
         ),
     ] = None,
     objects: Annotated[
