@@ -21,7 +21,8 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --progress-bar off -e '.[all]'
-	@$(BIN)/python -c 'import pynndescent, umap'  # numba compiles, and keeps the result
+	@echo "Compiling what numba keeps on the disk: this takes half a minute."
+	@$(BIN)/python -c 'import pynndescent, umap'
 	@touch $@
 
 study: install  ## a small study of a simulated survey, in about two minutes
